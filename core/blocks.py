@@ -1,0 +1,144 @@
+"""What a model plugin gives: blocks with their parameters and costs, and what makes up the loss.
+
+Nothing here imports oneflow: a layout can be planned and checked before the engine starts.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+#: Fields that the core itself provides to a block that asks for them: two int32 per sample that key the
+#: dropout masks, and one float32 per sample, 1 / global batch.
+DROPOUT_SEEDS = "dropout_seeds"
+SAMPLE_WEIGHT = "sample_weight"
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter: its name in HuggingFace's layout, shape, and initial distribution.
+
+    ``init`` is ``"normal"`` (mean 0, standard deviation ``std``), ``"zeros"`` or ``"ones"``. ``decay``
+    says whether weight decay applies (not to biases and LayerNorm).
+    """
+
+    name: str
+    shape: Tuple[int, ...]
+    init: str = "normal"
+    std: float = 0.02
+    decay: bool = True
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a block costs per token of the sequence (averaged, where not every token is treated alike).
+
+    ``flops``: floating-point operations of the forward pass; a multiply-add counts 2.
+    ``output_bytes``: what it hands to the next block. ``kept_bytes``: what it keeps for backward.
+    """
+
+    flops: float
+    output_bytes: float
+    kept_bytes: float
+
+
+@dataclass(frozen=True)
+class Borrow:
+    """A block's use of a part of another block, wherever that lives: the tied word embedding.
+
+    The sub-module ``part`` of the block ``owner`` is called with ``field`` on the owner's stage, and its
+    output travels to the borrowing block, which receives it as its hidden state. So a table shared by the
+    first and the last stage stays in one place, and batch x sequence x hidden travels instead of it.
+    """
+
+    owner: str
+    part: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """The smallest unit that a split moves.
+
+    ``build(scope)`` makes the oneflow module, called in the ranks: it takes its parameters from
+    ``scope.parameter(name)`` and device-specific operations from ``scope.ops``. The module is called as
+    ``module(hidden, fields)`` with the fields named in ``inputs`` as global tensors, ``(batch, *shape)``.
+    """
+
+    name: str
+    parameters: Tuple[ParameterSpec, ...]
+    cost: Cost
+    inputs: Tuple[str, ...]
+    build: Callable[[Any], Any]
+    borrow: Optional[Borrow] = None
+
+    @property
+    def size(self) -> int:
+        """Number of parameters that live in this block."""
+        return sum(parameter.size for parameter in self.parameters)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model for one task.
+
+    The last block returns a dict of scalar tensors. Each is a *sum* over the samples it saw, weighted so
+    that the sum over the whole global batch is the value to report; ``losses`` gives the weight of those
+    that make up the training loss. ``normalize`` names the float fields that are divided by their sum
+    over the global batch before they are fed: so every token counts the same, whatever the micro-batch.
+    """
+
+    name: str
+    task: str
+    blocks: Tuple[Block, ...]
+    losses: Mapping[str, float]
+    metrics: Tuple[str, ...] = ()
+    normalize: Tuple[str, ...] = ()
+    sizes: Mapping[str, Any] = None  # type: ignore[assignment]
+
+    @property
+    def parameters(self) -> Tuple[ParameterSpec, ...]:
+        return tuple(parameter for block in self.blocks for parameter in block.parameters)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters of the whole model; one that two blocks share counts once."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def outputs(self) -> Tuple[str, ...]:
+        """Names of what the last block returns, in the order in which they are packed."""
+        return (*self.losses, *self.metrics)
+
+    def flops_per_token(self) -> float:
+        """Forward and backward, ``3 x`` forward: backward computes two products for each one."""
+        return 3 * sum(block.cost.flops for block in self.blocks)
+
+    def stage_blocks(self, split: Sequence[int]) -> Tuple[Tuple[Block, ...], ...]:
+        """The blocks of each stage for a partition given as counts."""
+        stages, start = [], 0
+        for count in split:
+            stages.append(self.blocks[start:start + count])
+            start += count
+        return tuple(stages)
+
+
+def stage_inputs(blocks: Sequence[Block], all_blocks: Sequence[Block]) -> Tuple[str, ...]:
+    """The fields that a stage with ``blocks`` must load, in a fixed order.
+
+    A borrowed part runs on its owner's stage, so its field is loaded there and not by the borrower.
+    """
+    names = [name for block in blocks for name in block.inputs]
+    here = {block.name for block in blocks}
+    names += [b.borrow.field for b in all_blocks if b.borrow is not None and b.borrow.owner in here]
+    return tuple(sorted(dict.fromkeys(names)))
+
+
+def index_by_name(blocks: Sequence[Block]) -> Dict[str, int]:
+    """Position of each block by its name."""
+    return {block.name: position for position, block in enumerate(blocks)}

@@ -1,0 +1,162 @@
+"""The command line: ``entry.py [train] --plugins a,b,c [flags]``, ``entry.py plugins``."""
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
+
+from pipeloom.core import config as configs
+from pipeloom.core.core_options import add_core_options
+from pipeloom.core.devices import count_gpus
+from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean
+from pipeloom.core.options import Options
+from pipeloom.core.plugin_manager import PluginManager, describe_plugins
+from pipeloom.plugins import BUILTIN
+
+COMMANDS = ("train", "plugins")
+DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
+
+commands:
+  train     (the default) train the model that --plugins select
+  plugins   list built-in and installed plugins and what they provide
+
+Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except PipeloomError as error:
+        print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except BrokenPipeError:
+        return 1
+
+
+def _dispatch(arguments: List[str]) -> int:
+    command = arguments[0] if arguments and not arguments[0].startswith("-") else "train"
+    if command not in COMMANDS:
+        raise UsageError(f"no command '{command}'{did_you_mean(command, COMMANDS)}; there are: {', '.join(COMMANDS)}")
+    if arguments and arguments[0] == command:
+        arguments = arguments[1:]
+    if command == "plugins":
+        if arguments:
+            raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
+        print(describe_plugins())
+        return 0
+    config, plugins = parse(arguments)
+    from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
+
+    return train(config, plugins, arguments)
+
+
+def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
+    """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits."""
+    arguments = [_normalize(argument) for argument in arguments]
+    first = _Parser(add_help=False)
+    _add_general(first)
+    selected, rest = first.parse_known_args(arguments)
+    content = configs.read_yaml(selected.config) if selected.config else {}
+    names = _plugin_names(selected, content)
+    wants_help = any(argument in ("-h", "--help") for argument in rest)
+    manager = PluginManager()
+    manager.load(names or (_all_for_help() if wants_help else ()))
+
+    options = Options()
+    add_core_options(options)
+    manager.collect_options(options)
+    has_gpu = count_gpus() > 0
+    parser = _full_parser(options, has_gpu)
+    flags = vars(parser.parse_args(rest))
+    given = {option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags}
+    _check_aliases(flags, options, given)
+    if not names:
+        raise UsageError("no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)")
+    where = f"--config {selected.config}"
+    assigned = configs.parse_assignments(selected.set or [], options)
+    for name in set(assigned) & set(given):
+        if assigned[name] != given[name]:
+            raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
+    resolved = configs.resolve(options, names, has_gpu, (where, configs.flatten(content, options, where)),
+                               ("--set", assigned), ("flags", given))
+    return resolved, manager
+
+
+def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List[str]:
+    listed = content.get("plugins", []) if selected.plugins is None else selected.plugins
+    if not isinstance(listed, (list, tuple)):
+        listed = str(listed).split(",")
+    names = [str(name).strip() for name in listed if str(name).strip()]
+    strategy = selected.strategy or content.get("strategy")
+    if strategy and strategy not in names:
+        names.append(str(strategy))
+    return names
+
+
+def _all_for_help() -> List[str]:
+    """One plugin of each kind, so that a bare ``--help`` shows the options that a usual run has."""
+    return [name for name in BUILTIN if name != "intra_first"]
+
+
+def _normalize(argument: str) -> str:
+    """``--grad-acc-steps=4`` -> ``--grad_acc_steps=4``; values are left alone."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _add_general(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("selection")
+    group.add_argument("--plugins", metavar="A,B,C", help="plugins by name, module.path or ./file.py")
+    group.add_argument("--strategy", metavar="NAME", help="another way to select a strategy plugin: intra_first or inter_first")
+    group.add_argument("--config", metavar="FILE.yaml", help="YAML file with options; flags override it")
+    group.add_argument("--set", action="append", metavar="KEY.PATH=VALUE", help="set one option by its place in the YAML file")
+
+
+def _full_parser(options: Options, has_gpu: bool) -> "_Parser":
+    parser = _Parser(prog="entry.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.known = ["plugins", "strategy", "config", "set", *options.names()]
+    _add_general(parser)
+    for section in options.sections():
+        group = parser.add_argument_group(section)
+        for option in options:
+            if option.section != section:
+                continue
+            default = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
+            text = option.help + (f" [{default}]" if default is not None else "")
+            metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else option.type.__name__.upper()
+            group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
+            for alias in option.aliases:
+                group.add_argument(f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}")
+    return parser
+
+
+def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any]) -> None:
+    for option in options:
+        for alias in option.aliases:
+            if alias in flags:
+                value = option.parse(flags[alias], f"--{alias}")
+                if given.setdefault(option.name, value) != value:
+                    raise UsageError(f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, or equal values")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that ends with one line, knows no abbreviations, and suggests close names."""
+
+    known: Sequence[str] = ()
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            if not name.startswith("--"):
+                raise UsageError(f"unexpected argument '{unknown[0]}'")
+            close = did_you_mean(name[2:], self.known)
+            raise UsageError(f"no option '{name}'{close.replace(chr(39), chr(39) + '--', 1)}")
+        raise UsageError(message)

@@ -1,0 +1,142 @@
+"""The resolved configuration: defaults, then the YAML file, then ``--set``, then flags."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
+
+import yaml
+
+from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.options import Options
+
+#: Keys of the YAML file that are not options.
+RESERVED = ("plugins", "strategy")
+
+
+class Config:
+    """Read-only values of all options, by attribute (``config.seq_length``).
+
+    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set.
+    """
+
+    def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str],
+                 given: Iterable[str] = ()) -> None:
+        self.__dict__["_values"] = dict(values)
+        self.__dict__["_sections"] = dict(sections)
+        self.__dict__["plugins"] = tuple(plugins)
+        self.__dict__["given"] = frozenset(given)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"no option '{name}'{did_you_mean(name, self._values)}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a Config is read-only; use replace()")
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
+        for name in changes:
+            getattr(self, name)
+        return Config({**self._values, **changes}, self._sections, self.plugins, self.given)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
+        result: Dict[str, Any] = {"plugins": list(self.plugins)}
+        for name, value in self._values.items():
+            result.setdefault(self._sections[name], {})[name] = value
+        return result
+
+    def to_flat_dict(self) -> Dict[str, Any]:
+        return dict(self._values)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def read_yaml(path: str) -> Dict[str, Any]:
+    """The YAML file ``path`` as a dict. Raises ``UsageError`` when it is absent or not a mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise UsageError(f"--config {path}{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: must be 'key: value' lines, not a {type(content).__name__}")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def flatten(content: Mapping[str, Any], options: Options, where: str) -> Dict[str, Any]:
+    """The option values in a YAML mapping; a key may stand in its section or at the top level.
+
+    Raises ``UsageError`` with a suggestion for a key that is no option, and for one in a wrong section.
+    """
+    values: Dict[str, Any] = {}
+    for key, value in content.items():
+        key = str(key).replace("-", "_")
+        if key in RESERVED:
+            continue
+        if key in options.sections() and (value is None or isinstance(value, dict)):
+            for inner, inner_value in (value or {}).items():
+                _put(values, f"{key}.{inner}", inner_value, options, where)
+        else:
+            _put(values, key, value, options, where)
+    return values
+
+
+def _put(values: Dict[str, Any], path: str, value: Any, options: Options, where: str) -> None:
+    section, _, name = path.replace("-", "_").rpartition(".")
+    if name not in options or (section and options.get(name).section != section):
+        if name in options:
+            raise UsageError(f"{where}: no option '{path}' (did you mean '{options.get(name).section}.{name}'?)")
+        known = [f"{o.section}.{o.name}" for o in options] if section else options.names()
+        raise UsageError(f"{where}: no option '{path}'{did_you_mean(path, known)}")
+    option = options.get(name)
+    parsed = option.parse(value, where)
+    if option.name in values and values[option.name] != parsed:
+        raise UsageError(f"{where}: '{option.name}' is given twice, as {values[option.name]} and {parsed}"
+                         + (f" ('{name}' is another name of it)" if name != option.name else ""))
+    values[option.name] = parsed
+
+
+def parse_assignments(assignments: List[str], options: Options) -> Dict[str, Any]:
+    """The values of ``--set key.path=value`` arguments."""
+    values: Dict[str, Any] = {}
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text}: write --set key=value")
+        _put(values, path.strip(), value.strip(), options, f"--set {text}")
+    return values
+
+
+def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]]) -> Config:
+    """Merge ``sources`` (weakest first) over the defaults of ``options``."""
+    values: Dict[str, Any] = {}
+    for option in options:
+        values[option.name] = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
+    given: Dict[str, Any] = {}
+    for _, source in sources:
+        given.update(source)
+    values.update(given)
+    return Config(values, {option.name: option.section for option in options}, plugins, given)

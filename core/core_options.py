@@ -1,0 +1,35 @@
+"""The options that belong to no plugin."""
+from __future__ import annotations
+
+from pipeloom.core.options import Options
+
+
+def add_core_options(options: Options) -> None:
+    """Declare the options of the core, in the order in which ``--help`` lists them."""
+    options.owner = "core"
+    add = options.add
+    add("nnodes", int, None, section="cluster", minimum=1,
+        help="number of nodes; without --node_rank they are logical nodes on this host (default: 2 without GPUs, else 1)")
+    add("nproc_per_node", int, None, section="cluster", minimum=1, aliases=("gpu_num_per_node",),
+        help="ranks on each node, one per device (default: 2 without GPUs, else the number of GPUs)")
+    add("node_rank", int, None, section="cluster", minimum=0,
+        help="this machine's number among --nnodes, from 0. Counted separately from the local rank, which "
+             "numbers the ranks inside one node: rank = node_rank * nproc_per_node + local rank")
+    add("master_addr", str, None, section="cluster", help="address of node 0 (default: 127.0.0.1 on a single host)")
+    add("master_port", int, None, section="cluster", minimum=1, maximum=65535,
+        help="port of rank 0 (default: a free one on a single host, else 29500)")
+    add("device", str, "auto", section="cluster", choices=("auto", "cpu", "cuda"), help="device type of the ranks")
+    add("nums_split", int, None, section="parallel", minimum=1,
+        help="number of pipeline stages; the rest of the devices are data parallel (default: 2 if that divides)")
+    add("grad_acc_steps", int, 4, section="parallel", minimum=1,
+        help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
+    add("train_global_batch_size", int, 32, cuda_default=256, section="train", minimum=1,
+        help="samples of one optimizer step, over all ranks and micro-batches")
+    add("train_steps", int, None, section="train", minimum=1, help="number of steps (default: 200, or what --epochs gives)")
+    add("epochs", float, None, section="train", minimum=0, help="passes over the data; another way to give --train_steps")
+    add("seed", int, 1234, section="train", minimum=0, maximum=2 ** 63, help="seed of weights, dropout and the order of samples")
+    add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
+    add("log_every", int, 10, section="train", minimum=1, help="steps between two logged lines")
+    add("output_dir", str, None, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
+    add("seq_length", int, 128, section="data", minimum=8, help="tokens of a sample, padding included")
+    add("vocab_size", int, None, section="model", minimum=1, help="size of the vocabulary (default: that of the dataset)")

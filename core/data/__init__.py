@@ -1,0 +1,1 @@
+"""Training data: the OFRecord format, tokenization, building examples, the order of samples."""

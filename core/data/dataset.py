@@ -1,0 +1,48 @@
+"""What a dataset is to the rest of pipeloom: a length, named fields, random access by index."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named array of a sample.
+
+    ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``.
+    Values must lie in ``low <= value < high`` where the bounds are given: an engine kernel that gets an
+    index out of range kills the process, so a dataset checks what it reads.
+    """
+
+    name: str
+    shape: Tuple[int, ...]
+    dtype: str
+    low: Optional[int] = None
+    high: Optional[int] = None
+
+
+class Dataset:
+    """Base class of datasets. Subclasses set ``task`` and ``fields`` and implement ``__len__`` and ``read``."""
+
+    #: The task whose examples these are, for instance ``"pretraining"``.
+    task: str
+    #: The fields of a sample, by name.
+    fields: Dict[str, Field]
+    #: Size of the vocabulary that the token ids belong to.
+    vocab_size: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError("abstract")
+
+    def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """The fields ``names`` of the samples ``indices``, each an array ``(len(indices), *field.shape)``.
+
+        Raises ``RunError`` naming the file, the record and the field where the data is not as declared.
+        """
+        raise NotImplementedError("abstract")
+
+    def describe(self) -> str:
+        """One phrase for the log: where the samples come from and how many there are."""
+        raise NotImplementedError("abstract")

@@ -1,0 +1,170 @@
+"""A dataset of OFRecord parts: random access by record number, only the fields that are asked for."""
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, Union
+
+import numpy as np
+
+from pipeloom.core.data.dataset import Dataset, Field
+from pipeloom.core.data.ofrecord import BadRecord, decode, index_part
+from pipeloom.core.errors import PipeloomError, RunError, UsageError, did_you_mean
+
+# Each memory map holds a file descriptor, and 1024 of those is a common limit for a process.
+_MAX_OPEN_PARTS = 128
+
+
+class OFRecordDataset(Dataset):
+    """The records of one OFRecord file, or of a folder of files ``part-*``, in the order of their numbers.
+
+    Args:
+        path: the file or the folder.
+        fields: the fields that every record must have, with their shapes, dtypes and bounds. Records
+            may have more; those are left alone.
+        task: the task whose examples these are.
+        vocab_size: size of the vocabulary that the token ids belong to.
+        options: for a field's name the option that decides its shape, as the user would type it
+            (``{"input_ids": "--seq_length 128"}``); an error about its length then names that option.
+
+    All parts are scanned for their index and the first record is checked here, so a wrong path or option
+    fails at once, with a ``UsageError``. Files are mapped at the first read. Reads have no position in the
+    file, so a forked child and threads may read beside each other; ``close`` may come at any time.
+    """
+
+    def __init__(self, path: Union[str, Path], fields: Sequence[Field], task: str, vocab_size: int,
+                 options: Optional[Mapping[str, str]] = None) -> None:
+        self.path = Path(path).expanduser()
+        self.fields = {field.name: field for field in fields}
+        self.task = task
+        self.vocab_size = vocab_size
+        self._options = dict(options or {})
+        self._parts = _find_parts(self.path)
+        self._indexes = [index_part(part) for part in self._parts]
+        # Part k holds the records self._starts[k] <= i < self._starts[k + 1].
+        self._starts = np.cumsum([0] + [len(index) for index in self._indexes])
+        self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()  # by part, the last used at the end
+        self._load([0], list(self.fields), UsageError)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """The fields ``names`` of the records ``indices``, each ``(len(indices), *field.shape)``.
+
+        Raises ``RunError`` naming file, record and field where the data is not as declared, ``KeyError``
+        for a name that is not in ``fields``, ``IndexError`` for an index out of range.
+        """
+        return self._load(indices, names, RunError)
+
+    def describe(self) -> str:
+        parts = "1 part" if len(self._parts) == 1 else f"{len(self._parts)} parts"
+        return f"{len(self)} samples in {parts} of {self.path}"
+
+    def close(self) -> None:
+        """Lets go of the files. A later read opens them again."""
+        self._maps.clear()
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """For a spawned worker: a memory map cannot be pickled; it opens its own."""
+        return {**self.__dict__, "_maps": OrderedDict()}
+
+    def _load(self, indices: Sequence[int], names: Sequence[str], error: Type[PipeloomError]) -> Dict[str, np.ndarray]:
+        fields = [self.fields[name] for name in names]
+        batch = {field.name: np.empty((len(indices), *field.shape), field.dtype) for field in fields}
+        for row, index in enumerate(indices):
+            try:
+                record = decode(self._message(int(index)), names)
+                for field in fields:
+                    batch[field.name][row] = self._checked(field, record[field.name]).reshape(field.shape)
+            except BadRecord as bad:
+                raise error(f"{self._where(int(index))}: {bad}") from None
+        for field in fields:
+            self._check_bounds(field, batch[field.name], indices, error)
+        return batch
+
+    def _checked(self, field: Field, array: np.ndarray) -> np.ndarray:
+        if array.dtype != field.dtype:
+            raise BadRecord(f"field '{field.name}' is a list of {array.dtype}, it should be {field.dtype}; "
+                            "write the file again with that type")
+        needed = math.prod(field.shape)
+        if array.size != needed:
+            option = self._options.get(field.name)
+            need = f"{option} needs {needed}" if option else f"{needed} are needed"
+            raise BadRecord(f"field '{field.name}' has {array.size} values, {need}")
+        return array
+
+    def _check_bounds(self, field: Field, batch: np.ndarray, indices: Sequence[int],
+                      error: Type[PipeloomError]) -> None:
+        if batch.size == 0:
+            return
+        low = batch.min() if field.low is None else field.low
+        high = batch.max() if field.high is None else field.high - 1
+        # Both ends first, over the whole batch: the search for the culprit is for the rare case. Written
+        # so that a NaN, which compares false with everything, fails too.
+        if batch.min() >= low and batch.max() <= high:
+            return
+        wrong = ~((batch >= low) & (batch <= high)).reshape(len(indices), -1)
+        row, position = np.argwhere(wrong)[0]
+        value = batch.reshape(len(indices), -1)[row, position]
+        advice = f"--vocab_size {self.vocab_size} allows" if field.high == self.vocab_size else "allowed are"
+        raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {value} at position "
+                    f"{position}, {advice} {'any' if field.low is None else low} to "
+                    f"{'any' if field.high is None else high}")
+
+    def _locate(self, index: int) -> Sequence[int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return part, index - int(self._starts[part])
+
+    def _where(self, index: int) -> str:
+        part, record = self._locate(index)
+        return f"{self._parts[part]} record {record}"
+
+    def _message(self, index: int) -> bytes:
+        part, record = self._locate(index)
+        offset, length = self._indexes[part][record]
+        return self._map(part)[offset : offset + length]
+
+    def _map(self, part: int) -> mmap.mmap:
+        data = self._maps.pop(part, None)
+        if data is None:
+            data = _map_file(self._parts[part], int(self._indexes[part][-1].sum()))
+            while len(self._maps) >= _MAX_OPEN_PARTS:
+                # Dropped, not closed: another thread may be reading from it at this moment.
+                self._maps.popitem(last=False)
+        self._maps[part] = data
+        return data
+
+
+def _map_file(path: Path, size: int) -> mmap.mmap:
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size != size:
+                raise RunError(f"{path} was changed while it was in use; leave the data alone during a run")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _find_parts(path: Path) -> List[Path]:
+    """The part files of ``path``, in the order of their numbers (part-2 before part-10)."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        # A name that is nearly right is the usual reason.
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(f"no file or folder {path}{did_you_mean(path.name, siblings)}")
+    parts = [part for part in path.glob("part-*") if part.is_file()]
+    if not parts:
+        raise UsageError(f"no files part-* in {path}; give a folder of OFRecord parts, or one part file")
+    return sorted(parts, key=lambda part: (_by_number(part.name), part.name))
+
+
+def _by_number(name: str) -> List[Union[str, int]]:
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]

@@ -1,0 +1,112 @@
+"""WordPiece: training a vocabulary, keeping it as vocab.txt, turning sentences into token ids."""
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Iterable, List, Sequence, Union
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from pipeloom.core.errors import UsageError
+
+#: The special tokens. A trained vocabulary has them at ids 0 to 4; a loaded one may have them anywhere.
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+_CONTINUING = "##"
+# As in BERT's own code: a longer run of characters is no word and becomes [UNK].
+_MAX_WORD_CHARACTERS = 100
+
+
+class WordPieceTokenizer:
+    """BERT's tokenizer: splits at spaces and punctuation, then into the longest known pieces of a word.
+
+    ``tokens[i]`` is the token with id ``i``. Raises ``UsageError`` where a special token is missing or a
+    token stands twice; ``source`` says in that line where the vocabulary came from.
+    """
+
+    def __init__(self, tokens: Sequence[str], lowercase: bool = True, source: str = "the vocabulary") -> None:
+        self.tokens = list(tokens)
+        ids = {token: index for index, token in enumerate(self.tokens)}
+        missing = [token for token in SPECIAL_TOKENS if token not in ids]
+        if missing:
+            raise UsageError(f"{source} has no {', '.join(missing)}; a WordPiece vocabulary has "
+                             f"{' '.join(SPECIAL_TOKENS)}, one token a line")
+        if len(ids) < len(self.tokens):
+            twice = next(token for token, count in Counter(self.tokens).items() if count > 1)
+            raise UsageError(f"{source} has the token '{twice}' twice; each may stand there once")
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL_TOKENS)
+        model = models.WordPiece(ids, unk_token="[UNK]", continuing_subword_prefix=_CONTINUING,
+                                 max_input_chars_per_word=_MAX_WORD_CHARACTERS)
+        self._tokenizer = _pipeline(model, lowercase)
+
+    @classmethod
+    def load(cls, path: Union[str, Path], lowercase: bool = True) -> WordPieceTokenizer:
+        """Reads a vocab.txt: UTF-8, one token a line, the line's number from 0 is its id."""
+        try:
+            # Not splitlines(): that also splits at characters that are tokens, such as U+2028.
+            lines = Path(path).read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is not UTF-8 text; give a vocab.txt, one token a line") from None
+        except OSError as error:
+            raise UsageError(f"cannot read the vocabulary {path}: {error.strerror or error}") from error
+        if lines[-1] == "":
+            lines.pop()
+        return cls(lines, lowercase, source=str(path))
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Writes the vocab.txt that ``load`` reads."""
+        Path(path).write_text("".join(token + "\n" for token in self.tokens), encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def special_ids(self) -> List[int]:
+        """The ids of ``SPECIAL_TOKENS``, in that order."""
+        return [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
+
+    def encode(self, text: str) -> List[int]:
+        """The ids of a sentence, without [CLS] and [SEP]. Text cannot produce special tokens but [UNK]."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
+        """``encode`` of many sentences at once."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True, min_frequency: int = 2,
+                    max_alphabet: int = 1000) -> WordPieceTokenizer:
+    """A vocabulary of at most ``vocab_size`` pieces, trained on ``texts``; the same text gives the same one.
+
+    ``texts`` is walked twice, so a generator will not do. Of its characters the ``max_alphabet`` most
+    frequent ones are kept, and a piece must occur ``min_frequency`` times. Raises ``UsageError`` where
+    ``vocab_size`` does not even hold the characters.
+    """
+    tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=_CONTINUING), lowercase)
+    # The trainer numbers the one-character pieces in the order in which it meets the words in a hash table
+    # with a random seed, and breaks ties between merges by those numbers: two runs differ. So these pieces
+    # are found here, and handed to it in a fixed order ahead of everything else.
+    characters: Counter = Counter()
+    continuing = set()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            characters.update(word)
+            continuing.update(word[1:])
+    alphabet = sorted(sorted(characters, key=lambda character: (-characters[character], character))[:max_alphabet])
+    first = [*SPECIAL_TOKENS, *alphabet, *(_CONTINUING + piece for piece in alphabet if piece in continuing)]
+    if vocab_size < len(first):
+        raise UsageError(f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
+                         "characters of the text; make it larger")
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=first,
+                                        initial_alphabet=alphabet, limit_alphabet=len(alphabet),
+                                        continuing_subword_prefix=_CONTINUING, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = tokenizer.get_vocab()
+    return WordPieceTokenizer(sorted(ids, key=ids.__getitem__), lowercase)
+
+
+def _pipeline(model: models.WordPiece, lowercase: bool) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer

@@ -1,0 +1,50 @@
+"""Importing OneFlow: quietly, once, and with a clear line where it cannot work."""
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+from pipeloom.core.errors import RunError
+
+
+def import_oneflow():
+    """The ``oneflow`` module.
+
+    Its import prints what it did not find (InfiniBand, a CUDA driver); that is dropped unless the import
+    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing.
+    """
+    # glog: a missing CUDA driver is an "error" to it; a failed CHECK, which is fatal, still prints.
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    if "oneflow" in sys.modules:
+        return sys.modules["oneflow"]
+    with _Silence() as silence:
+        try:
+            import oneflow
+        except Exception as error:
+            silence.replay()
+            raise RunError(f"oneflow cannot be imported ({error}): install the project's dependencies (pip install -e .)") from error
+    return oneflow
+
+
+class _Silence:
+    """Sends what is written to stdout and stderr, by C++ too, into a temporary file."""
+
+    def __enter__(self) -> "_Silence":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self._file = tempfile.TemporaryFile()
+        for number in (1, 2):
+            os.dup2(self._file.fileno(), number)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, saved in zip((1, 2), self._saved):
+            os.dup2(saved, number)
+            os.close(saved)
+        self._file.close()
+
+    def replay(self) -> None:
+        self._file.seek(0)
+        os.write(self._saved[1], self._file.read())

@@ -1,0 +1,75 @@
+"""The training graph: stages in a pipeline, micro-batches by gradient accumulation."""
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+import oneflow as flow
+from oneflow.nn.graph import GraphModule
+
+from pipeloom.core.blocks import ModelSpec, index_by_name
+from pipeloom.core.executor.stages import Stage
+from pipeloom.core.placement import Placement
+
+
+class PipelineGraph(flow.nn.Graph):
+    """One step of ``model`` over ``stages``.
+
+    Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
+    tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
+    data-parallel ranks, for each micro-batch.
+    """
+
+    def __init__(self, model: ModelSpec, split: Sequence[int], placement: Placement, stages: Sequence[Stage],
+                 micro_batches: int, optimizer=None, scheduler=None) -> None:
+        super().__init__()
+        self.micro_batches = micro_batches
+        self.model_outputs = tuple(model.outputs)
+        self.loss_weights = dict(model.losses)
+        self.placements = [flow.placement(placement.cluster.device_type, list(ranks)) for ranks in placement.stages]
+        self.stages = flow.nn.ModuleList(list(stages))
+        for number, place in enumerate(self.placements):
+            self.stages[number].to(GraphModule).set_stage(number, place)
+        self.borrowed = self._set_borrowed(model, split)
+        self.config.set_gradient_accumulation_steps(micro_batches)
+        if optimizer is not None:
+            self.add_optimizer(optimizer, lr_sch=scheduler)
+
+    def _set_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
+        """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
+        positions = index_by_name(model.blocks)
+        stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
+        borrowed = {}
+        for position, block in enumerate(model.blocks):
+            if block.borrow is None:
+                continue
+            owner = positions[block.borrow.owner]
+            first = sum(split[:stage_of[owner]])
+            borrowed[stage_of[position]] = (stage_of[owner], owner - first, block.borrow.part, block.borrow.field)
+            # A part that is called outside its stage's forward needs the stage's id of its own.
+            part = getattr(self.stages[stage_of[owner]].blocks[owner - first], block.borrow.part)
+            part.to(GraphModule).set_stage(stage_of[owner], self.placements[stage_of[owner]])
+        return borrowed
+
+    def build(self, *inputs):
+        hidden = None
+        for number, place in enumerate(self.placements):
+            if number in self.borrowed:
+                hidden = self._borrow(number, inputs)
+            if hidden is not None:
+                hidden = hidden.to_global(placement=place, sbp=flow.sbp.split(0))
+            hidden = self.stages[number](hidden, inputs[2 * number], inputs[2 * number + 1])
+        outputs = flow.stack([hidden[name].reshape(()) for name in self.model_outputs])
+        if self.config.training:
+            loss = sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items())
+            # The engine divides gradients by the number of micro-batches; our losses are sums over the
+            # global batch, so the factor is put back.
+            (loss * float(self.micro_batches)).backward()
+        return outputs.to_global(placement=self.placements[-1], sbp=flow.sbp.broadcast)
+
+    def _borrow(self, number: int, inputs):
+        stage, position, part, field = self.borrowed[number]
+        for known, start, width in self.stages[stage].packing.columns("int32"):
+            if known.name == field:
+                ids = flow.narrow(inputs[2 * stage], 1, start, width)
+                return getattr(self.stages[stage].blocks[position], part)(ids)
+        raise KeyError(field)

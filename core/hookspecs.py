@@ -1,0 +1,123 @@
+"""The contract between pipeloom and its plugins: one hook after another.
+
+A plugin is a module (or object) that implements some of these hooks, each marked with
+``@pipeloom.hookimpl``. Only plugins that a run selects (``--plugins a,b,c``) answer. A hook marked
+*one answer* must be answered by exactly one selected plugin; where pipeloom ships a default, that
+default answers when no selected plugin does. Other hooks are answered by every plugin that has them.
+
+Importing a plugin must be cheap: import oneflow inside the functions that run tensors, not at the
+top of the module, so that ``--help`` and ``plugins`` stay quick.
+"""
+from __future__ import annotations
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("pipeloom")
+
+#: Hooks with exactly one answer, and what the answer is called in messages.
+ONE_ANSWER = {
+    "pipeloom_choose_layout": "layout",
+    "pipeloom_partition": "partitioner",
+    "pipeloom_place": "strategy",
+    "pipeloom_build_model": "model",
+    "pipeloom_open_dataset": "dataset",
+    "pipeloom_build_optimizer": "optimizer",
+    "pipeloom_lr_schedule": "learning-rate schedule",
+}
+
+
+@hookspec
+def pipeloom_add_options(options):
+    """Declare this plugin's options: ``options.add(name, type, default, help=..., section=...)``.
+
+    Called once, after the plugins are loaded and before the command line is parsed. Each option is at
+    once a flag (``--name``), a key of the YAML file (``section: {name: ...}``) and an attribute of
+    ``config``. A name that is already taken is an error that names both owners. Nobody answers: the
+    run has the options of the core alone.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_choose_layout(cluster, config):
+    """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``.
+
+    Called before the model is built. Default: from ``--nums_split``. An answer whose sizes do not
+    multiply to the number of ranks is an error.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_partition(blocks, num_stages, config):
+    """One answer: how many blocks each stage gets, as a list of ``num_stages`` positive counts.
+
+    ``blocks`` is the model's list of ``Block``; the counts sum up to its length. Default: the exact
+    split by number of parameters whose largest stage is smallest.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_place(cluster, mesh, config):
+    """One answer, no default: the ``Placement``, which ranks hold each stage.
+
+    OneFlow sorts the ranks of a stage and pairs neighbouring stages by position, so an answer is a set
+    of ranks per stage; ``Placement.hops`` tells what will really happen. Nobody answers: an error that
+    lists the strategies there are.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_build_model(config, task):
+    """One answer, no default: the ``ModelSpec`` for ``task`` (for instance ``"pretraining"``).
+
+    States blocks, parameters, costs and loss without importing oneflow; each block's ``build`` is
+    called later, in the ranks. Raise ``UsageError`` for sizes that do not fit or a task it cannot do.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_open_dataset(config, split):
+    """One answer, no default: the ``Dataset`` of ``split`` (``"train"``).
+
+    Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an
+    error that lists the datasets there are.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_build_optimizer(config, parameters):
+    """One answer: a ``oneflow.optim.Optimizer`` over ``parameters``.
+
+    ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank.
+    ``pipeloom.core.executor.optimization.single_group`` keeps clipping global while leaving biases out
+    of weight decay. Default: AdamW or SGD by ``--optimizer``.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_lr_schedule(config):
+    """One answer: an ``LRSchedule``: the rate of each step, and its form inside the engine.
+
+    Default: constant or linear by ``--lr_schedule``, with ``--warmup_steps``.
+    """
+
+
+@hookspec
+def pipeloom_on_run_start(run):
+    """The graph is about to be compiled. Called on every rank; ``run.is_main`` on one of them.
+
+    ``run`` has ``config``, ``plan``, ``directory``, ``plugins``, ``rank``, ``total_steps``.
+    """
+
+
+@hookspec
+def pipeloom_on_step_end(run, step, metrics):
+    """Step ``step`` (counted from 1) has ended. Called on every rank.
+
+    ``metrics`` is a dict of floats every ``--log_every`` steps and at the first and last step, else
+    ``None``: reading a loss waits for the devices, so it is not done at every step.
+    """
+
+
+@hookspec
+def pipeloom_on_run_end(run, error):
+    """The run is over; ``error`` is the exception that ended it, or ``None``. Close files here."""

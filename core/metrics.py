@@ -1,0 +1,49 @@
+"""Turning what a step returned into the numbers of a log line."""
+from __future__ import annotations
+
+import time
+from typing import Dict, Optional, Sequence
+
+import numpy as np
+
+from pipeloom.core.errors import RunError
+
+
+class StepMeter:
+    """Loss, learning rate and throughput of logged steps.
+
+    Throughput is over the time since the last logged step and leaves out the first step, which compiles
+    the graph. ``tokens_per_second`` counts the whole sequence length, padding included, as Megatron-LM
+    and LiBai do.
+    """
+
+    def __init__(self, outputs: Sequence[str], loss_weights, samples_per_step: int, seq_length: int, total_steps: int) -> None:
+        self._outputs, self._weights = tuple(outputs), dict(loss_weights)
+        self._samples, self._seq_length, self._total = samples_per_step, seq_length, total_steps
+        self._last: Optional[tuple] = None
+
+    def measure(self, step: int, packed: np.ndarray, lr: float) -> Dict[str, float]:
+        """Metrics of ``step`` (from 1) whose model returned ``packed``, ``(micro-batches * outputs,)``.
+
+        Raises ``RunError`` when the loss is not a finite number: training on would waste the run.
+        """
+        sums = packed.astype(np.float64).reshape(-1, len(self._outputs)).sum(axis=0)
+        values = dict(zip(self._outputs, sums.tolist()))
+        metrics = {"loss": sum(weight * values[name] for name, weight in self._weights.items()), **values, "lr": lr}
+        if not np.isfinite(metrics["loss"]):
+            parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            raise RunError(f"the loss is {metrics['loss']} at step {step} ({parts}): try a lower --learning_rate, "
+                           "a longer --warmup_steps, or --clip_grad_norm 1")
+        now = time.perf_counter()
+        if self._last is not None:
+            then_step, then = self._last
+            per_second = (step - then_step) * self._samples / max(now - then, 1e-9)
+            metrics["samples_per_second"] = per_second
+            metrics["tokens_per_second"] = per_second * self._seq_length
+            metrics["eta_seconds"] = (self._total - step) * self._samples / per_second
+        else:
+            # The first step compiles the graph: a rate of it would say nothing about training.
+            metrics["samples_per_second"] = metrics["tokens_per_second"] = 0.0
+            metrics["eta_seconds"] = 0.0
+        self._last = (step, now)
+        return metrics

@@ -1,0 +1,100 @@
+"""Options: each is a flag, a YAML key and an attribute of the config, declared once."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence
+
+from pipeloom.core.errors import UsageError
+
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    section: str
+    owner: str
+    choices: Optional[Sequence[Any]] = None
+    cuda_default: Any = None
+    minimum: Optional[float] = None
+    maximum: Optional[float] = None
+    aliases: Sequence[str] = ()
+
+    def parse(self, value: Any, where: str) -> Any:
+        """``value`` (text from the command line, or what YAML made of it) as this option's type.
+
+        Raises ``UsageError`` naming ``where`` when it is of another type or out of range.
+        """
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            if self.default is None:
+                return None
+            raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")
+        parsed = self._convert(value)
+        if parsed is None:
+            raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {value!r}")
+        if self.choices is not None and parsed not in self.choices:
+            raise UsageError(f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+        if self.minimum is not None and not parsed >= self.minimum:
+            raise UsageError(f"{where}: '{self.name}' must be at least {self.minimum}, not {value}")
+        if self.maximum is not None and not parsed <= self.maximum:
+            raise UsageError(f"{where}: '{self.name}' must be at most {self.maximum}, not {value}")
+        return parsed
+
+    def _convert(self, value: Any) -> Any:
+        if self.type is bool:
+            text = str(value).lower()
+            return True if text in _TRUE else False if text in _FALSE else None
+        if isinstance(value, bool) or isinstance(value, (dict, list)):
+            return None
+        try:
+            if self.type is int and not isinstance(value, int):
+                number = float(value)
+                return int(number) if number == int(number) else None
+            return self.type(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+
+    def _wanted(self) -> str:
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+
+
+class Options:
+    """The options of a run, in the order of declaration, by name."""
+
+    def __init__(self) -> None:
+        self._by_name: Dict[str, Option] = {}
+        self._aliases: Dict[str, str] = {}
+        self.owner = "core"
+
+    def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugins",
+            choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
+            maximum: Optional[float] = None, aliases: Sequence[str] = ()) -> None:
+        """Declare an option. Raises ``UsageError`` naming both owners when the name is taken."""
+        for key in (name, *aliases):
+            if key in self:
+                taken = self.get(key)
+                raise UsageError(f"plugins '{taken.owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
+        self._by_name[name] = Option(name, type, default, help, section, self.owner, choices, cuda_default,
+                                     minimum, maximum, tuple(aliases))
+        for alias in aliases:
+            self._aliases[alias] = name
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name or name in self._aliases
+
+    def __iter__(self):
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Option:
+        return self._by_name[self._aliases.get(name, name)]
+
+    def names(self) -> List[str]:
+        return [*self._by_name, *self._aliases]
+
+    def sections(self) -> List[str]:
+        return list(dict.fromkeys(option.section for option in self))

@@ -1,0 +1,136 @@
+"""Which ranks hold which stage, and the hops that OneFlow will really make between them.
+
+OneFlow sorts the ranks of a placement and pairs neighbouring stages by sorted position. So a stage is a
+*set* of ranks, the only freedom is how many ranks of each node it holds, and hops are computed from the
+sorted order, not from any order that was intended.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Callable, Dict, List, Sequence, Tuple
+
+from pipeloom.core.errors import UsageError
+from pipeloom.core.topology import Cluster, Mesh
+
+#: How many ranks of each node a stage holds.
+Counts = Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One rank sending its hidden states to its partner in the next stage."""
+
+    stage: int
+    source: int
+    target: int
+    crosses_nodes: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """``stages[s]`` is the sorted tuple of ranks that hold stage ``s``."""
+
+    cluster: Cluster
+    stages: Tuple[Tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, cluster: Cluster, stages: Sequence[Sequence[int]]) -> "Placement":
+        """A placement from any sets of ranks.
+
+        Raises ``UsageError`` unless every rank of the cluster is used once and all stages are of one size.
+        """
+        placed = cls(cluster, tuple(tuple(sorted(ranks)) for ranks in stages))
+        ranks = sorted(rank for stage in placed.stages for rank in stage)
+        if ranks != list(range(cluster.size)):
+            raise UsageError(f"a placement must use each of the ranks 0..{cluster.size - 1} once, not {ranks}")
+        if len({len(stage) for stage in placed.stages}) != 1:
+            raise UsageError(f"all stages must have the same number of ranks, not {[len(s) for s in placed.stages]}")
+        return placed
+
+    def stage_of(self, rank: int) -> int:
+        return next(s for s, ranks in enumerate(self.stages) if rank in ranks)
+
+    def hops(self) -> List[Hop]:
+        """Every hop of a micro-batch on its way forward, paired as the engine pairs them."""
+        node = self.cluster.node_of
+        return [Hop(s, a, b, node(a) != node(b))
+                for s, (here, there) in enumerate(zip(self.stages, self.stages[1:])) for a, b in zip(here, there)]
+
+    def data_parallel_nodes(self) -> List[int]:
+        """On how many nodes each stage, that is each data-parallel group, lies."""
+        return [len({self.cluster.node_of(rank) for rank in ranks}) for ranks in self.stages]
+
+    def summary(self) -> str:
+        """``"hops 2 between nodes, 0 inside; all-reduce inside nodes"``."""
+        crossing = sum(hop.crosses_nodes for hop in self.hops())
+        spread = max(self.data_parallel_nodes())
+        if len(self.stages[0]) == 1:
+            reduce = "no data parallelism"
+        else:
+            reduce = "gradients all-reduced inside nodes" if spread == 1 else f"gradients all-reduced across {spread} nodes"
+        return f"pipeline hops: {crossing} between nodes, {len(self.hops()) - crossing} inside; {reduce}"
+
+    def grid(self) -> str:
+        """The placement as lines of text, a node a line and ``stage`` in each of its ranks."""
+        lines = []
+        for node in range(self.cluster.nodes):
+            first = node * self.cluster.devices_per_node
+            cells = [f"rank {rank}: stage {self.stage_of(rank)}" for rank in range(first, first + self.cluster.devices_per_node)]
+            lines.append(f"node {node} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+def crossings(here: Counts, there: Counts) -> int:
+    """How many of the hops between two stages cross nodes, from their ranks per node alone."""
+    nodes_here = [node for node, count in enumerate(here) for _ in range(count)]
+    nodes_there = [node for node, count in enumerate(there) for _ in range(count)]
+    return sum(a != b for a, b in zip(nodes_here, nodes_there))
+
+
+def span(counts: Counts) -> int:
+    """On how many nodes a stage with these ranks per node lies."""
+    return sum(count > 0 for count in counts)
+
+
+def search(cluster: Cluster, mesh: Mesh, cost: Callable[[Counts, Counts], Tuple[int, ...]]) -> Placement:
+    """The placement with the least total cost, exactly.
+
+    ``cost(previous, counts)`` is what a stage adds (``previous`` is empty for the first); tuples are
+    summed item by item and compared in order. Dynamic programming over the ranks left on each node and
+    the last stage's ranks per node; among equals, the one that fills the first nodes first.
+    """
+    width = mesh.data * mesh.tensor
+    shapes = [c for c in product(range(min(width, cluster.devices_per_node), -1, -1), repeat=cluster.nodes) if sum(c) == width]
+    full = (cluster.devices_per_node,) * cluster.nodes
+    # state: (ranks left per node, last counts) -> (total cost, order of choice, counts of all stages)
+    states: Dict[Tuple[Counts, Counts], tuple] = {(full, ()): ((), (), ())}
+    for _ in range(mesh.pipeline):
+        following: Dict[Tuple[Counts, Counts], tuple] = {}
+        for (left, last), (total, order, chosen) in states.items():
+            for index, counts in enumerate(shapes):
+                remaining = tuple(a - b for a, b in zip(left, counts))
+                if min(remaining) < 0:
+                    continue
+                added = cost(last, counts)
+                candidate = (tuple(a + b for a, b in zip(total, added)) if total else tuple(added),
+                             order + (index,), chosen + (counts,))
+                key = (remaining, counts)
+                if key not in following or candidate[:2] < following[key][:2]:
+                    following[key] = candidate
+        states = following
+    best = min(states.values(), key=lambda state: state[:2])
+    return _deal(cluster, best[2])
+
+
+def _deal(cluster: Cluster, stage_counts: Sequence[Counts]) -> Placement:
+    """Hand out each node's ranks in order, as many to each stage as its counts say."""
+    following = [node * cluster.devices_per_node for node in range(cluster.nodes)]
+    stages = []
+    for counts in stage_counts:
+        ranks: List[int] = []
+        for node, count in enumerate(counts):
+            ranks += range(following[node], following[node] + count)
+            following[node] += count
+        stages.append(ranks)
+    return Placement.of(cluster, stages)

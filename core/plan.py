@@ -1,0 +1,147 @@
+"""From a configuration to a checked plan, before the engine starts: every misfit ends here, in one line."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import List, Mapping, Optional, Tuple
+
+from pipeloom.core.blocks import ModelSpec, stage_inputs
+from pipeloom.core.config import Config
+from pipeloom.core.data.dataset import Dataset
+from pipeloom.core.data.order import SampleOrder
+from pipeloom.core.devices import count_gpus
+from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.data.core_fields import known_fields
+from pipeloom.core.partition import imbalance
+from pipeloom.core.placement import Placement
+from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.topology import Cluster, Mesh
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run where. ``split`` counts the blocks of each stage."""
+
+    config: Config
+    cluster: Cluster
+    mesh: Mesh
+    dataset: Dataset
+    model: ModelSpec
+    split: Tuple[int, ...]
+    placement: Placement
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples that one rank works on at once."""
+        return self.config.train_global_batch_size // (self.mesh.data * self.config.grad_acc_steps)
+
+    def stage_parameters(self) -> List[int]:
+        """Number of parameters of each stage."""
+        return [sum(block.size for block in blocks) for blocks in self.model.stage_blocks(self.split)]
+
+    def order(self) -> SampleOrder:
+        config = self.config
+        return SampleOrder(len(self.dataset), config.train_global_batch_size, config.seed, config.shuffle)
+
+    def describe(self) -> str:
+        """The plan in a few lines for the log."""
+        config, sizes = self.config, self.stage_parameters()
+        stages = "; ".join(f"stage {number}: {blocks[0].name}" + (f"..{blocks[-1].name}" if len(blocks) > 1 else "")
+                           + f" ({size / 1e6:.2f} M)"
+                           for number, (blocks, size) in enumerate(zip(self.model.stage_blocks(self.split), sizes)))
+        return "\n".join([
+            f"model      {self.model.name}, {self.model.size / 1e6:.2f} M parameters in {len(self.model.blocks)} blocks, "
+            f"{self.model.flops_per_token() / 1e6:.1f} MFLOP a token",
+            f"data       {self.dataset.describe()}",
+            f"mesh       pipeline {self.mesh.pipeline} x data {self.mesh.data} on {self.cluster}",
+            f"partition  {stages}; imbalance {imbalance(sizes):.0%}",
+            *(f"placement  {line}" if number == 0 else f"           {line}"
+              for number, line in enumerate([*self.placement.grid().splitlines(), self.placement.summary()])),
+            f"batch      {config.train_global_batch_size} = {self.micro_batch_size} a micro-batch x "
+            f"{config.grad_acc_steps} micro-batches x {self.mesh.data} data-parallel",
+        ])
+
+
+def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Plan:
+    """Ask the plugins for layout, data, model, partition and placement, and check the answers.
+
+    ``world_size`` is given in a rank that another launcher has started: then the cluster must have that size;
+    ``local_rank_differs`` says that this rank's local rank is not its rank, so that there are several nodes.
+    Raises ``UsageError`` for everything that does not fit.
+    """
+    for hook_name in ("pipeloom_place", "pipeloom_build_model", "pipeloom_open_dataset"):
+        plugins.require(hook_name)
+    cluster = resolve_cluster(config, world_size, local_rank_differs)
+    mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
+    mesh.check(cluster)
+    _check_batch(config, mesh)
+    dataset = plugins.hook.pipeloom_open_dataset(config=config, split="train")
+    config = _resolve_steps(config, len(dataset))
+    config = config.replace(vocab_size=dataset.vocab_size, nums_split=mesh.pipeline,
+                            nnodes=cluster.nodes, nproc_per_node=cluster.devices_per_node)
+    model = plugins.hook.pipeloom_build_model(config=config, task=dataset.task)
+    _check_fields(model, dataset)
+    split = tuple(plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config))
+    if len(split) != mesh.pipeline or sum(split) != len(model.blocks) or min(split) < 1:
+        raise UsageError(f"the partitioner answered {list(split)}: not {mesh.pipeline} positive counts of {len(model.blocks)} blocks")
+    placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
+    placement = Placement.of(cluster, placement.stages)
+    if len(placement.stages) != mesh.pipeline:
+        raise UsageError(f"the strategy placed {len(placement.stages)} stages, the mesh has {mesh.pipeline}")
+    return Plan(config, cluster, mesh, dataset, model, split, placement)
+
+
+def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Cluster:
+    """The cluster by the options, the GPUs there are, and the world that another launcher has started."""
+    gpus = count_gpus()
+    device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
+    if device == "cuda" and not gpus:
+        raise UsageError("--device cuda: this machine has no GPU; use --device cpu")
+    nodes, per_node = config.nnodes, config.nproc_per_node
+    if world_size is not None:
+        if nodes is None and per_node is None and local_rank_differs:
+            raise UsageError("several nodes were launched: say how many with --nnodes, or how many ranks each has with --nproc_per_node")
+        nodes = nodes or (world_size // per_node if per_node else 1)
+        per_node = per_node or max(1, world_size // nodes)
+        if nodes * per_node != world_size:
+            raise UsageError(f"--nnodes {nodes} x --nproc_per_node {per_node} is {nodes * per_node}, but {world_size} ranks were launched")
+    elif device == "cuda":
+        nodes, per_node = nodes or 1, per_node or gpus
+    else:
+        nodes, per_node = nodes or 2, per_node or 2
+    logical = config.node_rank is None
+    if config.node_rank is not None and config.node_rank >= nodes:
+        raise UsageError(f"--node_rank {config.node_rank}: nodes are numbered 0 to {nodes - 1} (--nnodes {nodes})")
+    here = nodes * per_node if logical and world_size is None else per_node
+    if device == "cuda" and here > gpus:
+        raise UsageError(f"{here} ranks on this machine need {here} GPUs, it has {gpus}: lower --nproc_per_node, or use --device cpu")
+    return Cluster(nodes, per_node, device, logical)
+
+
+def _check_batch(config: Config, mesh: Mesh) -> None:
+    batch, pieces = config.train_global_batch_size, mesh.data * config.grad_acc_steps
+    if batch % pieces:
+        raise UsageError(f"--train_global_batch_size {batch} does not divide into {mesh.data} data-parallel ranks x "
+                         f"{config.grad_acc_steps} micro-batches (--grad_acc_steps): the nearest that does is {max(1, round(batch / pieces)) * pieces}")
+
+
+def _resolve_steps(config: Config, samples: int) -> Config:
+    """Fill in ``train_steps`` and ``warmup_steps``."""
+    if config.epochs is not None:
+        if config.train_steps is not None:
+            raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
+        steps = max(1, math.ceil(config.epochs * samples / config.train_global_batch_size))
+    else:
+        steps = config.train_steps or 200
+    warmup = steps // 10 if config.warmup_steps is None else config.warmup_steps
+    if warmup > steps:
+        raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
+    return config.replace(train_steps=steps, warmup_steps=warmup)
+
+
+def _check_fields(model: ModelSpec, dataset: Dataset) -> None:
+    known: Mapping[str, object] = known_fields(dataset.fields)
+    for name in stage_inputs(model.blocks, model.blocks):
+        if name not in known:
+            raise UsageError(f"model '{model.name}' needs the field '{name}', which the dataset does not have"
+                             f"{did_you_mean(name, known)}; it has: {', '.join(dataset.fields)}")

@@ -1,0 +1,103 @@
+"""A run as plugins see it: its plan, its directory, its place among the ranks."""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from pipeloom import __version__
+from pipeloom.core.errors import UsageError
+from pipeloom.core.plan import Plan
+
+#: Set by the launcher for its ranks: the run directory, and when the command was given (Unix time).
+RUN_DIR, STARTED = "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED"
+
+
+class Run:
+    """Handed to the life-cycle hooks. ``is_main`` is true on rank 0, which writes the logs."""
+
+    def __init__(self, plan: Plan, plugins, directory: Path, rank: int) -> None:
+        self.plan, self.config, self.plugins = plan, plan.config, plugins
+        self.directory, self.rank = directory, rank
+        self.is_main = rank == 0
+        self.total_steps: int = plan.config.train_steps
+        self.started = float(os.environ.get(STARTED, time.time()))
+        self._log: Optional[Any] = None
+
+    def open(self) -> None:
+        """Write ``config.yaml`` and ``env.json`` and open ``train.log``; on the main rank alone."""
+        if self.is_main:
+            (self.directory / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
+            (self.directory / "env.json").write_text(json.dumps(self.environment(), indent=2) + "\n", encoding="utf-8")
+            self._log = open(self.directory / "train.log", "a", encoding="utf-8")
+
+    def note(self, text: str) -> None:
+        """Append ``text`` to ``train.log``, with the time; nothing on other ranks."""
+        if self._log is not None:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
+            self._log.flush()
+
+    def say(self, text: str) -> None:
+        """Print ``text`` on the main rank and append it to ``train.log``."""
+        if self.is_main:
+            print(text, flush=True)
+            self.note(text)
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def environment(self) -> Dict[str, Any]:
+        """Versions, plugins and cluster, as ``env.json`` holds them."""
+        plan = self.plan
+        return {
+            "pipeloom": __version__, "python": platform.python_version(), "platform": platform.platform(),
+            "packages": {name: _version(name) for name in ("oneflow", "numpy", "pluggy", "tokenizers", "safetensors", "tensorboard", "protobuf")},
+            "plugins": dict(self.plugins.versions), "command": sys.argv,
+            "cluster": {"nodes": plan.cluster.nodes, "devices_per_node": plan.cluster.devices_per_node,
+                        "device_type": plan.cluster.device_type, "logical": plan.cluster.logical},
+            "mesh": {"pipeline": plan.mesh.pipeline, "data": plan.mesh.data, "tensor": plan.mesh.tensor},
+            "split": list(plan.split), "placement": [list(ranks) for ranks in plan.placement.stages],
+            "parameters": plan.model.size,
+        }
+
+
+def _version(package: str) -> Optional[str]:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def choose_directory(output_dir: Optional[str], plugins, shared: bool = False) -> Path:
+    """Make the run directory: ``output_dir`` itself, or ``runs/<time>-<plugins>``.
+
+    ``shared``: other nodes may have made it already. Raises ``UsageError`` when it holds another run or
+    cannot be written.
+    """
+    if output_dir is None:
+        name = time.strftime("%Y%m%d-%H%M%S-") + "-".join(re.sub(r"\W+", "_", plugin).strip("_") for plugin in plugins)
+        path, number = Path("runs") / name, 1
+        while path.exists() and not shared:
+            number += 1
+            path = Path("runs") / f"{name}-{number}"
+    else:
+        path = Path(output_dir).expanduser()
+    if not shared and (path / "config.yaml").exists():
+        raise UsageError(f"--output_dir {path} already holds a run: choose another directory")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".write_test"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"--output_dir {path}: {error.strerror}; choose a directory that can be written") from None
+    return path.resolve()

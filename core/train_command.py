@@ -1,0 +1,80 @@
+"""``entry.py [train]``: the launcher of a job, or one of its ranks."""
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import List, Sequence
+
+from pipeloom.core.config import Config
+from pipeloom.core.errors import UsageError
+from pipeloom.core.launcher import LaunchSpec, free_port, launch
+from pipeloom.core.plan import Plan, make_plan
+from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.rank import run_rank
+from pipeloom.core.run import RUN_DIR, STARTED, choose_directory
+
+#: What our launcher and ``oneflow.distributed.launch`` set for each rank.
+_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def train(config: Config, plugins: PluginManager, arguments: Sequence[str]) -> int:
+    """Train, as a rank if this process is one, else by starting the ranks; returns the exit code."""
+    if all(name in os.environ for name in _RANK_VARIABLES):
+        return run_rank(lambda: _be_rank(config, plugins))
+    return _start_ranks(config, plugins, list(arguments))
+
+
+def _be_rank(config: Config, plugins: PluginManager) -> int:
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
+    if RUN_DIR in os.environ:
+        directory = Path(os.environ[RUN_DIR])
+    else:
+        directory = choose_directory(config.output_dir, config.plugins, shared=rank != 0)
+    from pipeloom.core.trainer import train_in_rank  # imports oneflow
+
+    return train_in_rank(plan, plugins, directory, rank)
+
+
+def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -> int:
+    started = time.time()
+    plan = make_plan(config, plugins)
+    cluster = plan.cluster
+    address, port = _master(plan)
+    if cluster.logical:
+        ranks = range(cluster.size)
+    else:
+        ranks = range(config.node_rank * cluster.devices_per_node, (config.node_rank + 1) * cluster.devices_per_node)
+    if 0 in ranks:
+        print(_chosen(plan), flush=True)
+        if plan.mesh.pipeline > 1 and plan.config.grad_acc_steps == 1:
+            print("hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; "
+                  f"try --grad_acc_steps {2 * plan.mesh.pipeline}", flush=True)
+    directory = choose_directory(config.output_dir, config.plugins, shared=0 not in ranks)
+    return launch(LaunchSpec(
+        command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
+        world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
+        log_dir=directory / "logs", env={RUN_DIR: str(directory), STARTED: repr(started)}))
+
+
+def _master(plan: Plan):
+    """Address and port of rank 0."""
+    config = plan.config
+    if plan.cluster.logical or plan.cluster.nodes == 1:
+        if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
+            raise UsageError(f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
+                             "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here")
+        return config.master_addr or "127.0.0.1", config.master_port or free_port()
+    if config.master_addr is None:
+        raise UsageError(f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
+                         "(or leave --node_rank out to run logical nodes on this host)")
+    return config.master_addr, config.master_port or 29500
+
+
+def _chosen(plan: Plan) -> str:
+    cluster, mesh = plan.cluster, plan.mesh
+    return (f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel, {plan.model.name} with "
+            f"{plan.model.size / 1e6:.1f} M parameters (choose with --nnodes, --nproc_per_node, --nums_split, "
+            "--num_hidden_layers, --num_attention_heads)")

@@ -1,0 +1,76 @@
+"""The training loop of a rank."""
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Optional
+
+from pipeloom.core.engine import import_oneflow
+
+flow = import_oneflow()
+
+from pipeloom.core.executor.feed import Feed  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.executor.graph import PipelineGraph  # noqa: E402
+from pipeloom.core.executor.ops import ops_for  # noqa: E402
+from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
+from pipeloom.core.initialization import initial_value  # noqa: E402
+from pipeloom.core.metrics import StepMeter  # noqa: E402
+from pipeloom.core.plan import Plan  # noqa: E402
+from pipeloom.core.run import Run  # noqa: E402
+
+
+class Trainer:
+    """Builds the graph of a plan and steps it. All ranks make the same calls in the same order."""
+
+    def __init__(self, run: Run) -> None:
+        plan, config = run.plan, run.config
+        self.run, self.hook = run, run.plugins.hook
+        packings = stage_packings(plan.model, plan.split, plan.dataset.fields)
+        self.stages, self.parameters = build_stages(
+            plan.model, plan.split, plan.placement, packings, ops_for(plan.cluster.device_type),
+            lambda spec: initial_value(spec, config.seed))
+        optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=list(self.parameters.values()))
+        self.schedule = self.hook.pipeloom_lr_schedule(config=config)
+        self.graph = PipelineGraph(plan.model, plan.split, plan.placement, self.stages, config.grad_acc_steps,
+                                   optimizer, self.schedule.for_graph(optimizer))
+        self.feed = Feed(plan.dataset, plan.order(), plan.placement, packings, plan.model.normalize, config.seed, run.rank)
+        self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
+                               config.seq_length, run.total_steps)
+        self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
+
+    def train(self) -> None:
+        """All steps of the run."""
+        for step in range(self.run.total_steps):
+            outputs = self.graph(*self.feed.inputs(step))
+            number, metrics = step + 1, None
+            if number == 1 or number % self.run.config.log_every == 0 or number == self.run.total_steps:
+                metrics = self.meter.measure(number, self.read(outputs), self.schedule.at(step))
+            if number == 1:
+                self.run.say(f"first step {time.time() - self.run.started:.1f} s after the start")
+            self.hook.pipeloom_on_step_end(run=self.run, step=number, metrics=metrics)
+
+    def read(self, outputs):
+        """The outputs of a step as numpy, on every rank; waits for the devices."""
+        return outputs.to_global(placement=self.everywhere, sbp=flow.sbp.broadcast).to_local().numpy()
+
+
+def train_in_rank(plan: Plan, plugins, directory: Path, rank: int) -> int:
+    """A rank's whole life: build, train, close. Returns 0; errors pass through to ``run_rank``."""
+    run = Run(plan, plugins, directory, rank)
+    run.open()
+    error: Optional[BaseException] = None
+    try:
+        run.say(f"run        {os.path.relpath(directory)}")
+        run.say(plan.describe())
+        trainer = Trainer(run)
+        plugins.hook.pipeloom_on_run_start(run=run)
+        run.say("compiling the graph ...")
+        trainer.train()
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        plugins.hook.pipeloom_on_run_end(run=run, error=error)
+        run.close()
+    return 0

@@ -1,0 +1,18 @@
+"""The plugins that pipeloom ships, and the table that names them (the core names none)."""
+
+#: Plugins that a run selects by name.
+BUILTIN = {
+    "inter_first": "pipeloom.plugins.strategies.inter_first",
+    "intra_first": "pipeloom.plugins.strategies.intra_first",
+    "bert": "pipeloom.plugins.models.bert",
+    "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
+}
+
+#: Plugins that every run has; their one-answer hooks answer last (``trylast``).
+ALWAYS = {
+    "by_parameters": "pipeloom.plugins.strategies.by_parameters",
+    "optimization": "pipeloom.plugins.optimization",
+    "console": "pipeloom.plugins.loggers.console",
+    "jsonl": "pipeloom.plugins.loggers.jsonl",
+    "tensorboard": "pipeloom.plugins.loggers.tensorboard",
+}

@@ -1,0 +1,61 @@
+"""Dataset plugin: BERT pre-training examples in OFRecord parts, by default a small set that is built here."""
+from __future__ import annotations
+
+import pipeloom
+from pipeloom.core.errors import UsageError
+
+#: Tokens of bert-base-uncased, with whose vocabulary the public Wikipedia sets are made.
+_BERT_VOCAB_SIZE = 30522
+
+
+@pipeloom.hookimpl
+def pipeloom_add_options(options):
+    options.add("ofrecord_path", str, default=None, section="data",
+                help="OFRecord file, or folder of files part-*; default: a small English set, built once and cached")
+    options.add("max_predictions", int, default=20, section="data",
+                help="masked tokens that a sample has room for")
+
+
+@pipeloom.hookimpl
+def pipeloom_open_dataset(config, split):
+    # Here and not above: listing the plugins should not wait for what reads data.
+    from pipeloom.core.data.reader import OFRecordDataset
+    from pipeloom.core.data.sample import ensure_sample, sample_vocab_size
+
+    if split != "train":
+        raise UsageError(f"wiki_ofrecord has no split '{split}'; it has 'train'")
+    if config.ofrecord_path is None:
+        path = ensure_sample(config.seq_length, config.max_predictions)
+        vocab_size = max(config.vocab_size or 0, sample_vocab_size(path))
+    else:
+        path = config.ofrecord_path
+        vocab_size = config.vocab_size or _BERT_VOCAB_SIZE
+    return OFRecordDataset(
+        path,
+        _fields(config.seq_length, config.max_predictions, vocab_size),
+        task="pretraining",
+        vocab_size=vocab_size,
+        options={
+            **dict.fromkeys(("input_ids", "input_mask", "segment_ids"), f"--seq_length {config.seq_length}"),
+            **dict.fromkeys(("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"),
+                            f"--max_predictions {config.max_predictions}"),
+        },
+    )
+
+
+def _fields(seq_length, max_predictions, vocab_size):
+    """The fields of the public Wikipedia sets, in the order in which a model reads them."""
+    from pipeloom.core.data.dataset import Field
+
+    def ids(name, size, high):
+        return Field(name, (size,), "int32", low=0, high=high)
+
+    return [
+        ids("input_ids", seq_length, vocab_size),
+        ids("input_mask", seq_length, 2),
+        ids("segment_ids", seq_length, 2),
+        ids("masked_lm_positions", max_predictions, seq_length),
+        ids("masked_lm_ids", max_predictions, vocab_size),
+        Field("masked_lm_weights", (max_predictions,), "float32"),
+        ids("next_sentence_labels", 1, 2),
+    ]

@@ -1,0 +1,80 @@
+"""Sizes of a transformer encoder, the options that set them, and what its layers cost."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Tuple
+
+from pipeloom.core.blocks import Cost
+from pipeloom.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of an encoder. ``head_size = hidden / heads``."""
+
+    layers: int
+    heads: int
+    hidden: int
+    intermediate: int
+    vocab: int
+    positions: int
+    seq_length: int
+    hidden_dropout: float
+    attention_dropout: float
+    norm_eps: float = 1e-12
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden // self.heads
+
+    @property
+    def hidden_shape(self) -> Tuple[int, int]:
+        """Hidden states of one sample."""
+        return self.seq_length, self.hidden
+
+    @property
+    def scores_shape(self) -> Tuple[int, int, int]:
+        """Attention scores of one sample."""
+        return self.heads, self.seq_length, self.seq_length
+
+    def describe(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    def layer_cost(self) -> Cost:
+        """Cost of one encoder layer per token, forward.
+
+        FLOPs: the six products 8 h^2 + 4 h f, and attention's two, 4 L h (Narayanan et al. 2021,
+        appendix, without the head). Kept for backward in float32: inputs of the products, the attention
+        probabilities and masks (3 per head and key), LayerNorm's and GELU's own (Korthikanti et al. 2022
+        count the same tensors in half precision).
+        """
+        h, f, length, heads = self.hidden, self.intermediate, self.seq_length, self.heads
+        return Cost(flops=8.0 * h * h + 4.0 * h * f + 4.0 * length * h, output_bytes=4.0 * h,
+                    kept_bytes=4.0 * (13 * h + 2 * f + 3 * heads * length))
+
+
+def add_transformer_options(options) -> None:
+    """Declare the options that every transformer model here has."""
+    add = options.add
+    add("num_hidden_layers", int, 2, cuda_default=24, section="model", minimum=1, help="encoder layers")
+    add("num_attention_heads", int, 2, cuda_default=16, section="model", minimum=1, help="attention heads")
+    add("hidden_size", int, None, section="model", minimum=1, help="width of the hidden states (default: 64 x heads)")
+    add("intermediate_size", int, None, section="model", minimum=1, help="width of the MLP (default: 4 x hidden size)")
+    add("max_position_embeddings", int, 512, section="model", minimum=1, help="positions that have an embedding")
+    add("hidden_dropout_prob", float, 0.1, section="model", minimum=0, maximum=0.99, help="dropout of hidden states")
+    add("attention_probs_dropout_prob", float, 0.1, section="model", minimum=0, maximum=0.99, help="dropout of attention probabilities")
+
+
+def sizes_from(config) -> Sizes:
+    """Sizes by the options. Raises ``UsageError`` for those that do not fit together."""
+    heads = config.num_attention_heads
+    hidden = config.hidden_size or 64 * heads
+    if hidden % heads:
+        raise UsageError(f"--hidden_size {hidden} is not a multiple of --num_attention_heads {heads}")
+    if config.seq_length > config.max_position_embeddings:
+        raise UsageError(f"--seq_length {config.seq_length} is longer than --max_position_embeddings "
+                         f"{config.max_position_embeddings}: raise the latter")
+    return Sizes(layers=config.num_hidden_layers, heads=heads, hidden=hidden,
+                 intermediate=config.intermediate_size or 4 * hidden, vocab=config.vocab_size,
+                 positions=config.max_position_embeddings, seq_length=config.seq_length,
+                 hidden_dropout=config.hidden_dropout_prob, attention_dropout=config.attention_probs_dropout_prob)

@@ -1,0 +1,41 @@
+"""optimization: the default optimizers (AdamW, SGD) and learning-rate schedules (constant, linear)."""
+import pipeloom
+
+
+@pipeloom.hookimpl
+def pipeloom_add_options(options):
+    add = options.add
+    add("optimizer", str, "adamw", section="optimization", choices=("adamw", "sgd"),
+        help="adamw (decoupled weight decay, Loshchilov & Hutter 2019) or sgd")
+    add("learning_rate", float, 1e-3, cuda_default=1e-4, section="optimization", minimum=0, help="peak learning rate")
+    add("lr_schedule", str, "linear", section="optimization", choices=("constant", "linear"),
+        help="what the learning rate does after the warmup: linear decay to 0 at --train_steps, or constant")
+    add("warmup_steps", int, None, section="optimization", minimum=0,
+        help="steps of linear warmup from 0 (default: a tenth of --train_steps)")
+    add("weight_decay", float, 0.01, section="optimization", minimum=0, help="not applied to biases and LayerNorm")
+    add("clip_grad_norm", float, 1.0, section="optimization", minimum=0,
+        help="clip the gradient of the whole model to this norm; 0 = off")
+    add("adam_beta1", float, 0.9, section="optimization", minimum=0, maximum=1, help="AdamW: decay of the first moment")
+    add("adam_beta2", float, 0.999, section="optimization", minimum=0, maximum=1, help="AdamW: decay of the second moment")
+    add("adam_eps", float, 1e-6, section="optimization", minimum=0, help="AdamW: added to the denominator")
+    add("momentum", float, 0.0, section="optimization", minimum=0, maximum=1, help="SGD: momentum")
+
+
+@pipeloom.hookimpl(trylast=True)
+def pipeloom_build_optimizer(config, parameters):
+    import oneflow as flow
+    from pipeloom.core.executor.optimization import single_group
+
+    if config.optimizer == "sgd":
+        kind, settings = flow.optim.SGD, {"lr": config.learning_rate, "momentum": config.momentum}
+    else:
+        kind, settings = flow.optim.AdamW, {"lr": config.learning_rate, "betas": (config.adam_beta1, config.adam_beta2),
+                                            "eps": config.adam_eps, "do_bias_correction": True}
+    return single_group(kind, parameters, config.weight_decay, config.clip_grad_norm, **settings)
+
+
+@pipeloom.hookimpl(trylast=True)
+def pipeloom_lr_schedule(config):
+    from pipeloom.core.schedule import LRSchedule
+
+    return LRSchedule(config.learning_rate, config.lr_schedule, config.warmup_steps, config.train_steps)

@@ -1,0 +1,17 @@
+"""by_parameters: the default partitioner; the default layout from ``--nums_split`` comes with it."""
+import pipeloom
+from pipeloom.core.partition import min_max_split
+from pipeloom.core.topology import mesh_from_splits
+
+
+@pipeloom.hookimpl(trylast=True)
+def pipeloom_partition(blocks, num_stages, config):
+    return min_max_split([block.size for block in blocks], num_stages)
+
+
+@pipeloom.hookimpl(trylast=True)
+def pipeloom_choose_layout(cluster, config):
+    splits = config.nums_split
+    if splits is None:
+        splits = 2 if cluster.size % 2 == 0 else 1
+    return mesh_from_splits(cluster, splits)
