@@ -24,7 +24,22 @@ def import_oneflow():
         except Exception as error:
             silence.replay()
             raise RunError(f"oneflow cannot be imported ({error}): install the project's dependencies (pip install -e .)") from error
+    _one_compute_thread(oneflow)
     return oneflow
+
+
+def _one_compute_thread(oneflow) -> None:
+    """Let each rank compute CPU operations on one thread.
+
+    By default OneFlow deals them out over as many threads as there are cores, while the OpenBLAS bundled
+    with its wheel is not safe to call from two threads at once: now and then a product comes out wrong
+    (docs/oneflow-notes.md). One process per core is the layout for CPUs anyway.
+    """
+    session = oneflow.framework.session_context.GetDefaultSession()
+    session.TryInit()
+    resource = session.resource  # a copy at each access: setting a field of ``session.resource`` is lost
+    resource.cpu_device_num = 1
+    session.update_resource_eagerly(resource)
 
 
 class _Silence:

@@ -20,6 +20,7 @@ from pipeloom.core.ports import connects, free_port, port_listens, refuse_taken_
 from pipeloom.core.processes import RankProcess, rank_environment, tuned_environment
 
 _POLL_SECONDS = 0.02
+_SETTLE_SECONDS = 0.5
 _USAGE = UsageError.exit_code
 
 __all__ = ["LaunchSpec", "free_port", "launch"]
@@ -106,6 +107,7 @@ class _Job:
         self.signals = signals
         self.ranks: List[RankProcess] = []
         self.stop_by: Optional[float] = None  # set once the user has asked to stop
+        self.settle_by: Optional[float] = None  # set once ranks have aborted, and nothing worse is known
         self.end_by: Optional[float] = None  # set once a rank has finished with 0
         self.env = {**tuned_environment(os.environ), **spec.env}
 
@@ -167,7 +169,13 @@ class _Job:
         if self.signals.count:
             return self.stop(alive)
         if failed:
-            return self.report(_culprit(failed))
+            culprit = _culprit(failed)
+            if _aborted(culprit) and alive:
+                # Ranks abort when they lose another one; that one may be a moment from its end, printing why.
+                self.settle_by = self.settle_by or time.monotonic() + _SETTLE_SECONDS
+                if time.monotonic() < self.settle_by:
+                    return None
+            return self.report(culprit)
         if not alive:
             return 0
         if len(alive) < len(self.ranks):
@@ -219,9 +227,13 @@ class _Job:
             rank.reap()
 
 
+def _aborted(rank: RankProcess) -> bool:
+    return rank.returncode == -signal.SIGABRT
+
+
 def _culprit(failed: List[RankProcess]) -> RankProcess:
-    """Of the ranks found dead in one look, the one that did not merely abort because another had gone."""
-    return min(failed, key=lambda r: (r.returncode == -signal.SIGABRT, r.returncode == _USAGE, r.rank))
+    """Of the ranks found dead, one that did not merely abort because another had gone."""
+    return min(failed, key=lambda r: (_aborted(r), r.returncode == _USAGE, r.rank))
 
 
 def _say(line: str) -> None:

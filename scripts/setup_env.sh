@@ -78,9 +78,9 @@ make_venv() {
     elif [ -z "$python" ] && ! type -P uv >/dev/null; then
         die 2 "$bare cannot make a virtual environment: install its venv package (Debian, Ubuntu: apt install python3-venv)"
     fi
-    mkdir "$venv"
+    mkdir -p "$venv"
     touch "$venv/.pipeloom-installing" "$venv/.pipeloom-made"
-    say "setting up .venv with ${python:-${bare:-a Python 3.10 from uv}} (about 1.5 GB to download the first time; takes minutes)"
+    say "setting up .venv with ${python:-${bare:-a Python 3.10 from uv}} (2 GB to download, 4.4 GB on disk; takes some minutes)"
     if [ -n "$python" ]; then
         "$python" -m venv "$venv" || die 1 "$python -m venv failed (see above)"
     else
@@ -111,9 +111,9 @@ install() {
 
 is_ready && exit 0
 
-# One set-up at a time. The lock is on this very file, opened to append and never written:
-# a lock file inside .venv would vanish with it.
-if type -P flock >/dev/null && exec 9>>"${BASH_SOURCE[0]}"; then
+# One set-up at a time. The lock is on a file of the checkout, opened to append and never written: one inside
+# .venv would vanish with it. (Not this file: one that is open for writing cannot be executed.)
+if type -P flock >/dev/null && exec 9>>"$root/constraints.txt"; then
     flock -n 9 || { say "waiting for another set-up of .venv"; flock 9; }
 fi
 is_ready && exit 0

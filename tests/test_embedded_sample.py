@@ -198,11 +198,14 @@ def test_a_damaged_sample_is_built_again(cheap, damage):
     assert digest(folder) == before and leftovers(cheap) == []
 
 
-def test_each_size_and_format_has_its_own_folder(cheap, monkeypatch):
+def test_each_size_format_and_text_has_its_own_folder(cheap, monkeypatch):
     monkeypatch.setattr(sample, "_is_intact", lambda folder: True)
     folders = [sample.ensure_sample(32, 4), sample.ensure_sample(64, 4), sample.ensure_sample(32, 5)]
     monkeypatch.setitem(sample._SETTINGS, "format", 99)
-    assert len({*folders, sample.ensure_sample(32, 4)}) == 4
+    folders.append(sample.ensure_sample(32, 4))
+    monkeypatch.setattr(sample, "_topics", lambda: {"if": "Another text."})  # as in another Python
+    folders.append(sample.ensure_sample(32, 4))
+    assert len(set(folders)) == 5
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
@@ -220,7 +223,8 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, root):
     (tmp_path / "a_file").write_text("")
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path / root))
-    with pytest.raises(UsageError, match="cannot build the embedded sample in the cache .*; set PIPELOOM_CACHE to") as error:
+    says = "cannot build the embedded sample in the cache .*; set PIPELOOM_CACHE to"
+    with pytest.raises(UsageError, match=says) as error:
         sample.ensure_sample(32, 4)
     assert "\n" not in str(error.value)
 

@@ -106,6 +106,17 @@ def test_masking_is_80_10_10_of_15_percent(made):
     assert abs(masked / total - 0.8) < 0.02 and abs(kept / total - 0.1) < 0.015 and abs(replaced / total - 0.1) < 0.015
 
 
+def test_a_random_word_is_never_a_special_token():
+    """With three words among eight tokens, most of the random picks would be special ones."""
+    tokenizer = vocabulary(3)
+    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=32, max_predictions=20, dupe_factor=100))
+    seen = set()
+    for example in maker.examples([[[3, 4, 5] * 5] * 2, [[5, 4, 3] * 5]], np.random.default_rng(0)):
+        count = int(example["masked_lm_weights"].sum())
+        seen.update(example["input_ids"][example["masked_lm_positions"][:count]].tolist())
+    assert seen == {3, 4, 5, tokenizer.mask_id}
+
+
 def test_some_examples_are_short_and_most_are_full(made):
     lengths = np.array([example["input_mask"].sum() for example in made[2]])
     assert lengths.max() == 64 and np.median(lengths) == 64

@@ -182,7 +182,8 @@ def test_wrong_kind_says_what_it_should_be(part):
 
 
 @pytest.mark.parametrize("bad, says", [
-    ({"ids": np.array([1, 2, 100, 3], np.int32)}, "field 'ids' has the value 100 at position 2, --vocab_size 100 allows 0 to 99"),
+    ({"ids": np.array([1, 2, 100, 3], np.int32)},
+     "field 'ids' has the value 100 at position 2, --vocab_size 100 allows 0 to 99"),
     ({"ids": np.array([1, -1, 2, 3], np.int32)}, "field 'ids' has the value -1 at position 1"),
     ({"ids": np.array([1], np.int32)}, "field 'ids' has 1 values"),
     ({"weights": np.zeros(2)}, "field 'weights' is a list of float64"),
@@ -258,4 +259,5 @@ def test_the_data_room_does_not_import_the_engine():
     modules = ["dataset", "examples", "ofrecord", "order", "reader", "sample", "tokenization"]
     code = "".join(f"import pipeloom.core.data.{module}\n" for module in modules)
     code += "import pipeloom.plugins.datasets.wiki_ofrecord, sys\nassert 'oneflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)

@@ -86,7 +86,8 @@ def test_the_public_file_is_the_text_that_its_readme_quotes(public):
 
 @pytest.mark.parametrize("changes, says", [
     (dict(seq_length=64), "part-0 record 0: field 'input_ids' has 128 values, --seq_length 64 needs 64$"),
-    (dict(max_predictions=10), "part-0 record 0: field 'masked_lm_positions' has 20 values, --max_predictions 10 needs 10$"),
+    (dict(max_predictions=10),
+     "part-0 record 0: field 'masked_lm_positions' has 20 values, --max_predictions 10 needs 10$"),
     (dict(vocab_size=1000), "part-0 record 0: field 'input_ids' has the value .*, --vocab_size 1000 allows 0 to 999$"),
 ])
 def test_a_wrong_option_fails_at_once_and_is_named(public, changes, says):

@@ -140,7 +140,8 @@ class ExampleMaker:
 
     def _choose_positions(self, first_length: int, length: int, rng: np.random.Generator) -> np.ndarray:
         """Where to mask, ascending: never [CLS] or [SEP]; 15 % of all tokens, at least 1."""
-        count = min(self.settings.max_predictions, max(1, round(length * self.settings.masked_lm_prob)), length - _FRAME)
+        wanted = max(1, round(length * self.settings.masked_lm_prob))
+        count = min(wanted, self.settings.max_predictions, length - _FRAME)
         chosen = np.sort(rng.permutation(length - _FRAME)[:count])
         # chosen counts words only: the first segment begins after [CLS], the second one after a [SEP] too.
         return chosen + np.where(chosen < first_length, 1, 2)
@@ -171,7 +172,8 @@ def _other_than(index: int, count: int, rng: np.random.Generator) -> int:
     return other + 1 if other >= index else other
 
 
-def _truncate(first: List[int], second: List[int], longest: int, rng: np.random.Generator) -> Tuple[List[int], List[int]]:
+def _truncate(first: List[int], second: List[int], longest: int,
+              rng: np.random.Generator) -> Tuple[List[int], List[int]]:
     """Takes tokens off the longer segment, each from a random one of its ends, until both fit ``longest``."""
     spans = [[0, len(first)], [0, len(second)]]
     excess = len(first) + len(second) - longest

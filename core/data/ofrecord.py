@@ -81,15 +81,14 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
     shape, so they come back flat. Raises ``TypeError`` for any other dtype.
     """
     message = _OFRecord()
-    for name in sorted(record):
-        array = np.asarray(record[name])
+    for name, values in record.items():
+        array = np.asarray(values)
         kind = _KINDS.get(array.dtype)
         if kind is None:
-            raise TypeError(f"field '{name}': OFRecord has no list of {array.dtype} (it has {', '.join(map(str, _KINDS))})")
-        values = getattr(message.feature[name], kind)
-        values.SetInParent()  # so that an empty list still has its kind
-        values.value.extend(array.ravel().tolist())
-    return message.SerializeToString(deterministic=True)
+            known = ", ".join(map(str, _KINDS))
+            raise TypeError(f"field '{name}': OFRecord has no list of {array.dtype} (it has {known})")
+        getattr(message.feature[name], kind).value.extend(array.ravel().tolist())
+    return message.SerializeToString(deterministic=True)  # sorts the map by its keys
 
 
 def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.ndarray]:

@@ -94,7 +94,8 @@ _RULE = re.compile(r"\s*([-=*~^#+|])\1{2,}[-=+|]*\s*$")
 _ITEM = re.compile(r"(\*|-|\d+\.|\[\d+\])\s+")
 _EMPHASIS = re.compile(r"\*+(\w[^*]*)\*+")
 # A full stop, perhaps a closing quote or bracket, and a capital after it; not the one of "e.g.".
-_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))(?<!e\.g\.)(?<!i\.e\.)(?<!cf\.)(?<!etc\.)\s+(?=[\"“‘(]?[A-Z])")
+_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))(?<!e\.g\.)(?<!i\.e\.)(?<!cf\.)(?<!etc\.)"
+                           r"\s+(?=[\"“‘(]?[A-Z])")
 _PROSE_START = re.compile(r"[\"“‘(]?[A-Z]")
 _PROSE_END = re.compile(r"[.!?:][\"”’)]?$")
 _CODE = re.compile(r"::=|>>>|==|\s=\s|[|{}\\]|->|\.\.\.$")
@@ -106,9 +107,9 @@ def _paragraphs(text: str) -> Iterator[str]:
     run: List[str] = []
     indent = 0
     for line, following in zip(lines, lines[1:] + [""]):
-        text = line.strip()
-        boundary = not text or _RULE.match(line) or _RULE.match(following)
-        item = _ITEM.match(text)
+        content = line.strip()
+        boundary = not content or _RULE.match(line) or _RULE.match(following)
+        item = _ITEM.match(content)
         deeper = len(line) - len(line.lstrip()) > indent  # below a term, its definition
         if run and (boundary or item or deeper):
             joined = re.sub(r"(?<=\w-) (?=\w)", "", re.sub(r"\s+", " ", " ".join(run)))  # "left- hand" is one word
@@ -118,7 +119,7 @@ def _paragraphs(text: str) -> Iterator[str]:
             if not run:
                 # The lines of a list item stand where its own text begins.
                 indent = len(line) - len(line.lstrip()) + (item.end() if item else 0)
-            run.append(text[item.end() :] if item else text)
+            run.append(content[item.end() :] if item else content)
 
 
 def _is_prose(sentence: str) -> bool:
@@ -240,4 +241,4 @@ def _cache_root() -> Path:
     try:
         return Path.home() / ".cache" / "pipeloom"
     except RuntimeError:
-        raise UsageError("there is no home folder to keep the embedded sample in; set PIPELOOM_CACHE to a folder") from None
+        raise UsageError("there is no home folder for the embedded sample; set PIPELOOM_CACHE to a folder") from None

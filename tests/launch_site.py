@@ -1,0 +1,132 @@
+"""Ranks of plain Python for tests of the launcher: a script that behaves as told, and the folder it works in."""
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeloom.core.launcher import LaunchSpec, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A rank: notes its pid and environment, listens if it is rank 0, then does what argv[2] says for its number.
+RANK = r"""
+import json, os, resource, signal, socket, subprocess, sys, time
+folder, plan = sys.argv[1], json.loads(sys.argv[2])
+rank = os.environ["RANK"]
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def write(name, text):
+    with open(os.path.join(folder, name + ".tmp"), "w") as f:
+        f.write(text)
+    os.rename(f.name, os.path.join(folder, name))
+write("pid_" + rank, str(os.getpid()))
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+port = int(os.environ["MASTER_PORT"])
+if rank == "0":
+    time.sleep(plan.get("late", 0))
+    if plan.get("listen", True):
+        server.bind(("127.0.0.1", port)); server.listen(8)
+        write("listening", "")
+write("env_" + rank, json.dumps(dict(os.environ, listening=os.path.exists(os.path.join(folder, "listening")))))
+todo = plan.get(rank, plan.get("all", "end"))
+def all_started():
+    while not all(os.path.exists(os.path.join(folder, "env_%d" % r)) for r in range(int(os.environ["WORLD_SIZE"]))):
+        time.sleep(0.005)
+if todo == "end" and rank == "0":
+    all_started()
+elif todo == "wait":
+    time.sleep(60)
+elif todo == "wait with a child":
+    write("pid_child_" + rank, str(subprocess.Popen(["sleep", "60"]).pid)); time.sleep(60)
+elif todo == "abort when another has gone":
+    while not os.path.exists(os.path.join(folder, "gone")): time.sleep(0.001)
+    os.abort()
+elif todo == "raise":
+    from pipeloom.core.rank import run_rank
+    def main():
+        all_started(); print("before the fault"); write("gone", ""); time.sleep(plan.get("dying", 0))
+        raise RuntimeError("the cup fell")
+    run_rank(main)
+elif todo == "refuse":
+    from pipeloom.core.rank import run_rank
+    from pipeloom.core.errors import UsageError
+    def main():
+        time.sleep(plan.get("think", 0) if rank == "0" else 0)
+        raise UsageError("--shape is square" if rank == "0" else "--shape is not round")
+    run_rank(main)
+elif todo == "killed":
+    write("pid_child_" + rank, str(subprocess.Popen(["sleep", "60"]).pid))
+    all_started(); os.kill(os.getpid(), signal.SIGKILL)
+elif todo == "save on SIGTERM":
+    signal.signal(signal.SIGTERM, lambda *_: (write("saved_" + rank, ""), os._exit(0))); write("ready", ""); time.sleep(60)
+elif todo == "ignore SIGTERM":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN); write("ready", ""); time.sleep(60)
+"""
+
+DRIVER = """
+import json, pathlib, sys
+from pipeloom.core.launcher import LaunchSpec, launch
+s = json.loads(sys.argv[1]); s["log_dir"] = pathlib.Path(s["log_dir"])
+sys.exit(launch(LaunchSpec(**s)))
+"""
+
+
+class Site:
+    """A folder with the rank script, and what its ranks left there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "rank.py").write_text(RANK)
+
+    def fields(self, plan, world=2, ranks=None, **more):
+        command = [sys.executable, str(self.folder / "rank.py"), str(self.folder), json.dumps(plan)]
+        fields = dict(
+            command=command, ranks=list(range(world)) if ranks is None else ranks, world_size=world,
+            nproc_per_node=world, master_addr="127.0.0.1", master_port=free_port(),
+            log_dir=str(self.folder / "logs"), env={"PYTHONPATH": str(ROOT)}, start_timeout=10,
+        )
+        return {**fields, **more}
+
+    def spec(self, plan, **more):
+        fields = self.fields(plan, **more)
+        return LaunchSpec(**{**fields, "log_dir": Path(fields["log_dir"])})
+
+    def driver(self, plan, until, **more):
+        """A launcher in a process of its own, once the file ``until`` is there."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, json.dumps(self.fields(plan, **more))],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        wait_for(lambda: (self.folder / until).exists())
+        return process
+
+    def pids(self):
+        return [int(p.read_text()) for p in self.folder.glob("pid_*") if p.suffix != ".tmp"]
+
+    def env(self, rank):
+        return json.loads((self.folder / f"env_{rank}").read_text())
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=8.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def assert_nothing_left(site, count):
+    assert len(site.pids()) == count
+    wait_for(lambda: not any(map(runs, site.pids())), 2)
+    with pytest.raises(ChildProcessError):  # no zombie either
+        os.waitpid(-1, os.WNOHANG)
