@@ -26,7 +26,21 @@ def position_table(size: int) -> np.ndarray:
 
 
 def _mix(h):
-    return h * (h * 2 + 1)
+    return h * (h * 2 + 1)    # int32, modulo 2**32
+
+
+def reference_mask(name: str, p: float, seeds: np.ndarray, size: int) -> np.ndarray:
+    """The same masks in numpy: bool ``(B, size)``, true where a value is kept."""
+    with np.errstate(over="ignore"):
+        seeds = seeds.astype(np.int32)
+        key = _mix(seeds[:, :1] + np.int32(_constant(name))) - seeds[:, 1:]
+        h = _mix(key - position_table(size))
+        h = _mix(h + np.int32(_constant(name + "/2")))
+    return h >= _threshold(p)
+
+
+def _threshold(p: float) -> int:
+    return int(-2 ** 31 + p * 2 ** 32)
 
 
 class Dropout:
@@ -41,9 +55,10 @@ class Dropout:
         if self._p == 0.0:
             return x
         batch = x.shape[0]
-        key = _mix(flow.narrow(seeds, 1, 0, 1) + self._first) + flow.narrow(seeds, 1, 1, 1)     # (B, 1)
-        h = _mix(key + self._table)                                                               # (B, size)
+        # Differences, not sums: OneFlow 0.9.0 adds int32 tensors of one shape in float32 on a CPU, rounded
+        # and saturated, while differences and products wrap as they should (docs/oneflow-notes.md).
+        key = _mix(flow.narrow(seeds, 1, 0, 1) + self._first) - flow.narrow(seeds, 1, 1, 1)     # (B, 1)
+        h = _mix(key - self._table)                                                               # (B, size)
         h = _mix(h + self._second)
-        threshold = int(-2 ** 31 + self._p * 2 ** 32)
-        mask = (h >= threshold).to(flow.float32) * (1.0 / (1.0 - self._p))
+        mask = (h >= _threshold(self._p)).to(flow.float32) * (1.0 / (1.0 - self._p))
         return x * mask.reshape(batch, *x.shape[1:])
