@@ -28,11 +28,15 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str]) -> i
 
 def _be_rank(config: Config, plugins: PluginManager) -> int:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
-    if RUN_DIR in os.environ:
+    if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
+        plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
     else:
+        plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
         directory = choose_directory(config.output_dir, config.plugins, shared=rank != 0)
+    if plan.cluster.size != world_size:
+        raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
+                         "give --nnodes and --nproc_per_node")
     from pipeloom.core.trainer import train_in_rank  # imports oneflow
 
     return train_in_rank(plan, plugins, directory, rank)

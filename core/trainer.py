@@ -14,7 +14,7 @@ from pipeloom.core.executor.feed import Feed  # noqa: E402  (after the engine wa
 from pipeloom.core.executor.graph import PipelineGraph  # noqa: E402
 from pipeloom.core.executor.ops import ops_for  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
-from pipeloom.core.initialization import initial_value  # noqa: E402
+from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.metrics import StepMeter  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
 from pipeloom.core.run import Run  # noqa: E402
@@ -29,7 +29,7 @@ class Trainer:
         packings = stage_packings(plan.model, plan.split, plan.dataset.fields)
         self.stages, self.parameters = build_stages(
             plan.model, plan.split, plan.placement, packings, ops_for(plan.cluster.device_type),
-            lambda spec: initial_value(spec, config.seed))
+            initial_values(plan.model, config.seed))
         optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=list(self.parameters.values()))
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
         self.graph = PipelineGraph(plan.model, plan.split, plan.placement, self.stages, config.grad_acc_steps,
@@ -57,12 +57,14 @@ class Trainer:
 
 def train_in_rank(plan: Plan, plugins, directory: Path, rank: int) -> int:
     """A rank's whole life: build, train, close. Returns 0; errors pass through to ``run_rank``."""
-    run = Run(plan, plugins, directory, rank)
+    run = Run(settle(plan), plugins, directory, rank)
     run.open()
     error: Optional[BaseException] = None
     try:
         run.say(f"run        {os.path.relpath(directory)}")
         run.say(plan.describe())
+        for line in starting_point(plan.model):
+            run.say(line)
         trainer = Trainer(run)
         plugins.hook.pipeloom_on_run_start(run=run)
         run.say("compiling the graph ...")

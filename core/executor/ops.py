@@ -70,13 +70,17 @@ def _layer_norm_function(eps: float):
     return _LayerNorm
 
 
+def _constant(shape, value, x, sbp=_B):
+    return flow._C.global_constant(shape, value, dtype=x.dtype, placement=x.placement, sbp=[sbp])
+
+
 def _column(x):
-    return flow.full((x.shape[1], 1), 1.0 / x.shape[1], dtype=x.dtype, placement=x.placement, sbp=_B)
+    return _constant((x.shape[1], 1), 1.0 / x.shape[1], x)
 
 
 def _spread(column, x):
     """``(N, 1) -> (N, H)``."""
-    return flow.matmul(column, flow.ones(1, x.shape[1], dtype=x.dtype, placement=x.placement, sbp=_B))
+    return flow.matmul(column, _constant((1, x.shape[1]), 1.0, x))
 
 
 def _row_mean(x):
@@ -85,8 +89,7 @@ def _row_mean(x):
 
 def _sum_rows(x):
     """``(N, H) -> (H,)``; over data-parallel ranks a partial sum."""
-    ones = flow.ones(1, x.shape[0], dtype=x.dtype, placement=x.placement, sbp=flow.sbp.split(1))
-    return flow.matmul(ones, x).reshape(x.shape[1])
+    return flow.matmul(_constant((1, x.shape[0]), 1.0, x, flow.sbp.split(1)), x).reshape(x.shape[1])
 
 
 class Ops:

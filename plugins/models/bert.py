@@ -1,10 +1,12 @@
 """bert: BERT (Devlin et al. 2019): post-LN encoder, learned positions, segments, exact GELU; MLM + NSP."""
 from __future__ import annotations
 
+from typing import Any, Dict, List
+
 import pipeloom
 from pipeloom.core.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT, Block, Borrow, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.errors import UsageError
-from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, sizes_from
+from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
 
 WORD = "bert.embeddings.word_embeddings.weight"
 
@@ -20,12 +22,64 @@ def pipeloom_add_options(options):
 def pipeloom_build_model(config, task):
     if task != "pretraining":
         raise UsageError(f"model 'bert' has no task '{task}': it does pretraining")
-    sizes = sizes_from(config)
+    if config.init_from is None:
+        return ModelSpec(**_spec(config, task, sizes_from(config)))
+    from pipeloom.core.huggingface import Folder, PretrainedModel, Weights
+
+    folder = Folder(config.init_from)
+    settings = _settings(folder)
+    config = agree(config, settings, folder.path)
+    spec = _spec(config, task, sizes_from(config, folder.setting("layer_norm_eps", float, 1e-12)))
+    parameters = [parameter for block in spec["blocks"] for parameter in block.parameters]
+    weights = Weights(folder, parameters, _stored_names, _not_parameters(config.tie_embeddings))
+    return PretrainedModel(**spec, weights=weights, settings=settings)
+
+
+def _spec(config, task: str, sizes: Sizes) -> Dict[str, Any]:
+    """The fields of the ``ModelSpec``."""
     blocks = [_embeddings(sizes, config.tie_embeddings)]
     blocks += [_layer(sizes, number) for number in range(sizes.layers)]
     blocks += [_pretraining_head(sizes, config.tie_embeddings, config.max_predictions)]
-    return ModelSpec(name="bert", task=task, blocks=tuple(blocks), losses={"mlm_loss": 1.0, "nsp_loss": 1.0},
-                     normalize=("masked_lm_weights",), sizes=sizes.describe())
+    return dict(name="bert", task=task, blocks=tuple(blocks), losses={"mlm_loss": 1.0, "nsp_loss": 1.0},
+                normalize=("masked_lm_weights",), sizes=sizes.describe())
+
+
+def _settings(folder) -> Dict[str, Any]:
+    """The options that a HuggingFace folder decides. Raises ``UsageError`` for what this model does not do."""
+    folder.require("model_type", "bert")
+    folder.require("hidden_act", "gelu")
+    folder.require("position_embedding_type", "absolute")
+    folder.require("type_vocab_size", 2)
+    settings: Dict[str, Any] = {name: folder.setting(name, int) for name in (
+        "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "max_position_embeddings", "vocab_size")}
+    if not folder.setting("tie_word_embeddings", bool, True):
+        settings["tie_embeddings"] = False
+    return settings
+
+
+def _stored_names(name: str) -> List[str]:
+    """Under which names a folder may hold the parameter ``name``, the one to prefer first.
+
+    ``BertModel`` saves its parameters without the prefix, the decoder's bias has two names, and
+    checkpoints converted from TensorFlow (bert-base-uncased) say gamma and beta. A decoder with a weight of
+    its own starts from the word embedding where the folder has them tied.
+    """
+    names = [name]
+    if name.startswith("bert."):
+        names.append(name[len("bert."):])
+    elif name == "cls.predictions.bias":
+        names.append("cls.predictions.decoder.bias")
+    elif name == "cls.predictions.decoder.weight":
+        names += _stored_names(WORD)
+    for now, once in (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")):
+        names += [other.replace(now, once) for other in names if other.endswith(now)]
+    return names
+
+
+def _not_parameters(tied: bool) -> List[str]:
+    """Names in a folder that are buffers, or say once more what another tensor says."""
+    buffers = [f"{prefix}embeddings.{name}" for prefix in ("", "bert.") for name in ("position_ids", "token_type_ids")]
+    return [*buffers, "cls.predictions.decoder.bias", *(["cls.predictions.decoder.weight"] if tied else [])]
 
 
 def _dense(name: str, out: int, inner: int):

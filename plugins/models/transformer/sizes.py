@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 from pipeloom.core.blocks import Cost
 from pipeloom.core.errors import UsageError
@@ -56,6 +56,8 @@ class Sizes:
 def add_transformer_options(options) -> None:
     """Declare the options that every transformer model here has."""
     add = options.add
+    add("init_from", str, None, section="model",
+        help="start from a HuggingFace folder (config.json, model.safetensors); its sizes replace the defaults of the following")
     add("num_hidden_layers", int, 2, cuda_default=24, section="model", minimum=1, help="encoder layers")
     add("num_attention_heads", int, 2, cuda_default=16, section="model", minimum=1, help="attention heads")
     add("hidden_size", int, None, section="model", minimum=1, help="width of the hidden states (default: 64 x heads)")
@@ -65,16 +67,33 @@ def add_transformer_options(options) -> None:
     add("attention_probs_dropout_prob", float, 0.1, section="model", minimum=0, maximum=0.99, help="dropout of attention probabilities")
 
 
-def sizes_from(config) -> Sizes:
+def agree(config, sizes: Mapping[str, Any], folder: Any):
+    """``config`` with the sizes of the folder it starts from, by the names of the options.
+
+    Raises ``UsageError`` where the user asked for another size, and where the folder's vocabulary is
+    smaller than that of the dataset.
+    """
+    for name, value in sizes.items():
+        mine = getattr(config, name)
+        if name in config.given and mine is not None and mine != value:
+            raise UsageError(f"--{name} {mine} disagrees with --init_from {folder}, where it is {value}: leave one of the two out")
+    if sizes["vocab_size"] < config.vocab_size:
+        raise UsageError(f"--init_from {folder} has a vocabulary of {sizes['vocab_size']}, the dataset has ids below {config.vocab_size}: "
+                         f"use data made with the folder's vocabulary; if these are, say --vocab_size {sizes['vocab_size']}")
+    return config.replace(**sizes)
+
+
+def sizes_from(config, norm_eps: float = 1e-12) -> Sizes:
     """Sizes by the options. Raises ``UsageError`` for those that do not fit together."""
     heads = config.num_attention_heads
     hidden = config.hidden_size or 64 * heads
     if hidden % heads:
         raise UsageError(f"--hidden_size {hidden} is not a multiple of --num_attention_heads {heads}")
     if config.seq_length > config.max_position_embeddings:
-        raise UsageError(f"--seq_length {config.seq_length} is longer than --max_position_embeddings "
-                         f"{config.max_position_embeddings}: raise the latter")
+        raise UsageError(f"--seq_length {config.seq_length} is longer than --max_position_embeddings {config.max_position_embeddings}: "
+                         + ("lower the former" if config.init_from else "raise the latter"))
     return Sizes(layers=config.num_hidden_layers, heads=heads, hidden=hidden,
                  intermediate=config.intermediate_size or 4 * hidden, vocab=config.vocab_size,
                  positions=config.max_position_embeddings, seq_length=config.seq_length,
-                 hidden_dropout=config.hidden_dropout_prob, attention_dropout=config.attention_probs_dropout_prob)
+                 hidden_dropout=config.hidden_dropout_prob, attention_dropout=config.attention_probs_dropout_prob,
+                 norm_eps=norm_eps)

@@ -1,0 +1,186 @@
+"""Starting a model from a HuggingFace folder: ``config.json`` and ``model.safetensors``.
+
+The folder states sizes and holds tensors by name (https://huggingface.co/docs/safetensors); which of its
+names belongs to which parameter, the model plugin says. Tensors are read one at a time, and by each rank
+only those of its own stage. Nothing is ever unpickled, and neither transformers nor torch is needed.
+"""
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from pipeloom.core.blocks import ModelSpec, ParameterSpec
+from pipeloom.core.errors import UsageError
+from pipeloom.core.initialization import initial_value
+
+CONFIG, TENSORS = "config.json", "model.safetensors"
+
+#: Types of tensors that numpy can turn into float32, as a safetensors header names them.
+_FLOATS = ("F16", "F32", "F64")
+_REQUIRED = object()
+
+
+class Folder:
+    """An opened folder: its settings and the headers of its tensors. Raises ``UsageError`` where it is broken.
+
+    ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes it (``"F32"``).
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser()
+        if not self.path.is_dir():
+            raise self.error("there is no such folder")
+        self._config = self._read_config()
+        self.tensors = self._read_headers()
+
+    def error(self, text: str) -> UsageError:
+        """The one line about something wrong with this folder."""
+        return UsageError(f"--init_from {self.path}: {' '.join(text.split())}")
+
+    def setting(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+        """The value of ``name`` in config.json, an ``int`` >= 1, a ``float`` > 0, a ``bool`` or a ``str``.
+
+        Raises ``UsageError`` for another type, and where the name is absent and has no ``default``.
+        """
+        value = self._config.get(name, default)
+        if value is _REQUIRED:
+            raise self.error(f"{CONFIG} has no '{name}'")
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if not fits or (kind in (int, float) and not 0 < value < float("inf")):
+            wanted = {int: "a whole number from 1 on", float: "a positive number", bool: "true or false", str: "text"}[kind]
+            raise self.error(f"'{name}' in {CONFIG} must be {wanted}, not {value!r}")
+        return kind(value)
+
+    def require(self, name: str, allowed: Any) -> None:
+        """Raise ``UsageError`` unless ``name`` in config.json is ``allowed`` or absent."""
+        value = self._config.get(name, allowed)
+        if value != allowed:
+            raise self.error(f"'{name}' in {CONFIG} is {value!r}; this model can do {allowed!r} alone")
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor ``name`` as a new float32 array; no other tensor is read. Raises ``UsageError``."""
+        with self._opened() as file:
+            return file.get_tensor(name).astype(np.float32)
+
+    def _read_config(self) -> Dict[str, Any]:
+        try:
+            content = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise self.error(f"{CONFIG}: {error.strerror or error}") from None
+        except (ValueError, RecursionError) as error:  # not JSON, or not even text
+            raise self.error(f"{CONFIG} is no JSON file ({error})") from None
+        if not isinstance(content, dict):
+            raise self.error(f"{CONFIG} must be a JSON object, not a {type(content).__name__}")
+        return content
+
+    def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
+        if not (self.path / TENSORS).exists():
+            if (self.path / "pytorch_model.bin").exists():
+                raise self.error("pytorch_model.bin is a pickle, which is never loaded: convert it to "
+                                 f"{TENSORS} (transformers: load the model, model.save_pretrained(folder))")
+            if (self.path / f"{TENSORS}.index.json").exists():
+                raise self.error(f"its tensors are spread over several files: save them as one {TENSORS} "
+                                 "(transformers: model.save_pretrained(folder, max_shard_size='100GB'))")
+            raise self.error(f"it has no {TENSORS}")
+        with self._opened() as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(self.path / TENSORS), framework="numpy") as file:
+                yield file
+        except SafetensorError as error:
+            raise self.error(f"{TENSORS} is damaged or no safetensors file ({error}): copy it again") from None
+        except OSError as error:
+            raise self.error(f"{TENSORS}: {error.strerror or error}") from None
+
+
+class Weights:
+    """Which tensor of a source each parameter of a model starts from.
+
+    ``source`` is a ``Folder``, or whatever else has ``path``, ``tensors``, ``read`` and ``error``.
+    ``stored_names(name)`` lists the names under which the source may hold the parameter ``name``, the
+    first that is there counts; ``ignored`` holds tensors that are neither used nor worth a word. Raises
+    ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
+    """
+
+    def __init__(self, source: Any, specs: Sequence[ParameterSpec], stored_names: Callable[[str], Sequence[str]],
+                 ignored: Sequence[str] = ()) -> None:
+        self._source = source
+        #: Parameter -> tensor.
+        self.found: Dict[str, str] = {}
+        #: Parameters that the source does not have; they get their usual initial values.
+        self.missing: List[str] = []
+        for spec in specs:
+            stored = next((name for name in stored_names(spec.name) if name in source.tensors), None)
+            if stored is None:
+                self.missing.append(spec.name)
+                continue
+            self._check(stored, spec)
+            self.found[spec.name] = stored
+        used = {*self.found.values(), *ignored}
+        #: Tensors that belong to no parameter.
+        self.unexpected: List[str] = sorted(name for name in source.tensors if name not in used)
+        if not self.found:
+            examples = ", ".join(self.unexpected[:3]) or "none at all"
+            raise source.error(f"not one of its tensors belongs to this model (it has {examples})")
+
+    def _check(self, stored: str, spec: ParameterSpec) -> None:
+        shape, kind = self._source.tensors[stored]
+        if shape != tuple(spec.shape):
+            raise self._source.error(f"'{stored}' has the shape {list(shape)}, the model needs {list(spec.shape)}")
+        if kind not in _FLOATS:
+            raise self._source.error(f"'{stored}' is of type {kind}, which cannot be read here: save it as float32")
+
+    def value(self, spec: ParameterSpec) -> Optional[np.ndarray]:
+        """The float32 initial value of a parameter, ``spec.shape``, or ``None`` where it is missing."""
+        return self._source.read(self.found[spec.name]) if spec.name in self.found else None
+
+    def report(self) -> List[str]:
+        """Lines for the log: what was found, what is missing, what is left over."""
+        lines = [f"weights    {len(self.found)} of {len(self.found) + len(self.missing)} parameters start from {self._source.path}"]
+        if self.missing:
+            lines.append(f"missing    {len(self.missing)}, with their usual initial values: {', '.join(self.missing)}")
+        if self.unexpected:
+            lines.append(f"unexpected {len(self.unexpected)}, ignored: {', '.join(self.unexpected)}")
+        return lines
+
+
+@dataclass(frozen=True)
+class PretrainedModel(ModelSpec):
+    """A model that starts from ``weights``; ``settings`` are the options that these decide (sizes)."""
+
+    weights: Optional[Weights] = None
+    settings: Mapping[str, Any] = None  # type: ignore[assignment]
+
+
+def initial_values(model: ModelSpec, seed: int) -> Callable[[ParameterSpec], np.ndarray]:
+    """For each parameter its float32 value at the start: from the model's weights, else by ``seed``."""
+    weights = getattr(model, "weights", None)
+
+    def value_of(spec: ParameterSpec) -> np.ndarray:
+        value = weights.value(spec) if weights is not None else None
+        return initial_value(spec, seed) if value is None else value
+
+    return value_of
+
+
+def starting_point(model: ModelSpec) -> List[str]:
+    """What the log says about the initial values of ``model``; nothing where all come from the seed."""
+    weights = getattr(model, "weights", None)
+    return [] if weights is None else weights.report()
+
+
+def settle(plan: Any) -> Any:
+    """The plan with the options in its config that its model's weights decide, as config.yaml shall say them."""
+    settings = getattr(plan.model, "settings", None)
+    return replace(plan, config=plan.config.replace(**settings)) if settings else plan
