@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple
 
 from pipeloom.core import config as configs
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean
+from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.options import Options
-from pipeloom.core.plugin_manager import PluginManager, describe_plugins
+from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
 COMMANDS = ("train", "plugins")
@@ -85,7 +86,7 @@ def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
 
 
 def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List[str]:
-    listed = content.get("plugins", []) if selected.plugins is None else selected.plugins
+    listed = content.get("plugins") or [] if selected.plugins is None else selected.plugins
     if not isinstance(listed, (list, tuple)):
         listed = str(listed).split(",")
     names = [str(name).strip() for name in listed if str(name).strip()]
@@ -97,7 +98,14 @@ def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List
 
 def _all_for_help() -> List[str]:
     """One plugin of each kind, so that a bare ``--help`` shows the options that a usual run has."""
-    return [name for name in BUILTIN if name != "intra_first"]
+    names: List[str] = []
+    answered: Set[str] = set()
+    for name in BUILTIN:
+        answers = ONE_ANSWER.keys() & hooks_of(load_plugin(name)[0])
+        if not answers & answered:
+            names.append(name)
+            answered |= answers
+    return names
 
 
 def _normalize(argument: str) -> str:

@@ -62,7 +62,7 @@ def read_yaml(path: str) -> Dict[str, Any]:
         content = yaml.load(text, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date with month 13
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         raise UsageError(f"--config {path}{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
@@ -79,6 +79,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key_node.start_mark)
             key = self.construct_object(key_node)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)

@@ -1,6 +1,7 @@
 """Options: each is a flag, a YAML key and an attribute of the config, declared once."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -53,9 +54,12 @@ class Option:
             return None
         try:
             if self.type is int and not isinstance(value, int):
+                if isinstance(value, str) and value.strip().isdigit():
+                    return int(value)  # exactly; float knows 53 bits
                 number = float(value)
                 return int(number) if number == int(number) else None
-            return self.type(value)
+            parsed = self.type(value)
+            return parsed if self.type is not float or math.isfinite(parsed) else None
         except (TypeError, ValueError, OverflowError):
             return None
 

@@ -126,7 +126,7 @@ def _check_batch(config: Config, mesh: Mesh) -> None:
 
 
 def _resolve_steps(config: Config, samples: int) -> Config:
-    """Fill in ``train_steps`` and ``warmup_steps``."""
+    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps``."""
     if config.epochs is not None:
         if config.train_steps is not None:
             raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
@@ -136,7 +136,7 @@ def _resolve_steps(config: Config, samples: int) -> Config:
     warmup = steps // 10 if config.warmup_steps is None else config.warmup_steps
     if warmup > steps:
         raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
-    return config.replace(train_steps=steps, warmup_steps=warmup)
+    return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup)
 
 
 def _check_fields(model: ModelSpec, dataset: Dataset) -> None:

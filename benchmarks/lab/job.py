@@ -20,18 +20,17 @@ _prctl = ctypes.CDLL(None).prctl
 class TwoNodeJob:
     """``with TwoNodeJob(link, flags, folder) as job: job.wait(120)``.
 
-    ``flags`` go to ``entry.py``; those of the cluster are added. The run is in ``folder/run``, what node n
-    prints in ``folder/node_<n>.log``. ``nodes`` says which of them to start at once (``start`` starts the
+    ``flags`` go to ``entry.py``; those of the cluster are added. Like machines without a common disk, each
+    node has a run directory of its own, ``folder/run_<n>``; what it prints is in ``folder/node_<n>.log``. ``nodes`` says which of them to start at once (``start`` starts the
     others). Whatever is still alive when the block ends, or when this process dies, is killed.
     """
 
     def __init__(self, link: Link, flags: Sequence[str], folder: Path, nproc_per_node: int = 2, port: int = 29500,
                  env: Optional[Mapping[str, str]] = None, nodes: Sequence[int] = (0, 1), root: Path = ROOT) -> None:
         self.link, self.folder, self.root = link, Path(folder), root
-        self.run = self.folder / "run"
         self.size = 2 * nproc_per_node
         self.flags = [*flags, "--nnodes", "2", "--nproc_per_node", str(nproc_per_node), "--master_addr", link.addresses[0],
-                      "--master_port", str(port), "--output_dir", str(self.run)]
+                      "--master_port", str(port)]
         self.env = {**os.environ, "PYTHONPATH": str(root), **(env or {})}
         self.nodes = tuple(nodes)
         self.processes: Dict[int, subprocess.Popen] = {}
@@ -50,10 +49,15 @@ class TwoNodeJob:
         self.kill()
 
     def start(self, node: int) -> None:
-        command = [sys.executable, str(self.root / "entry.py"), "train", *self.flags, "--node_rank", str(node)]
+        command = [sys.executable, str(self.root / "entry.py"), "train", *self.flags, "--node_rank", str(node),
+                   "--output_dir", str(self.run(node))]
         with open(self.log(node), "wb") as log:
             self.processes[node] = subprocess.Popen(self.link.command(node, command), env=self.env, stdin=subprocess.DEVNULL,
                                                     stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent)
+
+    def run(self, node: int) -> Path:
+        """The run directory of ``node``; that of node 0 has the metrics."""
+        return self.folder / f"run_{node}"
 
     def log(self, node: int) -> Path:
         return self.folder / f"node_{node}.log"
