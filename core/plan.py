@@ -101,7 +101,7 @@ def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank
     if world_size is not None:
         if nodes is None and per_node is None and local_rank_differs:
             raise UsageError("several nodes were launched: say how many with --nnodes, or how many ranks each has with --nproc_per_node")
-        nodes = nodes or (world_size // per_node if per_node else 1)
+        nodes = nodes or (max(1, world_size // per_node) if per_node else 1)
         per_node = per_node or max(1, world_size // nodes)
         if nodes * per_node != world_size:
             raise UsageError(f"--nnodes {nodes} x --nproc_per_node {per_node} is {nodes * per_node}, but {world_size} ranks were launched")
