@@ -9,6 +9,7 @@ import argparse
 import datetime
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,7 @@ def measure(strategy: str, tied: bool, micro_batches: int, data: List[str]) -> R
 
 def page(rows: List[Row], seconds: float) -> str:
     worst = max(max(row.ratios) for row in rows)
+    hidden = max(row.theory.hidden.get((0, 1), 0.0) for row in rows) / 1e6
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL, text=True).stdout.strip() or "unknown"
     return f"""# Bytes over the slow link
@@ -84,7 +86,7 @@ The largest ratio is {worst:.3f}; the requirement is {LIMIT}. Micro-batches shar
 
 Theory, float32, from the placement and the hops that OneFlow really makes (`benchmarks/lab/theory.py`):
 
-- *hidden states*: batch x sequence x hidden x 4 = {16 * 128 * 256 * 4 / 1e6:.3f} MB forward when the pipeline crosses, and as much back;
+- *hidden states*: batch x sequence x hidden x 4 = {hidden:.3f} MB forward when the pipeline crosses, and as much back;
 - *tied decoder*: the word table lives on the last stage; the looked-up vectors go to the first stage
   and their gradient back, the same number of bytes again in each direction when the pipeline crosses. The
   table and its gradient never travel between stages;
@@ -117,6 +119,7 @@ def main() -> int:
     if reason:
         print(f"bytes_over_link: cannot run here: {reason}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))    # the namespaces are to be removed then too
     data = ["--ofrecord_path", arguments.ofrecord_path] if arguments.ofrecord_path else []
     began, rows = time.monotonic(), []
     print(HEAD, flush=True)

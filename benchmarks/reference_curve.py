@@ -10,8 +10,8 @@ batch 16, no dropout, AdamW (0.9, 0.999, eps 1e-6, decay 0.01 but not on biases 
 Two environments take part, since OneFlow 0.9.0 and a recent PyTorch want different Pythons:
 
   python3.11 -m venv ref && ref/bin/pip install torch==2.13.0 transformers safetensors numpy
-  ref/bin/python benchmarks/reference_curve.py reference --records part-0 --folder /tmp/bert --output /tmp/ref.json
-  .venv/bin/python benchmarks/reference_curve.py compare --records part-0 --folder /tmp/bert --reference /tmp/ref.json
+  ref/bin/python benchmarks/reference_curve.py reference --records .../part-0 --folder /tmp/bert --curves /tmp/curves.json
+  .venv/bin/python benchmarks/reference_curve.py compare --records .../part-0 --folder /tmp/bert --curves /tmp/curves.json
 
 ``--recipe tiny`` is what tests/fixtures/reference_curve.json holds. Nothing here imports pipeloom; torch and
 transformers are imported where the reference runs.
@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH, RATE, WARMUP, TOLERANCE = 20, 16, 1e-3, 4, 1e-4
 #: case -> (warmup steps, decays linearly, clips to this norm or 0)
 CASES = {"constant": (0, False, 0.0), "linear": (WARMUP, True, 1.0)}
-
+LAYOUTS = {"one process": "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1".split(),
+           "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2 --grad_acc_steps 4".split()}
 #: Sizes as config.json has them. ``tiny`` differs from every default, so that an ignored setting shows.
 RECIPES = {
     "small": dict(num_hidden_layers=2, num_attention_heads=4, hidden_size=128, intermediate_size=512,
@@ -41,12 +42,9 @@ RECIPES = {
 }
 
 
-# ---- the checkpoint: made of numbers that every version of numpy draws alike --------------------------
-
 def shapes(sizes):
     """The parameters of BertForPreTraining, by name."""
-    h, f, v = sizes["hidden_size"], sizes["intermediate_size"], sizes["vocab_size"]
-    result = {}
+    h, f, v, result = sizes["hidden_size"], sizes["intermediate_size"], sizes["vocab_size"], {}
 
     def dense(name, out, inner):
         result[name + ".weight"], result[name + ".bias"] = (out, inner), (out,)
@@ -96,60 +94,50 @@ def write_folder(folder, recipe):
               metadata={"format": "pt"})
 
 
-# ---- the records: OFRecord is [int64 length][protobuf message] -------------------------------------------
+def _varint(data, position):
+    """The number at ``position`` and the position behind it."""
+    result, first = 0, position
+    while data[position] > 127:
+        result |= (data[position] & 127) << 7 * (position - first)
+        position += 1
+    return result | data[position] << 7 * (position - first), position + 1
 
-def _fields(data):
-    """``(number, value)`` of a protobuf message; varints as int, everything else as bytes."""
-    def varint(position):
-        result = shift = 0
-        while True:
-            byte = data[position]
-            result |= (byte & 127) << shift
-            position, shift = position + 1, shift + 7
-            if byte < 128:
-                return result, position
 
+def _message(data):
+    """``(number, bytes)`` of the fields of a protobuf message whose fields all have a length."""
     position = 0
     while position < len(data):
-        key, position = varint(position)
-        if key & 7 == 0:
-            item, position = varint(position)
-        else:
-            length = {1: 8, 5: 4}.get(key & 7)
-            if length is None:
-                length, position = varint(position)
-            item, position = data[position:position + length], position + length
-        yield key >> 3, item
+        key, position = _varint(data, position)
+        assert key & 7 == 2, "no OFRecord"
+        length, position = _varint(data, position)
+        yield key >> 3, data[position:position + length]
+        position += length
 
 
 def _packed_ints(data):
-    """Packed varints (none of these records has a negative one)."""
-    values, current, shift = [], 0, 0
-    for byte in data:
-        current |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            values.append(current)
-            current = shift = 0
-    return values
+    position = 0
+    while position < len(data):
+        value, position = _varint(data, position)
+        yield value
 
 
 def read_records(path, count):
-    """The first ``count`` records: field -> ``(count, values)``, int64 or float32."""
+    """The first ``count`` records: field -> ``(count, values)``, int64 or float32.
+
+    A file is a row of ``[int64 length][message]`` (oneflow/core/record/record.proto).
+    """
     columns = {}
     with open(path, "rb") as file:
         for _ in range(count):
-            (length,) = struct.unpack("<q", file.read(8))
-            for _, entry in _fields(file.read(length)):                # map<string, Feature> feature = 1
-                entry = dict(_fields(entry))
-                (kind, values), = _fields(entry[2])                     # one typed list: 2 = float, 4 = int32, 5 = int64
-                values = dict(_fields(values)).get(1, b"")
-                parsed = np.frombuffer(values, "<f4") if kind == 2 else np.array(_packed_ints(values), np.int64)
+            message = file.read(*struct.unpack("<q", file.read(8)))
+            for _, entry in _message(message):                           # map<string, Feature> feature = 1
+                entry = dict(_message(entry))
+                (kind, values), = _message(entry[2])                      # one typed list: 2 = float, 4 = int32
+                values = dict(_message(values)).get(1, b"")
+                parsed = np.frombuffer(values, "<f4") if kind == 2 else np.array(list(_packed_ints(values)), np.int64)
                 columns.setdefault(entry[1].decode(), []).append(parsed)
     return {name: np.stack(rows) for name, rows in columns.items()}
 
-
-# ---- the reference -------------------------------------------------------------------------------------------
 
 def train_reference(folder, records, case, double):
     """Losses and gradient norms of each step."""
@@ -159,8 +147,7 @@ def train_reference(folder, records, case, double):
 
     model, report = BertForPreTraining.from_pretrained(
         folder, attn_implementation="eager", output_loading_info=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    left = [names for key, names in report.items() if names and key != "error_msgs"] + list(report.get("error_msgs") or [])
-    assert not left, f"the folder and BertForPreTraining do not match: {left}"
+    assert not any(report.values()), f"the folder and BertForPreTraining do not match: {report}"
     model = (model.double() if double else model.float()).train()
     warmup, decays, clip = CASES[case]
     plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
@@ -180,11 +167,11 @@ def train_reference(folder, records, case, double):
         loss = (each * weights).sum() / weights.sum() + cross_entropy(relationship, batch["next_sentence_labels"].reshape(-1))
         optimizer.zero_grad()
         loss.backward()
-        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip or float("inf"))))
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), clip or float("inf")).item())
         optimizer.step()
         if schedule is not None:
             schedule.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses, norms
 
 
@@ -193,47 +180,41 @@ def run_reference(options):
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)  # how sums are rounded depends on it
     write_folder(options.folder, options.recipe)
     if options.recipe == "small":  # as transformers itself writes a folder
         transformers.BertForPreTraining.from_pretrained(options.folder).save_pretrained(options.folder)
     records = read_records(options.records, STEPS * BATCH)
-    result = {"recipe": options.recipe, "made_by": f"{Path(__file__).name}, torch {torch.__version__}, transformers "
-              f"{transformers.__version__}, numpy {np.__version__}", "cases": {}}
+    result = {"recipe": options.recipe, "cases": {},
+              "made_by": f"torch {torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}"}
     for case in CASES:
-        single, norms = train_reference(options.folder, records, case, double=False)
-        double, _ = train_reference(options.folder, records, case, double=True)
+        (single, norms), (double, _) = (train_reference(options.folder, records, case, double) for double in (False, True))
         result["cases"][case] = {"float32": single, "float64": double, "gradient_norm": norms}
         print(f"{case}: loss {single[0]:.4f} -> {single[-1]:.4f}, gradient norm {min(norms):.2f} to {max(norms):.2f}, "
               f"float32 against float64 {largest(single, double)[0]:.1e}")
-    Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+    Path(options.curves).write_text(json.dumps(result, indent=1) + "\n")
 
-
-# ---- ours ----------------------------------------------------------------------------------------------------
 
 def largest(ours, theirs):
     """The largest difference and its step, from 1."""
-    differences = [abs(a - b) for a, b in zip(ours, theirs)]
-    assert len(ours) == len(theirs) and all(d == d for d in differences)
-    return max((difference, step) for step, difference in enumerate(differences, start=1))
+    assert len(ours) == len(theirs)
+    return max((abs(a - b), step) for step, (a, b) in enumerate(zip(ours, theirs), start=1))
 
 
 def flags(folder, records, case):
     """Flags of entry.py for a case, but for the layout."""
     warmup, decays, clip = CASES[case]
-    return ["--plugins", "inter_first,bert,wiki_ofrecord", "--init_from", str(folder), "--ofrecord_path", str(records),
-            "--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0", "--shuffle", "false", "--log_every", "1",
-            "--train_steps", str(STEPS), "--train_global_batch_size", str(BATCH), "--learning_rate", str(RATE), "--warmup_steps", str(warmup),
-            "--lr_schedule", "linear" if decays else "constant", "--clip_grad_norm", str(clip), "--weight_decay", "0.01", "--adam_eps", "1e-6"]
-
-
-LAYOUTS = {"one process": ["--nnodes", "1", "--nproc_per_node", "1", "--nums_split", "1", "--grad_acc_steps", "1"],
-           "PP2 x DP2": ["--nnodes", "2", "--nproc_per_node", "2", "--nums_split", "2", "--grad_acc_steps", "4"]}
+    return ["--init_from", str(folder), "--ofrecord_path", str(records), *(
+        f"--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --shuffle false "
+        f"--log_every 1 --train_steps {STEPS} --train_global_batch_size {BATCH} --learning_rate {RATE} --warmup_steps {warmup} "
+        f"--lr_schedule {'linear' if decays else 'constant'} --clip_grad_norm {clip} --weight_decay 0.01 --adam_eps 1e-6").split()]
 
 
 def train_ours(arguments, directory):
     """Losses of each step of a run of entry.py in this Python."""
-    done = subprocess.run([sys.executable, str(ROOT / "entry.py"), *arguments, "--output_dir", str(directory)],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run([sys.executable, str(ROOT / "entry.py"), "--plugins", "inter_first,bert,wiki_ofrecord", *arguments,
+                           "--output_dir", str(directory)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise RuntimeError(f"entry.py ended with exit code {done.returncode}:\n{done.stdout}")
     return [json.loads(line)["loss"] for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
@@ -241,35 +222,29 @@ def train_ours(arguments, directory):
 
 def run_compare(options):
     """Print the largest difference of each case and layout; exit code 1 when one is above 1e-4."""
-    reference, good = json.loads(Path(options.reference).read_text()), True
-    print(f"{'case':<10} {'layout':<12} {'to float32':>12} {'at step':>8} {'to float64':>12}   (reference {largest.__name__} float32 to float64)")
-    for case, curves in reference["cases"].items():
+    good = True
+    print("case       layout         to float32 (step)   to float64   the reference's float32 to its float64")
+    for case, curves in json.loads(Path(options.curves).read_text())["cases"].items():
         for layout, where in LAYOUTS.items():
             with tempfile.TemporaryDirectory() as directory:
                 ours = train_ours([*flags(options.folder, options.records, case), *where], Path(directory) / "run")
             single, double = largest(ours, curves["float32"]), largest(ours, curves["float64"])
-            good = good and single[0] <= TOLERANCE
-            print(f"{case:<10} {layout:<12} {single[0]:>12.2e} {single[1]:>8} {double[0]:>12.2e}   "
-                  f"({largest(curves['float32'], curves['float64'])[0]:.2e})", flush=True)
+            good = good and max(single, double)[0] <= TOLERANCE
+            print(f"{case:<10} {layout:<12} {single[0]:>12.1e} ({single[1]:>2}) {double[0]:>14.1e}   "
+                  f"{largest(curves['float32'], curves['float64'])[0]:.1e}", flush=True)
     print(f"at most {TOLERANCE:g} at every step: {'yes' if good else 'NO'}")
     return 0 if good else 1
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, run in (("reference", run_reference), ("compare", run_compare)):
-        command = commands.add_parser(name, help=run.__doc__)
-        command.set_defaults(run=run)
-        command.add_argument("--records", required=True, help="the OFRecord file part-0")
-        command.add_argument("--folder", required=True, help="the HuggingFace folder: written by 'reference', read by 'compare'")
-        if name == "reference":
-            command.add_argument("--output", required=True, help="the JSON file to write")
-            command.add_argument("--recipe", choices=RECIPES, default="small")
-        else:
-            command.add_argument("--reference", required=True, help="the JSON file that 'reference' wrote")
+    parser.add_argument("command", choices=("reference", "compare"))
+    parser.add_argument("--records", required=True, help="the OFRecord file part-0")
+    parser.add_argument("--folder", required=True, help="the HuggingFace folder: reference writes it, compare reads it")
+    parser.add_argument("--curves", required=True, help="the JSON file: reference writes it, compare reads it")
+    parser.add_argument("--recipe", choices=RECIPES, default="small", help="reference: which checkpoint to make")
     options = parser.parse_args()
-    return options.run(options)
+    return run_reference(options) if options.command == "reference" else run_compare(options)
 
 
 if __name__ == "__main__":

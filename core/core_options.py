@@ -31,5 +31,7 @@ def add_core_options(options: Options) -> None:
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, section="train", minimum=1, help="steps between two logged lines")
     add("output_dir", str, None, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
+    add("clip_grad_norm", float, 1.0, section="optimization", minimum=0,
+        help="clip the gradient of the whole model to this 2-norm; 0 = off")
     add("seq_length", int, 128, section="data", minimum=8, help="tokens of a sample, padding included")
     add("vocab_size", int, None, section="model", minimum=1, help="size of the vocabulary (default: that of the dataset)")

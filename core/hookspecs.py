@@ -88,8 +88,9 @@ def pipeloom_build_optimizer(config, parameters):
     """One answer: a ``oneflow.optim.Optimizer`` over ``parameters``.
 
     ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank.
-    ``pipeloom.core.executor.optimization.single_group`` keeps clipping global while leaving biases out
-    of weight decay. Default: AdamW or SGD by ``--optimizer``.
+    ``pipeloom.core.executor.optimization.single_group`` leaves biases out of weight decay. Clipping by
+    ``--clip_grad_norm`` is done before the optimizer sees the gradients, so set none here.
+    Default: AdamW or SGD by ``--optimizer``.
     """
 
 

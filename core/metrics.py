@@ -22,14 +22,17 @@ class StepMeter:
         self._samples, self._seq_length, self._total = samples_per_step, seq_length, total_steps
         self._last: Optional[tuple] = None
 
-    def measure(self, step: int, packed: np.ndarray, lr: float) -> Dict[str, float]:
+    def measure(self, step: int, packed: np.ndarray, lr: float, norms: float) -> Dict[str, float]:
         """Metrics of ``step`` (from 1) whose model returned ``packed``, ``(micro-batches * outputs,)``.
+
+        ``norms`` is the sum of the gradient norms since the last measured step: ``grad_norm`` is their mean.
 
         Raises ``RunError`` when the loss is not a finite number: training on would waste the run.
         """
         sums = packed.astype(np.float64).reshape(-1, len(self._outputs)).sum(axis=0)
         values = dict(zip(self._outputs, sums.tolist()))
-        metrics = {"loss": sum(weight * values[name] for name, weight in self._weights.items()), **values, "lr": lr}
+        metrics = {"loss": sum(weight * values[name] for name, weight in self._weights.items()), **values, "lr": lr,
+                   "grad_norm": norms / (step - (self._last[0] if self._last else 0))}
         if not np.isfinite(metrics["loss"]):
             parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
             raise RunError(f"the loss is {metrics['loss']} at step {step} ({parts}): try a lower --learning_rate, "

@@ -33,7 +33,7 @@ class Trainer:
         optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=list(self.parameters.values()))
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
         self.graph = PipelineGraph(plan.model, plan.split, plan.placement, self.stages, config.grad_acc_steps,
-                                   optimizer, self.schedule.for_graph(optimizer))
+                                   optimizer, self.schedule.for_graph(optimizer), config.clip_grad_norm)
         self.feed = Feed(plan.dataset, plan.order(), plan.placement, packings, plan.model.normalize, config.seed, run.rank)
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
                                config.seq_length, run.total_steps)
@@ -45,10 +45,18 @@ class Trainer:
             outputs = self.graph(*self.feed.inputs(step))
             number, metrics = step + 1, None
             if number == 1 or number % self.run.config.log_every == 0 or number == self.run.total_steps:
-                metrics = self.meter.measure(number, self.read(outputs), self.schedule.at(step))
+                metrics = self.meter.measure(number, self.read(outputs), self.schedule.at(step), self.read_norms())
             if number == 1:
                 self.run.say(f"first step {time.time() - self.run.started:.1f} s after the start")
             self.hook.pipeloom_on_step_end(run=self.run, step=number, metrics=metrics)
+
+    def read_norms(self) -> float:
+        """Sum of the gradient norms, before clipping, of the steps since it was last read."""
+        total = self.graph.norm_record[0].total
+        value = float(self.read(total)[0])
+        with flow.no_grad():
+            total.zero_()
+        return value
 
     def read(self, outputs):
         """The outputs of a step as numpy, on every rank; waits for the devices."""

@@ -13,8 +13,6 @@ def pipeloom_add_options(options):
     add("warmup_steps", int, None, section="optimization", minimum=0,
         help="steps of linear warmup from 0 (default: a tenth of --train_steps)")
     add("weight_decay", float, 0.01, section="optimization", minimum=0, help="not applied to biases and LayerNorm")
-    add("clip_grad_norm", float, 1.0, section="optimization", minimum=0,
-        help="clip the gradient of the whole model to this norm; 0 = off")
     add("adam_beta1", float, 0.9, section="optimization", minimum=0, maximum=1, help="AdamW: decay of the first moment")
     add("adam_beta2", float, 0.999, section="optimization", minimum=0, maximum=1, help="AdamW: decay of the second moment")
     add("adam_eps", float, 1e-6, section="optimization", minimum=0, help="AdamW: added to the denominator")
@@ -31,7 +29,7 @@ def pipeloom_build_optimizer(config, parameters):
     else:
         kind, settings = flow.optim.AdamW, {"lr": config.learning_rate, "betas": (config.adam_beta1, config.adam_beta2),
                                             "eps": config.adam_eps, "do_bias_correction": True}
-    return single_group(kind, parameters, config.weight_decay, config.clip_grad_norm, **settings)
+    return single_group(kind, parameters, config.weight_decay, **settings)
 
 
 @pipeloom.hookimpl(trylast=True)

@@ -7,6 +7,7 @@ import oneflow as flow
 from oneflow.nn.graph import GraphModule
 
 from pipeloom.core.blocks import ModelSpec, index_by_name
+from pipeloom.core.executor.clipping import NormRecord, clip, global_norm
 from pipeloom.core.executor.stages import Stage
 from pipeloom.core.placement import Placement
 
@@ -20,7 +21,7 @@ class PipelineGraph(flow.nn.Graph):
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], placement: Placement, stages: Sequence[Stage],
-                 micro_batches: int, optimizer=None, scheduler=None) -> None:
+                 micro_batches: int, optimizer=None, scheduler=None, max_norm: float = 0.0) -> None:
         super().__init__()
         self.micro_batches = micro_batches
         self.model_outputs = tuple(model.outputs)
@@ -30,9 +31,16 @@ class PipelineGraph(flow.nn.Graph):
         for number, place in enumerate(self.placements):
             self.stages[number].to(GraphModule).set_stage(number, place)
         self.borrowed = self._set_borrowed(model, split)
+        self.max_norm = max_norm
+        self.stage_parameters = [list(stage.parameters()) for stage in stages]
         self.config.set_gradient_accumulation_steps(micro_batches)
         if optimizer is not None:
             self.add_optimizer(optimizer, lr_sch=scheduler)
+            record = NormRecord(self.placements[-1])
+            self.norm_zero = record
+            self.norm_zero.to(GraphModule).set_stage(len(self.placements) - 1, self.placements[-1])
+            self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
+            self.add_optimizer(record.optimizer())
 
     def _set_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
         """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
@@ -63,7 +71,12 @@ class PipelineGraph(flow.nn.Graph):
             loss = sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items())
             # The engine divides gradients by the number of micro-batches; our losses are sums over the
             # global batch, so the factor is put back.
-            (loss * float(self.micro_batches)).backward()
+            (loss * float(self.micro_batches) + self.norm_zero()).backward()
+            # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
+            norm = global_norm(self.stage_parameters, self.placements)
+            self.norm_record[0].record(norm)
+            if self.max_norm > 0:
+                clip(self.stage_parameters, self.placements, norm * (1.0 / self.micro_batches), self.max_norm)
         return outputs.to_global(placement=self.placements[-1], sbp=flow.sbp.broadcast)
 
     def _borrow(self, number: int, inputs):

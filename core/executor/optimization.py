@@ -10,12 +10,11 @@ from pipeloom.core.blocks import ParameterSpec
 
 
 def single_group(optimizer_class, parameters: Sequence[Tuple[ParameterSpec, flow.Tensor]], weight_decay: float,
-                 clip_grad_norm: float, **settings) -> flow.optim.Optimizer:
+                 **settings) -> flow.optim.Optimizer:
     """An optimizer with one parameter group, whose weight decay leaves out specs with ``decay=False``.
 
-    In a graph, OneFlow clips each parameter group by its own norm, so the usual two groups (with and
-    without decay) would not be clipped by the global norm. One group is; the parameters without decay
-    are named to the engine instead. ``clip_grad_norm`` 0 does not clip.
+    One group instead of the usual two keeps one learning rate and one update pass; the parameters without
+    decay are named to the engine. Clipping is not the optimizer's: see ``core/executor/clipping.py``.
     """
 
     class SingleGroup(optimizer_class):
@@ -31,6 +30,4 @@ def single_group(optimizer_class, parameters: Sequence[Tuple[ParameterSpec, flow
 
     without_decay: List[flow.Tensor] = [tensor for spec, tensor in parameters if not spec.decay]
     group = {"params": [tensor for _, tensor in parameters], "weight_decay": weight_decay, **settings}
-    if clip_grad_norm > 0:
-        group.update(clip_grad_max_norm=clip_grad_norm, clip_grad_norm_type=2.0)
     return SingleGroup([group])

@@ -1,0 +1,245 @@
+"""``--init_from``: which names of a folder are understood, and what each fault of one says, in one line."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from pipeloom.core.cli import parse
+from pipeloom.core.errors import UsageError
+from pipeloom.core.huggingface import Folder, initial_values, settle, starting_point
+from pipeloom.core.initialization import initial_value
+from pipeloom.core.plan import Plan
+from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
+
+pytestmark = pytest.mark.fast
+
+SETTINGS = {"model_type": "bert", "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 12,
+            "max_position_embeddings": 16, "vocab_size": 40, "layer_norm_eps": 1e-5, "hidden_act": "gelu", "type_vocab_size": 2}
+DECODER = "cls.predictions.decoder.weight"
+
+
+def build(folder, *flags, vocab_size=30):
+    """The model of ``--init_from folder`` for a dataset with ids below ``vocab_size``."""
+    config = configured("--init_from", str(folder), "--seq_length", "16", *flags).replace(vocab_size=vocab_size)
+    return pipeloom_build_model(config=config, task="pretraining")
+
+
+def configured(*flags):
+    return parse(["--plugins", "inter_first,bert,wiki_ofrecord", *flags])[0]
+
+
+def write(folder, tensors, **settings):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**SETTINGS, **settings}))
+    save_file(tensors, str(folder / "model.safetensors"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    """What a BertForPreTraining of these sizes saves."""
+    flags = [part for name, value in SETTINGS.items() if isinstance(value, int) and name != "type_vocab_size"
+             for part in (f"--{name}", str(value))]
+    model = pipeloom_build_model(config=configured("--seq_length", "16", *flags), task="pretraining")
+    generator = np.random.default_rng(1)
+    return {spec.name: generator.standard_normal(spec.shape, np.float32) for spec in model.parameters}
+
+
+def check(model, tensors, missing=()):
+    """Every parameter but ``missing`` starts from its tensor, those from the seed; and the log says so."""
+    value_of = initial_values(model, 5)
+    for spec in model.parameters:
+        expected = initial_value(spec, 5) if spec.name in missing else tensors[spec.name]
+        value = value_of(spec)
+        assert value.dtype == np.float32 and value.flags.writeable
+        np.testing.assert_array_equal(value, expected, spec.name)
+    assert model.weights.missing == list(missing)
+    assert len(starting_point(model)) == 1 + bool(missing) + bool(model.weights.unexpected)
+
+
+def renamed(tensors, *pairs):
+    result = dict(tensors)
+    for old, new in pairs:
+        result = {name.replace(old, new): value for name, value in result.items()}
+    return result
+
+
+def test_the_folder_gives_sizes_epsilon_and_values(tensors, tmp_path):
+    model = build(write(tmp_path / "bert", tensors))
+    check(model, tensors)
+    assert model.weights.unexpected == [] and starting_point(model)[0].endswith(f"30 of 30 parameters start from {tmp_path}/bert")
+    assert model.sizes["norm_eps"] == 1e-5 and model.sizes["vocab"] == 40 and model.sizes["head_size" if 0 else "heads"] == 2
+    assert (model.sizes["layers"], model.sizes["hidden"], model.sizes["intermediate"], model.sizes["positions"]) == (1, 8, 12, 16)
+
+
+def test_without_init_from_all_comes_from_the_seed():
+    model = pipeloom_build_model(config=configured().replace(vocab_size=30), task="pretraining")
+    spec = model.parameters[0]
+    np.testing.assert_array_equal(initial_values(model, 5)(spec), initial_value(spec, 5))
+    assert starting_point(model) == [] and model.sizes["norm_eps"] == 1e-12
+
+
+@pytest.mark.parametrize("change", [
+    lambda t: renamed(t, ("bert.", "")),
+    lambda t: renamed(t, ("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")),
+    lambda t: renamed(t, ("bert.", ""), ("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")),
+    lambda t: renamed(t, ("cls.predictions.bias", "cls.predictions.decoder.bias")),
+    lambda t: {**t, DECODER: t[WORD].copy(), "cls.predictions.decoder.bias": t["cls.predictions.bias"].copy()},
+    lambda t: {**t, "bert.embeddings.position_ids": np.arange(16)[None]},
+    lambda t: {**renamed(t, ("bert.", "")), "embeddings.position_ids": np.arange(16)[None]},
+    lambda t: {name: value.astype(np.float64) for name, value in t.items()},
+], ids=["no prefix", "gamma and beta", "both", "decoder.bias", "decoder twice", "buffer", "buffer without prefix", "float64"])
+def test_names_that_folders_have_had(tensors, tmp_path, change):
+    model = build(write(tmp_path / "bert", change(tensors)))
+    check(model, tensors)
+    assert model.weights.unexpected == []
+
+
+def test_half_precision_is_widened(tensors, tmp_path):
+    half = {name: value.astype(np.float16) for name, value in tensors.items()}
+    check(build(write(tmp_path / "bert", half)), {name: value.astype(np.float32) for name, value in half.items()})
+
+
+def test_missing_and_unexpected_are_one_line_each(tensors, tmp_path):
+    body = {name: value for name, value in tensors.items() if name.startswith("bert.") and "pooler" not in name}
+    extra = {"classifier.weight": np.ones((2, 8), np.float32), "bert.encoder.layer.7.output.dense.bias": np.ones(8, np.float32)}
+    model = build(write(tmp_path / "bert", {**body, **extra}))
+    missing = [name for name in tensors if name not in body]
+    check(model, tensors, missing)
+    _, first, second = starting_point(model)
+    assert first == f"missing    {len(missing)}, with their usual initial values: {', '.join(missing)}"
+    assert second == "unexpected 2, ignored: bert.encoder.layer.7.output.dense.bias, classifier.weight"
+
+
+def test_a_tensor_is_read_when_it_is_asked_for_and_not_before(tensors, tmp_path, monkeypatch):
+    read = []
+    real = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, name: read.append(name) or real(self, name))
+    model = build(write(tmp_path / "bert", renamed(tensors, ("bert.", ""))))
+    assert read == []
+    initial_values(model, 5)(next(spec for spec in model.parameters if spec.name == WORD))
+    assert read == [WORD[len("bert."):]]
+
+
+def test_tied_and_untied(tensors, tmp_path):
+    own = {**tensors, DECODER: tensors[WORD] + 1}
+    untied = write(tmp_path / "untied", own, tie_word_embeddings=False)
+    check(build(untied), own)
+    assert DECODER in build(untied).weights.found
+    with pytest.raises(UsageError, match="--tie_embeddings True disagrees with --init_from .*/untied, where it is False"):
+        build(untied, "--tie_embeddings", "true")
+    # One table, used twice, can be told apart from here on.
+    tied = write(tmp_path / "tied", tensors)
+    check(build(tied, "--tie_embeddings", "false"), {**tensors, DECODER: tensors[WORD]})
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
+                                  "max_position_embeddings", "vocab_size"])
+def test_a_size_may_be_said_again_and_not_be_another(tensors, tmp_path, name):
+    folder = write(tmp_path / "bert", tensors)
+    same, other = SETTINGS[name], SETTINGS[name] + 8
+    assert build(folder, f"--{name}", str(same), vocab_size=same if name == "vocab_size" else 30).sizes["vocab"] == 40
+    with pytest.raises(UsageError, match=f"^--{name} {other} disagrees with --init_from {folder}, where it is {same}"):
+        build(folder, f"--{name}", str(other), vocab_size=other if name == "vocab_size" else 30)
+
+
+def test_the_configuration_of_a_run_can_be_given_again(tensors, tmp_path):
+    config = configured("--init_from", str(write(tmp_path / "bert", tensors)), "--seq_length", "16").replace(vocab_size=30)
+    model = pipeloom_build_model(config=config, task="pretraining")
+    settled = settle(Plan(config, None, None, None, model, (), None)).config
+    assert (settled.num_hidden_layers, settled.hidden_size, settled.vocab_size) == (1, 8, 40)
+    (tmp_path / "config.yaml").write_text(settled.to_yaml())
+    again = parse(["--config", str(tmp_path / "config.yaml")])[0]
+    assert pipeloom_build_model(config=again, task="pretraining").sizes == model.sizes
+
+
+@pytest.mark.parametrize("settings, says", [
+    ({"model_type": "roberta"}, "'model_type' in config.json is 'roberta'; this model can do 'bert' alone"),
+    ({"hidden_act": "gelu_new"}, "'hidden_act' in config.json is 'gelu_new'; this model can do 'gelu' alone"),
+    ({"position_embedding_type": "relative_key"}, "'position_embedding_type' in config.json is 'relative_key'"),
+    ({"type_vocab_size": 1}, "'type_vocab_size' in config.json is 1; this model can do 2 alone"),
+    ({"num_hidden_layers": None}, "'num_hidden_layers' in config.json must be a whole number from 1 on, not None"),
+    ({"hidden_size": 8.0}, "'hidden_size' in config.json must be a whole number from 1 on, not 8.0"),
+    ({"num_attention_heads": 0}, "'num_attention_heads' in config.json must be a whole number from 1 on, not 0"),
+    ({"layer_norm_eps": "1e-5"}, "'layer_norm_eps' in config.json must be a positive number, not '1e-5'"),
+    ({"layer_norm_eps": float("nan")}, "'layer_norm_eps' in config.json must be a positive number, not nan"),
+    ({"tie_word_embeddings": "no"}, "'tie_word_embeddings' in config.json must be true or false"),
+    ({"vocab_size": 20}, "has a vocabulary of 20, the dataset has ids below 30: .*--vocab_size 20"),
+    ({"max_position_embeddings": 8}, "--seq_length 16 is longer than --max_position_embeddings 8: lower the former"),
+    ({"num_attention_heads": 3}, "--hidden_size 8 is not a multiple of --num_attention_heads 3"),
+    ({"hidden_size": 16}, r"'bert.embeddings.* has the shape \[16, 8\], the model needs \[16, 16\]"),
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_settings_that_do_not_do(tensors, tmp_path, settings, says):
+    one_line(write(tmp_path / "bert", tensors, **settings), says)
+
+
+def one_line(folder, says):
+    with pytest.raises(UsageError, match=says) as error:
+        build(folder)
+    assert "\n" not in str(error.value)
+
+
+def rewrite(folder, change):
+    tensors = change(load_file(str(folder / "model.safetensors")))
+    save_file(tensors, str(folder / "model.safetensors"))
+
+
+def to_pickle(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def to_brain_float(folder):
+    """numpy has no bfloat16, so the header is changed by hand; the tensor keeps its size in bytes."""
+    data = (folder / "model.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + size])
+    header[WORD].update(dtype="BF16", shape=[40, 16])
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size:])
+
+
+def without(folder, name):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != name}))
+
+
+@pytest.mark.parametrize("damage, says", [
+    (to_pickle, "pytorch_model.bin is a pickle, which is never loaded: convert it to model.safetensors"),
+    (lambda f: (f / "model.safetensors").unlink(), "it has no model.safetensors$"),
+    (lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json"), "its tensors are spread over several files"),
+    (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is damaged or no safetensors file"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04" * 99), "model.safetensors is damaged or no safetensors file"),
+    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "model.safetensors is damaged"),
+    (lambda f: rewrite(f, lambda t: {**t, WORD: t[WORD].T.copy()}), rf"'{WORD}' has the shape \[8, 40\], the model needs \[40, 8\]$"),
+    (lambda f: rewrite(f, lambda t: {**t, WORD: t[WORD].astype(np.int32)}), f"'{WORD}' is of type I32, which cannot be read here"),
+    (lambda f: rewrite(f, lambda t: {"transformer." + name: value for name, value in t.items()}),
+     r"not one of its tensors belongs to this model \(it has transformer.bert.embeddings.Layer"),
+    (lambda f: rewrite(f, lambda t: {}), r"not one of its tensors belongs to this model \(it has none at all\)"),
+    (lambda f: (f / "config.json").unlink(), "config.json: No such file or directory"),
+    (lambda f: (f / "config.json").write_text("{'a': 1}"), "config.json is no JSON file"),
+    (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json is no JSON file"),
+    (lambda f: (f / "config.json").write_text("[" * 99999), "config.json is no JSON file"),
+    (lambda f: (f / "config.json").write_text("[1]"), "config.json must be a JSON object, not a list"),
+    (lambda f: without(f, "hidden_size"), "config.json has no 'hidden_size'"),
+], ids=["pickle", "no tensors", "sharded", "empty", "pickle inside", "cut off", "transposed", "integers", "other names", "no names",
+        "no config", "no JSON", "no text", "deep", "list", "lacks a size"])
+def test_a_broken_folder_is_one_line_that_names_it(tensors, tmp_path, damage, says):
+    folder = write(tmp_path / "bert", tensors)
+    damage(folder)
+    one_line(folder, f"^--init_from {folder}: {says}")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    one_line(tmp_path / "bert-base-uncased", "bert-base-uncased: there is no such folder$")
+    (tmp_path / "file").write_text("")
+    one_line(tmp_path / "file", "file: there is no such folder$")
+
+
+def test_old_folders_lack_what_is_usual(tensors, tmp_path):
+    folder = write(tmp_path / "bert", tensors)
+    for name in ("layer_norm_eps", "model_type", "hidden_act", "type_vocab_size"):
+        without(folder, name)
+    assert build(folder).sizes["norm_eps"] == 1e-12
