@@ -28,9 +28,9 @@ from zlib import crc32
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, BATCH, RATE, WARMUP, TOLERANCE = 20, 16, 1e-3, 4, 1e-4
+STEPS, BATCH, RATE, TOLERANCE = 20, 16, 1e-3, 1e-4
 #: case -> (warmup steps, decays linearly, clips to this norm or 0)
-CASES = {"constant": (0, False, 0.0), "linear": (WARMUP, True, 1.0)}
+CASES = {"constant": (0, False, 0.0), "linear": (4, True, 1.0)}
 LAYOUTS = {"one process": "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1".split(),
            "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2 --grad_acc_steps 4".split()}
 #: Sizes as config.json has them. ``tiny`` differs from every default, so that an ignored setting shows.
@@ -222,18 +222,18 @@ def train_ours(arguments, directory):
 
 def run_compare(options):
     """Print the largest difference of each case and layout; exit code 1 when one is above 1e-4."""
-    good = True
     print("case       layout         to float32 (step)   to float64   the reference's float32 to its float64")
+    worst = 0.0
     for case, curves in json.loads(Path(options.curves).read_text())["cases"].items():
         for layout, where in LAYOUTS.items():
             with tempfile.TemporaryDirectory() as directory:
                 ours = train_ours([*flags(options.folder, options.records, case), *where], Path(directory) / "run")
             single, double = largest(ours, curves["float32"]), largest(ours, curves["float64"])
-            good = good and max(single, double)[0] <= TOLERANCE
+            worst = max(worst, single[0], double[0])
             print(f"{case:<10} {layout:<12} {single[0]:>12.1e} ({single[1]:>2}) {double[0]:>14.1e}   "
                   f"{largest(curves['float32'], curves['float64'])[0]:.1e}", flush=True)
-    print(f"at most {TOLERANCE:g} at every step: {'yes' if good else 'NO'}")
-    return 0 if good else 1
+    print(f"at most {TOLERANCE:g} at every step: {'yes' if worst <= TOLERANCE else 'NO'}")
+    return int(worst > TOLERANCE)
 
 
 def main():

@@ -136,10 +136,10 @@ class Weights:
 
     def _check(self, stored: str, spec: ParameterSpec) -> None:
         shape, kind = self._source.tensors[stored]
-        if shape != tuple(spec.shape):
-            raise self._source.error(f"'{stored}' has the shape {list(shape)}, the model needs {list(spec.shape)}")
         if kind not in _FLOATS:
             raise self._source.error(f"'{stored}' is of type {kind}, which cannot be read here: save it as float32")
+        if shape != tuple(spec.shape):
+            raise self._source.error(f"'{stored}' has the shape {list(shape)}, the model needs {list(spec.shape)}")
 
     def value(self, spec: ParameterSpec) -> Optional[np.ndarray]:
         """The float32 initial value of a parameter, ``spec.shape``, or ``None`` where it is missing."""

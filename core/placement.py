@@ -93,6 +93,28 @@ def span(counts: Counts) -> int:
     return sum(count > 0 for count in counts)
 
 
+#: More shapes of a stage than this and the exact search would take minutes; the largest 4 x 4 has 165.
+_MOST_SHAPES = 1000
+
+
+def contiguous(cluster: Cluster, mesh: Mesh) -> Placement:
+    """Ranks in order: stage 0 takes the first ones, stage 1 the next ones."""
+    width = mesh.data * mesh.tensor
+    return Placement.of(cluster, [range(s * width, (s + 1) * width) for s in range(mesh.pipeline)])
+
+
+def side_by_side(cluster: Cluster, mesh: Mesh) -> Placement:
+    """Stages side by side inside nodes, for a number of stages that divides the devices of a node or is a
+    multiple of it. A stage then takes equally many ranks of each node of its group of nodes."""
+    stages, devices, width = mesh.pipeline, cluster.devices_per_node, mesh.data * mesh.tensor
+    inside = min(stages, devices)                       # stages that share a node
+    each = devices // inside                            # ranks of one stage on one node
+    nodes = width // each                               # nodes that a stage lies on
+    return Placement.of(cluster, [
+        [((s // inside) * nodes + node) * devices + (s % inside) * each + rank for node in range(nodes) for rank in range(each)]
+        for s in range(stages)])
+
+
 def search(cluster: Cluster, mesh: Mesh, cost: Callable[[Counts, Counts], Tuple[int, ...]]) -> Placement:
     """The placement with the least total cost, exactly.
 

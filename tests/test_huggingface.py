@@ -71,8 +71,8 @@ def test_the_folder_gives_sizes_epsilon_and_values(tensors, tmp_path):
     model = build(write(tmp_path / "bert", tensors))
     check(model, tensors)
     assert model.weights.unexpected == [] and starting_point(model)[0].endswith(f"30 of 30 parameters start from {tmp_path}/bert")
-    assert model.sizes["norm_eps"] == 1e-5 and model.sizes["vocab"] == 40 and model.sizes["head_size" if 0 else "heads"] == 2
-    assert (model.sizes["layers"], model.sizes["hidden"], model.sizes["intermediate"], model.sizes["positions"]) == (1, 8, 12, 16)
+    assert model.sizes["norm_eps"] == 1e-5 and model.sizes["vocab"] == 40
+    assert (model.sizes["layers"], model.sizes["heads"], model.sizes["hidden"], model.sizes["intermediate"], model.sizes["positions"]) == (1, 2, 8, 12, 16)
 
 
 def test_without_init_from_all_comes_from_the_seed():
@@ -192,7 +192,7 @@ def to_pickle(folder):
 
 
 def to_brain_float(folder):
-    """numpy has no bfloat16, so the header is changed by hand; the tensor keeps its size in bytes."""
+    """numpy has no bfloat16, so the header is changed by hand: twice as many values in as many bytes."""
     data = (folder / "model.safetensors").read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + size])
@@ -215,6 +215,7 @@ def without(folder, name):
     (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "model.safetensors is damaged"),
     (lambda f: rewrite(f, lambda t: {**t, WORD: t[WORD].T.copy()}), rf"'{WORD}' has the shape \[8, 40\], the model needs \[40, 8\]$"),
     (lambda f: rewrite(f, lambda t: {**t, WORD: t[WORD].astype(np.int32)}), f"'{WORD}' is of type I32, which cannot be read here"),
+    (to_brain_float, f"'{WORD}' is of type BF16, which cannot be read here: save it as float32$"),
     (lambda f: rewrite(f, lambda t: {"transformer." + name: value for name, value in t.items()}),
      r"not one of its tensors belongs to this model \(it has transformer.bert.embeddings.Layer"),
     (lambda f: rewrite(f, lambda t: {}), r"not one of its tensors belongs to this model \(it has none at all\)"),
@@ -224,7 +225,7 @@ def without(folder, name):
     (lambda f: (f / "config.json").write_text("[" * 99999), "config.json is no JSON file"),
     (lambda f: (f / "config.json").write_text("[1]"), "config.json must be a JSON object, not a list"),
     (lambda f: without(f, "hidden_size"), "config.json has no 'hidden_size'"),
-], ids=["pickle", "no tensors", "sharded", "empty", "pickle inside", "cut off", "transposed", "integers", "other names", "no names",
+], ids=["pickle", "no tensors", "sharded", "empty", "pickle inside", "cut off", "transposed", "integers", "bfloat16", "other names", "no names",
         "no config", "no JSON", "no text", "deep", "list", "lacks a size"])
 def test_a_broken_folder_is_one_line_that_names_it(tensors, tmp_path, damage, says):
     folder = write(tmp_path / "bert", tensors)

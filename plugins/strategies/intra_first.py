@@ -2,11 +2,18 @@
 
 As many pipeline hops as the shape allows stay inside a node; among those placements the one whose
 data-parallel groups lie on the fewest nodes.
+
+With one rank per stage (4 stages on 2 x 2) both strategies give the same placement, ranks in order.
 """
 import pipeloom
-from pipeloom.core.placement import crossings, search, span
+from pipeloom.core.placement import crossings, search, side_by_side, span
 
 
 @pipeloom.hookimpl
 def pipeloom_place(cluster, mesh, config):
+    stages, devices = mesh.pipeline, cluster.devices_per_node
+    if devices % stages == 0 or stages % devices == 0:
+        # Best: no hop crosses where all stages fit side by side into a node. With k times as many stages
+        # each lane of the pipeline needs k nodes, so it crosses k - 1 times at the least, and here does.
+        return side_by_side(cluster, mesh)
     return search(cluster, mesh, lambda last, counts: (crossings(last, counts) if last else 0, span(counts)))

@@ -1,0 +1,221 @@
+"""The executor on one rank against numpy: operations, dropout, a whole step with accumulation and clipping."""
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pipeloom.core.blocks import SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.data.dataset import Dataset, Field
+from pipeloom.core.data.order import SampleOrder
+from pipeloom.core.placement import Placement
+from pipeloom.core.schedule import LRSchedule
+from pipeloom.core.topology import Cluster
+
+
+@pytest.fixture(scope="module")
+def flow():
+    from pipeloom.core.engine import import_oneflow
+
+    return import_oneflow()
+
+
+@pytest.fixture(scope="module")
+def ops(flow):
+    from pipeloom.core.executor.ops import ops_for
+
+    return ops_for("cpu")
+
+
+def as_global(flow, array, requires_grad=False):
+    tensor = flow.from_numpy(np.ascontiguousarray(array)).to_global(placement=flow.placement("cpu", [0]), sbp=flow.sbp.broadcast)
+    return tensor.detach().requires_grad_(requires_grad)
+
+
+def check_gradients(flow, operation, reference, *arrays, tolerance=2e-3):
+    """Compare value and gradients of ``operation`` with ``reference`` in float64 and its central differences."""
+    tensors = [as_global(flow, array.astype(np.float32), True) for array in arrays]
+    result = operation(*tensors)
+    value = reference(*arrays)
+    np.testing.assert_allclose(result.numpy(), value, rtol=2e-5, atol=2e-5)
+    weights = np.random.default_rng(1).standard_normal(value.shape)
+    (result * as_global(flow, weights.astype(np.float32))).sum().backward()
+    for tensor, array in zip(tensors, arrays):
+        expected = np.empty_like(array)
+        for index in np.ndindex(*array.shape):
+            kept, step = array[index], 1e-5
+            array[index] = kept + step
+            above = (reference(*arrays) * weights).sum()
+            array[index] = kept - step
+            expected[index] = (above - (reference(*arrays) * weights).sum()) / (2 * step)
+            array[index] = kept
+        np.testing.assert_allclose(tensor.grad.numpy(), expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+def test_linear(flow, ops):
+    rng = np.random.default_rng(0)
+    check_gradients(flow, ops.linear, lambda x, w, b: x @ w.T + b, *(rng.standard_normal(s) for s in ((5, 4), (3, 4), (3,))))
+
+
+def test_add_row(flow, ops):
+    rng = np.random.default_rng(0)
+    check_gradients(flow, ops.add_row, lambda x, r: x + r, rng.standard_normal((5, 4)), rng.standard_normal(4))
+
+
+def test_layer_norm(flow, ops):
+    def reference(x, weight, bias):
+        center = x - x.mean(-1, keepdims=True)
+        return center / np.sqrt((center ** 2).mean(-1, keepdims=True) + 1e-12) * weight + bias
+
+    rng = np.random.default_rng(0)
+    check_gradients(flow, lambda x, w, b: ops.layer_norm(x, w, b, 1e-12), reference,
+                    rng.standard_normal((6, 8)) * 3 + 1, rng.standard_normal(8), rng.standard_normal(8))
+
+
+def test_gelu_is_exact(flow, ops):
+    x = np.linspace(-6, 6, 49)
+    check_gradients(flow, ops.gelu, lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), x)
+
+
+def test_cross_entropy_of_large_logits(flow, ops):
+    """A wrong answer may cost more than the floor of a kernel that takes the logarithm of a rounded probability."""
+    labels = np.array([0, 1, 2], np.int32)
+    logits = np.array([[1.0, 2.0, 0.5], [30.0, 0.0, 3.0], [60.0, 5.0, 0.0]], np.float32)
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    expected = (np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(3), labels])
+    result = ops.cross_entropy(as_global(flow, logits), as_global(flow, labels))
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+@pytest.mark.parametrize("shape", [(7,), (16, 8), (2, 16, 16)])
+def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
+    from pipeloom.core.executor.dropout import Dropout, position_table, reference_mask
+    from pipeloom.core.initialization import dropout_seeds
+
+    size = int(np.prod(shape))
+    seeds = dropout_seeds(3, 7, batch)
+    dropout = Dropout("layer", 0.25, as_global(flow, position_table(size)))
+    dropped = dropout(as_global(flow, np.ones((batch, *shape), np.float32)), as_global(flow, seeds)).numpy()
+    mask = reference_mask("layer", 0.25, seeds, size).reshape(dropped.shape)
+    np.testing.assert_array_equal(dropped, np.where(mask, np.float32(1 / 0.75), np.float32(0)))
+
+
+class Points(Dataset):
+    """Samples of a linear regression with a weight each."""
+
+    task = "regression"
+    vocab_size = 0
+    fields = {name: Field(name, (size,), "float32") for name, size in (("x", 3), ("y", 1), ("weights", 1))}
+
+    def __init__(self, count):
+        rng = np.random.default_rng(5)
+        self.values = {"x": rng.standard_normal((count, 3)), "y": rng.standard_normal((count, 1)) * 4,
+                       "weights": rng.integers(0, 3, (count, 1)).astype(float)}
+
+    def __len__(self):
+        return len(self.values["x"])
+
+    def read(self, indices, names):
+        return {name: self.values[name][indices].astype(np.float32) for name in names}
+
+    def describe(self):
+        return "points"
+
+
+def regression():
+    """One block whose loss is the weighted mean of squared errors plus a mean absolute prediction."""
+
+    def build(scope):
+        import oneflow as flow
+
+        class Module(flow.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight, self.bias = scope.parameter("weight"), scope.parameter("bias")
+
+            def forward(self, hidden, fields):
+                prediction = scope.ops.linear(fields["x"], self.weight, self.bias)
+                square = ((prediction - fields["y"]) * (prediction - fields["y"]) * fields["weights"]).sum()
+                return {"error": square, "mean": (prediction * fields[SAMPLE_WEIGHT]).sum()}
+
+        return Module()
+
+    parameters = (ParameterSpec("weight", (1, 3), std=1.0), ParameterSpec("bias", (1,), "ones", decay=False))
+    block = Block("regression", parameters, Cost(1, 1, 1), ("x", "y", "weights", SAMPLE_WEIGHT), build)
+    return ModelSpec("regression", "regression", (block,), {"error": 1.0}, metrics=("mean",), normalize=("weights",))
+
+
+def train_numpy(data, order, config, schedule, steps):
+    """The same in float64: AdamW (Loshchilov & Hutter 2019) or SGD, decay on the weight alone, global clipping."""
+    from pipeloom.core.initialization import initial_value
+
+    parameters = {spec.name: initial_value(spec, config.seed).astype(np.float64) for spec in regression().parameters}
+    first = {name: np.zeros_like(value) for name, value in parameters.items()}
+    second = {name: np.zeros_like(value) for name, value in parameters.items()}
+    history = []
+    for step in range(steps):
+        batch = data.read(order.indices(step), ["x", "y", "weights"])
+        weights = batch["weights"].astype(np.float64) / batch["weights"].sum()
+        prediction = batch["x"] @ parameters["weight"].T + parameters["bias"]
+        error = prediction - batch["y"]
+        gradients = {"weight": (2 * error * weights).T @ batch["x"], "bias": (2 * error * weights).sum(0)}
+        norm = math.sqrt(sum((gradient ** 2).sum() for gradient in gradients.values()))
+        history.append({"error": (error ** 2 * weights).sum(), "mean": prediction.mean(), "norm": norm})
+        rate = schedule.at(step)
+        for name, gradient in gradients.items():
+            if config.clip_grad_norm:
+                gradient = gradient * min(1.0, config.clip_grad_norm / (norm + 1e-6))
+            decay = config.weight_decay if name == "weight" else 0.0
+            if config.optimizer == "sgd":
+                first[name] = config.momentum * first[name] + gradient + decay * parameters[name]
+                parameters[name] = parameters[name] - rate * first[name]
+            else:
+                first[name] = config.adam_beta1 * first[name] + (1 - config.adam_beta1) * gradient
+                second[name] = config.adam_beta2 * second[name] + (1 - config.adam_beta2) * gradient ** 2
+                update = first[name] / (1 - config.adam_beta1 ** (step + 1)) / (
+                    np.sqrt(second[name] / (1 - config.adam_beta2 ** (step + 1))) + config.adam_eps)
+                parameters[name] = parameters[name] - rate * (update + decay * parameters[name])
+    return parameters, history
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "adamw", "weight_decay": 0.3, "clip_grad_norm": 0.5, "micro_batches": 4, "kind": "linear", "warmup": 3},
+    {"optimizer": "adamw", "weight_decay": 0.3, "clip_grad_norm": 0.0, "micro_batches": 1, "kind": "constant", "warmup": 0},
+    {"optimizer": "sgd", "weight_decay": 0.2, "clip_grad_norm": 0.0, "micro_batches": 2, "kind": "linear", "warmup": 0, "momentum": 0.9},
+    {"optimizer": "sgd", "weight_decay": 0.0, "clip_grad_norm": 2.0, "micro_batches": 4, "kind": "constant", "warmup": 4},
+    {"optimizer": "adamw", "weight_decay": 0.0, "clip_grad_norm": 1.0, "micro_batches": 1, "kind": "constant", "warmup": 0,
+     "adam_beta1": 0.5, "adam_beta2": 0.9, "adam_eps": 0.1},
+])
+def test_steps_of_training_equal_numpy(flow, changes):
+    """Twelve steps: weights, losses, metrics and gradient norms, tolerance 2e-5 (float32 against float64)."""
+    from pipeloom.core.executor.feed import Feed
+    from pipeloom.core.executor.graph import PipelineGraph
+    from pipeloom.core.executor.ops import ops_for
+    from pipeloom.core.executor.stages import build_stages, stage_packings
+    from pipeloom.core.initialization import initial_value
+    from pipeloom.plugins.optimization import pipeloom_build_optimizer
+
+    config = SimpleNamespace(**{"seed": 11, "learning_rate": 0.05, "momentum": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
+                                "adam_eps": 1e-6, **changes})
+    steps, model, data = 12, regression(), Points(50)
+    placement = Placement.of(Cluster(1, 1), [[0]])
+    packings = stage_packings(model, [1], data.fields)
+    stages, parameters = build_stages(model, [1], placement, packings, ops_for("cpu"), lambda spec: initial_value(spec, config.seed))
+    optimizer = pipeloom_build_optimizer(config, list(parameters.values()))
+    schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps)
+    graph = PipelineGraph(model, [1], placement, stages, config.micro_batches, optimizer, schedule.for_graph(optimizer), config.clip_grad_norm)
+    order = SampleOrder(len(data), 8, seed=2, shuffle=True)
+    feed = Feed(data, order, placement, packings, model.normalize, config.seed, rank=0)
+    expected, history = train_numpy(data, order, config, schedule, steps)
+    norms = 0.0
+    for step in range(steps):
+        sums = graph(*feed.inputs(step)).numpy().reshape(config.micro_batches, 2).sum(0)
+        np.testing.assert_allclose(sums, [history[step]["error"], history[step]["mean"]], rtol=2e-5, atol=2e-5)
+        total = float(graph.norm_record[0].total.numpy()[0])
+        assert total - norms == pytest.approx(history[step]["norm"], rel=2e-5, abs=2e-4)
+        norms = total
+    for name, (_, tensor) in parameters.items():
+        np.testing.assert_allclose(tensor.numpy(), expected[name], rtol=2e-5, atol=2e-5)
