@@ -72,12 +72,12 @@ def shapes(sizes):
 
 
 def value(name, shape, seed=7):
-    """float32: uniform with standard deviation 0.02, around 1 for the weights of LayerNorm; no bias is 0.
+    """float32, uniform; around 1 for the weights of LayerNorm. No bias is 0, and attention is far from uniform.
 
     From the raw words of the generator: numpy keeps those the same, what it makes of them may change.
     """
     words = np.random.Philox(key=np.array([crc32(name.encode()), seed], np.uint64)).random_raw(int(np.prod(shape)))
-    uniform = ((words >> np.uint64(40)).astype(np.float64) / 2 ** 24 - 0.5) * (0.02 * 12 ** 0.5)
+    uniform = ((words >> np.uint64(40)).astype(np.float64) / 2 ** 24 - 0.5) * (0.07 if "embeddings" in name else 0.5)
     return (uniform.reshape(shape) + name.endswith("LayerNorm.weight")).astype(np.float32)
 
 

@@ -14,11 +14,13 @@ from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
-COMMANDS = ("train", "plugins")
+COMMANDS = ("train", "parity", "plugins")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
   train     (the default) train the model that --plugins select
+  parity    train in the given layout and in a single process, and compare the two
+            (--steps 20 --tolerance 1e-4 and the options of train)
   plugins   list built-in and installed plugins and what they provide
 
 Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
@@ -47,6 +49,12 @@ def _dispatch(arguments: List[str]) -> int:
             raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
         print(describe_plugins())
         return 0
+    if command == "parity":
+        from pipeloom.core.parity import parity, take_options
+
+        options, arguments = take_options(arguments)
+        config, plugins = parse(arguments)
+        return parity(config, plugins, options.steps, options.tolerance)
     config, plugins = parse(arguments)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 

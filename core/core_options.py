@@ -31,6 +31,8 @@ def add_core_options(options: Options) -> None:
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, section="train", minimum=1, help="steps between two logged lines")
     add("output_dir", str, None, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
+    add("save_final_weights", bool, False, section="train",
+        help="at the end, write all parameters by their HuggingFace names to final_weights.safetensors")
     add("clip_grad_norm", float, 1.0, section="optimization", minimum=0,
         help="clip the gradient of the whole model to this 2-norm; 0 = off")
     add("seq_length", int, 128, section="data", minimum=8, help="tokens of a sample, padding included")

@@ -86,9 +86,9 @@ class PluginManager:
 
     def _check_hook_names(self, name: str, plugin: Any) -> None:
         known = [hook for hook in dir(hookspecs) if hook.startswith("pipeloom_")]
-        for attribute in dir(plugin):
-            if self._manager.parse_hookimpl_opts(plugin, attribute) is not None and attribute not in known:
-                raise UsageError(f"plugin '{name}': there is no hook '{attribute}'{did_you_mean(attribute, known)}")
+        for hook in hooks_of(plugin):
+            if hook not in known:
+                raise UsageError(f"plugin '{name}': there is no hook '{hook}'{did_you_mean(hook, known)}")
 
     def _check_conflicts(self) -> None:
         for hook_name, kind in hookspecs.ONE_ANSWER.items():
@@ -99,9 +99,10 @@ class PluginManager:
 
 
 def hooks_of(plugin: Any) -> List[str]:
-    """Names of the hooks that a module or object implements."""
+    """Names of the hooks that a module or object implements, by ``specname`` where that is given."""
     manager = pluggy.PluginManager("pipeloom")
-    return sorted(name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name) is not None)
+    found = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
+    return sorted(options.get("specname") or name for name, options in found.items() if options is not None)
 
 
 def load_plugin(name: str) -> Tuple[Any, str]:

@@ -15,6 +15,8 @@ from pipeloom import __version__
 from pipeloom.core.errors import UsageError
 from pipeloom.core.plan import Plan
 
+#: What ``--save_final_weights`` writes into the run directory.
+FINAL_WEIGHTS = "final_weights.safetensors"
 #: Set by the launcher for its ranks: the run directory, and when the command was given (Unix time).
 RUN_DIR, STARTED = "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED"
 

@@ -17,7 +17,7 @@ from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: 
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.metrics import StepMeter  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
-from pipeloom.core.run import Run  # noqa: E402
+from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
 
 
 class Trainer:
@@ -50,6 +50,16 @@ class Trainer:
                 self.run.say(f"first step {time.time() - self.run.started:.1f} s after the start")
             self.hook.pipeloom_on_step_end(run=self.run, step=number, metrics=metrics)
 
+    def save_final_weights(self) -> None:
+        """Write every parameter, by name, into the run directory; whole or not at all."""
+        from safetensors.numpy import save_file
+
+        weights = {name: self.read(tensor) for name, (_, tensor) in self.parameters.items()}  # all ranks take part
+        if self.run.is_main:
+            path = self.run.directory / FINAL_WEIGHTS
+            save_file(weights, str(path) + ".writing")
+            os.replace(str(path) + ".writing", path)
+
     def read_norms(self) -> float:
         """Sum of the gradient norms, before clipping, of the steps since it was last read."""
         total = self.graph.norm_record[0].total
@@ -77,6 +87,8 @@ def train_in_rank(plan: Plan, plugins, directory: Path, rank: int) -> int:
         plugins.hook.pipeloom_on_run_start(run=run)
         run.say("compiling the graph ...")
         trainer.train()
+        if run.config.save_final_weights:
+            trainer.save_final_weights()
     except BaseException as raised:
         error = raised
         raise

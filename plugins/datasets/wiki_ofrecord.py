@@ -26,7 +26,10 @@ def pipeloom_open_dataset(config, split):
         raise UsageError(f"wiki_ofrecord has no split '{split}'; it has 'train'")
     if config.ofrecord_path is None:
         path = ensure_sample(config.seq_length, config.max_predictions)
-        vocab_size = max(config.vocab_size or 0, sample_vocab_size(path))
+        vocab_size = config.vocab_size or sample_vocab_size(path)
+        if vocab_size < sample_vocab_size(path):
+            raise UsageError(f"--vocab_size {vocab_size} is smaller than the vocabulary of the embedded sample: "
+                             f"give at least {sample_vocab_size(path)}, or leave it out")
     else:
         path = config.ofrecord_path
         vocab_size = config.vocab_size or _BERT_VOCAB_SIZE
