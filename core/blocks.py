@@ -54,11 +54,16 @@ class Borrow:
     The sub-module ``part`` of the block ``owner`` is called with ``field`` on the owner's stage, and its
     output travels to the borrowing block, which receives it as its hidden state. So a table shared by the
     first and the last stage stays in one place, and batch x sequence x hidden travels instead of it.
+
+    ``copy`` is the block to use instead where that is more than the table itself: one that has the part's
+    parameters too, by the same names. Parameters of one name on several stages are copies of one parameter:
+    they start equal, and each is updated by the sum of their gradients (``core/sharing.py`` chooses).
     """
 
     owner: str
     part: str
     field: str
+    copy: "Block"
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,13 @@ class ModelSpec:
 
     @property
     def parameters(self) -> Tuple[ParameterSpec, ...]:
-        return tuple(parameter for block in self.blocks for parameter in block.parameters)
+        """Each parameter once, also one that two blocks hold copies of."""
+        return tuple(dict.fromkeys(parameter for block in self.blocks for parameter in block.parameters))
 
     @property
     def size(self) -> int:
         """Number of parameters of the whole model; one that two blocks share counts once."""
-        return sum(block.size for block in self.blocks)
+        return sum(parameter.size for parameter in self.parameters)
 
     @property
     def outputs(self) -> Tuple[str, ...]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pipeloom.core.options import Options
+from pipeloom.core.sharing import CHOICES
 
 
 def add_core_options(options: Options) -> None:
@@ -23,6 +24,9 @@ def add_core_options(options: Options) -> None:
         help="number of pipeline stages; the rest of the devices are data parallel (default: 2 if that divides)")
     add("grad_acc_steps", int, 4, section="parallel", minimum=1,
         help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
+    add("tied_transfer", str, "auto", section="parallel", choices=CHOICES,
+        help="what travels for an embedding tied across stages: the looked-up vectors, or the gradient of a second "
+             "copy of the table; auto: whichever is less between nodes")
     add("train_global_batch_size", int, 32, cuda_default=256, section="train", minimum=1,
         help="samples of one optimizer step, over all ranks and micro-batches")
     add("train_steps", int, None, section="train", minimum=1, help="number of steps (default: 200, or what --epochs gives)")

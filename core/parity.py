@@ -61,7 +61,7 @@ def _run(directory: Path, config: Config) -> Tuple[List[Dict[str, float]], Dict[
     file = directory.with_suffix(".yaml")
     file.write_text(config.to_yaml())
     result = subprocess.run([sys.executable, str(Path(sys.argv[0]).resolve()), "train", "--config", str(file), "--output_dir", str(directory)],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ))
     if result.returncode:
         print(result.stdout, file=sys.stderr)
         raise RunError(f"the {directory.name} run ended with exit code {result.returncode}; what it said is above")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from pipeloom.core.errors import UsageError
 from pipeloom.core.topology import Cluster, Mesh
@@ -93,14 +93,30 @@ def span(counts: Counts) -> int:
     return sum(count > 0 for count in counts)
 
 
-#: More shapes of a stage than this and the exact search would take minutes; the largest 4 x 4 has 165.
-_MOST_SHAPES = 1000
+#: The search looks at no more combinations than this (a second or two); 4 nodes x 4 devices need far fewer.
+_MOST_COMBINATIONS = 200_000
 
 
 def contiguous(cluster: Cluster, mesh: Mesh) -> Placement:
-    """Ranks in order: stage 0 takes the first ones, stage 1 the next ones."""
+    """Ranks in order: stage 0 takes the first ones, stage 1 the next ones.
+
+    In every shape the sum over stages of the nodes they lie on is then as small as can be. Stages and nodes,
+    joined where a stage has ranks on a node, form a graph; a connected part with a stages and c nodes has at
+    least a + c - 1 joints and fills its nodes, so its ranks are a multiple of lcm(width, devices). With N
+    nodes and S stages there are at least S + N - ranks / lcm joints, and here there are just as many.
+    """
     width = mesh.data * mesh.tensor
     return Placement.of(cluster, [range(s * width, (s + 1) * width) for s in range(mesh.pipeline)])
+
+
+def lane_by_lane(cluster: Cluster, mesh: Mesh) -> Placement:
+    """Ranks in order along the pipeline: rank r holds stage r mod S, so a lane fills neighbouring ranks.
+
+    In every shape as few hops as can be cross nodes, by the same argument with lanes (the ranks of one
+    position through all stages) in the place of stages: a lane on c nodes crosses c - 1 times at the least.
+    """
+    stages = mesh.pipeline
+    return Placement.of(cluster, [range(s, cluster.size, stages) for s in range(stages)])
 
 
 def side_by_side(cluster: Cluster, mesh: Mesh) -> Placement:
@@ -115,19 +131,26 @@ def side_by_side(cluster: Cluster, mesh: Mesh) -> Placement:
         for s in range(stages)])
 
 
-def search(cluster: Cluster, mesh: Mesh, cost: Callable[[Counts, Counts], Tuple[int, ...]]) -> Placement:
-    """The placement with the least total cost, exactly.
+def search(cluster: Cluster, mesh: Mesh, cost: Callable[[Counts, Counts], Tuple[int, ...]]) -> Optional[Placement]:
+    """The placement with the least total cost, exactly; ``None`` where the shape is too large to search.
 
     ``cost(previous, counts)`` is what a stage adds (``previous`` is empty for the first); tuples are
     summed item by item and compared in order. Dynamic programming over the ranks left on each node and
     the last stage's ranks per node; among equals, the one that fills the first nodes first.
     """
     width = mesh.data * mesh.tensor
-    shapes = [c for c in product(range(min(width, cluster.devices_per_node), -1, -1), repeat=cluster.nodes) if sum(c) == width]
+    most = min(width, cluster.devices_per_node)
+    if (most + 1) ** cluster.nodes > _MOST_COMBINATIONS:
+        return None
+    shapes = [c for c in product(range(most, -1, -1), repeat=cluster.nodes) if sum(c) == width]
     full = (cluster.devices_per_node,) * cluster.nodes
     # state: (ranks left per node, last counts) -> (total cost, order of choice, counts of all stages)
     states: Dict[Tuple[Counts, Counts], tuple] = {(full, ()): ((), (), ())}
+    combinations = 0
     for _ in range(mesh.pipeline):
+        combinations += len(states) * len(shapes)
+        if combinations > _MOST_COMBINATIONS:
+            return None
         following: Dict[Tuple[Counts, Counts], tuple] = {}
         for (left, last), (total, order, chosen) in states.items():
             for index, counts in enumerate(shapes):

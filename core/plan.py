@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Tuple
 
 from pipeloom.core.blocks import ModelSpec, stage_inputs
+from pipeloom.core.communication import Traffic, step_traffic
 from pipeloom.core.config import Config
 from pipeloom.core.data.dataset import Dataset
 from pipeloom.core.data.order import SampleOrder
@@ -15,6 +16,7 @@ from pipeloom.core.data.core_fields import known_fields
 from pipeloom.core.partition import imbalance
 from pipeloom.core.placement import Placement
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.sharing import carry_shared
 from pipeloom.core.topology import Cluster, Mesh
 
 
@@ -35,8 +37,17 @@ class Plan:
         """Samples that one rank works on at once."""
         return self.config.train_global_batch_size // (self.mesh.data * self.config.grad_acc_steps)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of the global batch of one step, padding included."""
+        return self.config.train_global_batch_size * self.config.seq_length
+
+    def traffic(self) -> Traffic:
+        """Bytes that the ranks send each other in a step."""
+        return step_traffic(self.model, self.split, self.placement, self.tokens)
+
     def stage_parameters(self) -> List[int]:
-        """Number of parameters of each stage."""
+        """Number of parameters that each stage holds, copies of another stage's included."""
         return [sum(block.size for block in blocks) for blocks in self.model.stage_blocks(self.split)]
 
     def order(self) -> SampleOrder:
@@ -57,9 +68,23 @@ class Plan:
             f"partition  {stages}; imbalance {imbalance(sizes):.0%}",
             *(f"placement  {line}" if number == 0 else f"           {line}"
               for number, line in enumerate([*self.placement.grid().splitlines(), self.placement.summary()])),
+            f"traffic    {self._describe_traffic()}",
             f"batch      {config.train_global_batch_size} = {self.micro_batch_size} a micro-batch x "
             f"{config.grad_acc_steps} micro-batches x {self.mesh.data} data-parallel",
         ])
+
+
+    def _describe_traffic(self) -> str:
+        """``between nodes ..., inside ...``: MB (10^6 bytes) of a step by reason, all pairs and both directions."""
+        traffic = self.traffic()
+        crossing, whole = traffic.between_nodes(self.placement).sums(), traffic.sums()
+        names = {"hidden": "hidden states", "shared": "tied embedding", "gradients": "gradients"}
+
+        def amounts(sums: Mapping[str, float]) -> str:
+            return ", ".join(f"{names[name]} {amount / 1e6:.1f}" for name, amount in sums.items() if amount) or "nothing"
+
+        inside = {name: amount - crossing[name] for name, amount in whole.items()}
+        return f"MB a step between nodes: {amounts(crossing)}; inside: {amounts(inside)}"
 
 
 def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Plan:
@@ -88,6 +113,7 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     placement = Placement.of(cluster, placement.stages)
     if len(placement.stages) != mesh.pipeline:
         raise UsageError(f"the strategy placed {len(placement.stages)} stages, the mesh has {mesh.pipeline}")
+    model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, config.tied_transfer)
     return Plan(config, cluster, mesh, dataset, model, split, placement)
 
 

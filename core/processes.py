@@ -12,6 +12,9 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 from pipeloom.core.errors import RunError, UsageError
 
+#: What a launcher (ours, or ``oneflow.distributed.launch``) sets for each rank; importing oneflow sets them too.
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
 _PR_SET_PDEATHSIG = 1
 # Looked up here: between fork and exec a child should do as little as possible.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -132,6 +135,12 @@ def rank_environment(
         "LOCAL_WORLD_SIZE": str(nproc_per_node),
         "PIPELOOM_LAUNCHED": "1",
     }
+
+
+def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
+    """``env`` without what makes a process a rank: for a command that is to be a launcher of its own."""
+    return {name: value for name, value in env.items()
+            if name not in (*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED")}
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:

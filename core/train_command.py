@@ -12,16 +12,14 @@ from pipeloom.core.errors import UsageError
 from pipeloom.core.launcher import LaunchSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
 from pipeloom.core.run import RUN_DIR, STARTED, choose_directory
-
-#: What our launcher and ``oneflow.distributed.launch`` set for each rank.
-_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def train(config: Config, plugins: PluginManager, arguments: Sequence[str]) -> int:
     """Train, as a rank if this process is one, else by starting the ranks; returns the exit code."""
-    if all(name in os.environ for name in _RANK_VARIABLES):
+    if all(name in os.environ for name in RANK_VARIABLES):
         return run_rank(lambda: _be_rank(config, plugins))
     return _start_ranks(config, plugins, list(arguments))
 

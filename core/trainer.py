@@ -27,12 +27,14 @@ class Trainer:
         plan, config = run.plan, run.config
         self.run, self.hook = run, run.plugins.hook
         packings = stage_packings(plan.model, plan.split, plan.dataset.fields)
-        self.stages, self.parameters = build_stages(
+        self.stages, held = build_stages(
             plan.model, plan.split, plan.placement, packings, ops_for(plan.cluster.device_type),
             initial_values(plan.model, config.seed))
-        optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=list(self.parameters.values()))
+        #: Each parameter by name; of copies the last, which is the owner's.
+        self.parameters = {spec.name: tensor for stage in held for spec, tensor in stage}
+        optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=[pair for stage in held for pair in stage])
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
-        self.graph = PipelineGraph(plan.model, plan.split, plan.placement, self.stages, config.grad_acc_steps,
+        self.graph = PipelineGraph(plan.model, plan.split, plan.placement, self.stages, held, config.grad_acc_steps,
                                    optimizer, self.schedule.for_graph(optimizer), config.clip_grad_norm)
         self.feed = Feed(plan.dataset, plan.order(), plan.placement, packings, plan.model.normalize, config.seed, run.rank)
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
@@ -54,7 +56,7 @@ class Trainer:
         """Write every parameter, by name, into the run directory; whole or not at all."""
         from safetensors.numpy import save_file
 
-        weights = {name: self.read(tensor) for name, (_, tensor) in self.parameters.items()}  # all ranks take part
+        weights = {name: self.read(tensor) for name, tensor in self.parameters.items()}  # all ranks take part
         if self.run.is_main:
             path = self.run.directory / FINAL_WEIGHTS
             save_file(weights, str(path) + ".writing")

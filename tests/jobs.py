@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
+from pipeloom.core.processes import outside_environment
+
 ROOT = Path(__file__).resolve().parent.parent
 #: A model that trains in milliseconds: 1 head of 64, 2 layers.
 TINY = ["--num_hidden_layers", "2", "--num_attention_heads", "1", "--train_global_batch_size", "16", "--log_every", "1"]
@@ -32,8 +34,7 @@ def metrics(directory: Path) -> List[Dict[str, float]]:
 
 def environment(**extra: str) -> Dict[str, str]:
     """The environment of a command line: none of what a surrounding rank or launcher may have set."""
-    drop = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED")
-    return {**{name: value for name, value in os.environ.items() if name not in drop}, **extra}
+    return {**outside_environment(os.environ), **extra}
 
 
 def largest_difference(curve: List[Dict[str, float]], other: List[Dict[str, float]], name: str = "loss") -> float:

@@ -22,6 +22,7 @@ OBSERVE = {
     "data": lambda plan, plugins: (plan.dataset.fields, len(plan.dataset), plan.dataset.describe()),
     "model": lambda plan, plugins: (dict(plan.model.sizes), plan.model.size, [block.inputs for block in plan.model.blocks]),
     "rates": lambda plan, plugins: [plugins.hook.pipeloom_lr_schedule(config=plan.config).at(step) for step in range(200)],
+    "transfer": lambda plan, plugins: (plan.traffic(), [block.inputs for block in plan.model.blocks]),
     "master": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_master"])._master(plan),
 }
 
@@ -33,6 +34,7 @@ EFFECTS = {
     "master_addr": ("10.0.0.9", "master", ["--master_addr", "10.0.0.8", "--node_rank", "0", "--master_port", "4000", "--nnodes", "2"]),
     "master_port": ("4001", "master", []),
     "nums_split": ("4", "mesh", []),
+    "tied_transfer": ("table", "transfer", ["--tied_transfer", "vectors"]),
     "grad_acc_steps": ("2", "batch", []),
     "train_global_batch_size": ("64", "batch", []),
     "train_steps": ("7", "steps", []),

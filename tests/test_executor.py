@@ -203,10 +203,10 @@ def test_steps_of_training_equal_numpy(flow, changes):
     steps, model, data = 12, regression(), Points(50)
     placement = Placement.of(Cluster(1, 1), [[0]])
     packings = stage_packings(model, [1], data.fields)
-    stages, parameters = build_stages(model, [1], placement, packings, ops_for("cpu"), lambda spec: initial_value(spec, config.seed))
-    optimizer = pipeloom_build_optimizer(config, list(parameters.values()))
+    stages, (parameters,) = build_stages(model, [1], placement, packings, ops_for("cpu"), lambda spec: initial_value(spec, config.seed))
+    optimizer = pipeloom_build_optimizer(config, parameters)
     schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps)
-    graph = PipelineGraph(model, [1], placement, stages, config.micro_batches, optimizer, schedule.for_graph(optimizer), config.clip_grad_norm)
+    graph = PipelineGraph(model, [1], placement, stages, [parameters], config.micro_batches, optimizer, schedule.for_graph(optimizer), config.clip_grad_norm)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
     feed = Feed(data, order, placement, packings, model.normalize, config.seed, rank=0)
     expected, history = train_numpy(data, order, config, schedule, steps)
@@ -217,5 +217,5 @@ def test_steps_of_training_equal_numpy(flow, changes):
         total = float(graph.norm_record[0].total.numpy()[0])
         assert total - norms == pytest.approx(history[step]["norm"], rel=2e-5, abs=2e-4)
         norms = total
-    for name, (_, tensor) in parameters.items():
-        np.testing.assert_allclose(tensor.numpy(), expected[name], rtol=2e-5, atol=2e-5)
+    for spec, tensor in parameters:
+        np.testing.assert_allclose(tensor.numpy(), expected[spec.name], rtol=2e-5, atol=2e-5)

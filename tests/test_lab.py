@@ -31,17 +31,18 @@ def existing():
     return subprocess.run(["ip", "netns", "list"], stdout=subprocess.PIPE, text=True).stdout
 
 
-@pytest.mark.parametrize("strategy", ["inter_first", "intra_first"])
-def test_what_crosses_the_link_is_what_the_placement_says(lab, strategy):
-    plugins = f"{strategy},bert,wiki_ofrecord"
-    theory = crossing(plan_of(TINY, plugins))
-    hidden = 16 * 128 * 64 * 4
+@pytest.mark.parametrize("strategy, carried", [("inter_first", "vectors"), ("inter_first", "table"), ("intra_first", "auto")])
+def test_what_crosses_the_link_is_what_the_placement_says(lab, strategy, carried):
+    plugins, flags = f"{strategy},bert,wiki_ofrecord", [*TINY, "--tied_transfer", carried]
+    theory = crossing(plan_of(flags, plugins))
+    hidden, table = 16 * 128 * 64 * 4, 4096 * 64 * 4
     if strategy == "inter_first":
-        assert theory.hidden == theory.tied == {(0, 1): hidden, (1, 0): hidden} and not theory.gradients
+        assert theory.hidden == {(0, 1): hidden, (1, 0): hidden} and not theory.gradients
+        assert set(theory.shared.values()) == {hidden if carried == "vectors" else table} and len(theory.shared) == 2
     else:
-        assert not theory.hidden and not theory.tied
+        assert not theory.hidden and not theory.shared and theory.gradients
     with Link() as link:
-        measured = bytes_per_step(link, TINY, plugins, pauses=(2, 4), limit=60)
+        measured = bytes_per_step(link, flags, plugins, pauses=(2, 4), limit=60)
     for value, expected in ((measured.bytes_0_to_1, theory.total(0, 1)), (measured.bytes_1_to_0, theory.total(1, 0))):
         # At least the payload itself: less would mean that the halts missed some of it.
         assert expected <= value <= 1.1 * expected
@@ -57,7 +58,7 @@ def test_what_theory_counts_by_hand():
     # A group of four ranks: 3/2 of the parameters along each edge of the ring, of which two cross.
     whole = plan_of([*TINY, "--nums_split", "1"], "inter_first,bert,wiki_ofrecord")
     assert crossing(whole).gradients == {(0, 1): 6 * whole.model.size, (1, 0): 6 * whole.model.size}
-    assert not crossing(whole).hidden and not crossing(whole).tied
+    assert not crossing(whole).hidden and not crossing(whole).shared
 
 
 def test_nothing_is_left_of_a_laboratory(lab):

@@ -1,11 +1,13 @@
 """Placements: the strategies against brute force, and the hops that the engine will really make."""
 from __future__ import annotations
 
+import math
 from itertools import combinations, product
 from types import SimpleNamespace
 
 import pytest
 
+from pipeloom.core import placement
 from pipeloom.core.errors import UsageError
 from pipeloom.core.placement import Hop, Placement
 from pipeloom.core.topology import Cluster, Mesh, mesh_from_splits
@@ -67,6 +69,10 @@ def at_most(iterable, limit):
     return items
 
 
+def lcm(a, b):
+    return a * b // math.gcd(a, b)    # math.lcm came with Python 3.9
+
+
 def splits_of(size):
     return [n for n in range(1, size + 1) if size % n == 0]
 
@@ -101,6 +107,32 @@ def test_no_sets_of_ranks_are_better(nodes, devices):
                 best = min(cost(strategy, [[rank // devices for rank in ranks] for ranks in stages]) for stages in every)
                 assert cost(strategy, nodes_of(place(strategy, nodes, devices, splits))) == best, (strategy.__name__, splits)
     assert compared >= min(2, len(splits_of(nodes * devices)))
+
+
+@pytest.mark.parametrize("nodes, devices", [(4, 4), (6, 8), (5, 8), (7, 3), (8, 6)])
+def test_the_simple_rules_reach_the_least_there_can_be_in_any_shape(nodes, devices, monkeypatch):
+    """What they fall back to when a shape is too large to search: the first criterion stays exact (see their docstrings)."""
+    monkeypatch.setattr(placement, "_MOST_COMBINATIONS", 0)
+    for splits in splits_of(nodes * devices):
+        width = nodes * devices // splits
+        spans = sum(place(inter_first, nodes, devices, splits).data_parallel_nodes())
+        assert spans == splits + nodes - nodes * devices // lcm(width, devices)
+        hops = place(intra_first, nodes, devices, splits).hops()
+        assert sum(hop.crosses_nodes for hop in hops) == width + nodes - nodes * devices // lcm(splits, devices) - width
+
+
+def test_small_shapes_are_searched_and_large_ones_answered_quickly(monkeypatch):
+    found = []
+    for strategy in ORDER:
+        monkeypatch.setattr(strategy, "search", lambda *given: found.append(placement.search(*given)) or found[-1])
+    for nodes, devices in product(range(1, 5), repeat=2):
+        for splits in splits_of(nodes * devices):
+            for strategy in ORDER:
+                place(strategy, nodes, devices, splits)
+    assert found and None not in found
+    place(inter_first, 16, 8, 2 ** 6)
+    place(intra_first, 15, 8, 60)
+    assert found[-1] is None
 
 
 @pytest.mark.parametrize("strategy, nodes, devices, splits, stages, crossing", [

@@ -75,13 +75,14 @@ def test_the_plan_of_a_laptop():
 
 def test_it_describes_itself():
     lines = plan("--strategy", "intra_first", selected=("--plugins", "bert,wiki_ofrecord")).describe().splitlines()
-    assert [line.split()[0] for line in lines] == ["model", "data", "mesh", "partition", "placement", "node", "pipeline", "batch"]
+    assert [line.split()[0] for line in lines] == ["model", "data", "mesh", "partition", "placement", "node", "pipeline", "traffic", "batch"]
     assert lines[0].startswith("model      bert, 1.") and "in 4 blocks" in lines[0]
     assert lines[2] == "mesh       pipeline 2 x data 2 on 2 logical nodes x 2 CPU devices"
     assert lines[3].startswith("partition  stage 0: embeddings..layer.1 (") and "; stage 1: pretraining_head (" in lines[3]
     assert lines[4] == "placement  node 0 | rank 0: stage 0 | rank 1: stage 1 |"
     assert lines[6].strip() == "pipeline hops: 0 between nodes, 2 inside; gradients all-reduced across 2 nodes"
-    assert lines[7] == "batch      32 = 4 a micro-batch x 4 micro-batches x 2 data-parallel"
+    assert lines[7].startswith("traffic    MB a step between nodes: gradients 8.") and "; inside: hidden states 4.2, tied embedding 4.2" in lines[7]
+    assert lines[8] == "batch      32 = 4 a micro-batch x 4 micro-batches x 2 data-parallel"
 
 
 @pytest.mark.parametrize("arguments, steps, warmup", [

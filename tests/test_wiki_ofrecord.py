@@ -54,7 +54,8 @@ def test_without_a_path_the_embedded_sample_is_read(cache):
     batch = data.read(range(len(data)), list(data.fields))
     assert batch["input_ids"].shape == (len(data), 128)
     assert open_dataset(vocab_size=8192).vocab_size == 8192
-    assert open_dataset(vocab_size=100).vocab_size == 4096
+    with pytest.raises(UsageError, match="--vocab_size 100 is smaller than the vocabulary of the embedded sample: give at least 4096"):
+        open_dataset(vocab_size=100)
 
 
 def test_the_sample_has_the_sizes_that_the_run_asks_for(cache, monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from benchmarks.lab.namespaces import LabError, Link
+from pipeloom.core.processes import outside_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
@@ -21,8 +22,9 @@ class TwoNodeJob:
     """``with TwoNodeJob(link, flags, folder) as job: job.wait(120)``.
 
     ``flags`` go to ``entry.py``; those of the cluster are added. Like machines without a common disk, each
-    node has a run directory of its own, ``folder/run_<n>``; what it prints is in ``folder/node_<n>.log``. ``nodes`` says which of them to start at once (``start`` starts the
-    others). Whatever is still alive when the block ends, or when this process dies, is killed.
+    node has a run directory of its own, ``folder/run_<n>``; what it prints is in ``folder/node_<n>.log``.
+    ``nodes`` says which of them to start at once (``start`` starts the others). Whatever is still alive when
+    the block ends, or when this process dies, is killed.
     """
 
     def __init__(self, link: Link, flags: Sequence[str], folder: Path, nproc_per_node: int = 2, port: int = 29500,
@@ -31,7 +33,7 @@ class TwoNodeJob:
         self.size = 2 * nproc_per_node
         self.flags = [*flags, "--nnodes", "2", "--nproc_per_node", str(nproc_per_node), "--master_addr", link.addresses[0],
                       "--master_port", str(port)]
-        self.env = {**os.environ, "PYTHONPATH": str(root), **(env or {})}
+        self.env = {**outside_environment(os.environ), "PYTHONPATH": str(root), **(env or {})}
         self.nodes = tuple(nodes)
         self.processes: Dict[int, subprocess.Popen] = {}
 

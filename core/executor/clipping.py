@@ -8,7 +8,7 @@ since a source operation would run once per micro-batch.
 """
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Container, Sequence
 
 import oneflow as flow
 
@@ -16,17 +16,21 @@ import oneflow as flow
 _EPS = 1e-6
 
 
-def global_norm(stages: Sequence[Sequence[flow.Tensor]], places: Sequence[flow.placement]) -> flow.Tensor:
+def global_norm(stages: Sequence[Sequence[flow.Tensor]], places: Sequence[flow.placement],
+                copied: Container[int] = ()) -> flow.Tensor:
     """The 2-norm of the gradients of all parameters, a scalar on the last stage.
 
     ``stages[s]`` are the parameters of stage s, whose ``grad`` the backward pass has set; it is replaced by
-    its sum over the data-parallel ranks, so that they are added up just once.
+    its sum over the data-parallel ranks, so that they are added up just once. ``copied`` are ids of parameters
+    that do not count, since another stage has them too.
     """
     total = None
     for parameters, place in zip(stages, places):
         squares = []
         for parameter in parameters:
             parameter.grad = parameter.grad.to_global(placement=place, sbp=flow.sbp.broadcast)
+            if id(parameter) in copied:
+                continue
             square = parameter.grad * parameter.grad
             squares.append((square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1))
         stage = flow.cat(squares).sum().to_global(placement=places[-1], sbp=flow.sbp.broadcast)

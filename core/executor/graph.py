@@ -8,7 +8,8 @@ from oneflow.nn.graph import GraphModule
 
 from pipeloom.core.blocks import ModelSpec, index_by_name
 from pipeloom.core.executor.clipping import NormRecord, clip, global_norm
-from pipeloom.core.executor.stages import Stage
+from pipeloom.core.executor.sharing import find_copies, share_copies
+from pipeloom.core.executor.stages import Parameters, Stage
 from pipeloom.core.placement import Placement
 
 
@@ -21,7 +22,7 @@ class PipelineGraph(flow.nn.Graph):
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], placement: Placement, stages: Sequence[Stage],
-                 micro_batches: int, optimizer=None, scheduler=None, max_norm: float = 0.0) -> None:
+                 parameters: Sequence[Parameters], micro_batches: int, optimizer=None, scheduler=None, max_norm: float = 0.0) -> None:
         super().__init__()
         self.micro_batches = micro_batches
         self.model_outputs = tuple(model.outputs)
@@ -32,7 +33,8 @@ class PipelineGraph(flow.nn.Graph):
             self.stages[number].to(GraphModule).set_stage(number, place)
         self.borrowed = self._set_borrowed(model, split)
         self.max_norm = max_norm
-        self.stage_parameters = [list(stage.parameters()) for stage in stages]
+        self.stage_parameters = [[tensor for _, tensor in held] for held in parameters]
+        self.copies = find_copies([[(spec.name, tensor) for spec, tensor in held] for held in parameters])
         self.config.set_gradient_accumulation_steps(micro_batches)
         if optimizer is not None:
             self.add_optimizer(optimizer, lr_sch=scheduler)
@@ -73,7 +75,9 @@ class PipelineGraph(flow.nn.Graph):
             # global batch, so the factor is put back.
             (loss * float(self.micro_batches) + self.norm_zero()).backward()
             # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
-            norm = global_norm(self.stage_parameters, self.placements)
+            share_copies(self.copies, self.placements)
+            copied = {id(tensor) for holders in self.copies.values() for _, tensor in holders[:-1]}
+            norm = global_norm(self.stage_parameters, self.placements, copied)
             self.norm_record[0].record(norm)
             if self.max_norm > 0:
                 clip(self.stage_parameters, self.placements, norm * (1.0 / self.micro_batches), self.max_norm)

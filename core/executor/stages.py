@@ -71,16 +71,20 @@ def stage_packings(model: ModelSpec, split: Sequence[int], fields: Mapping[str, 
     return [Packing.of(stage_inputs(blocks, model.blocks), known) for blocks in model.stage_blocks(split)]
 
 
+#: A parameter with what its block declared of it.
+Parameters = List[Tuple[ParameterSpec, flow.nn.Parameter]]
+
+
 def build_stages(model: ModelSpec, split: Sequence[int], placement: Placement, packings: Sequence[Packing],
-                 ops, value_of) -> Tuple[List[Stage], Dict[str, Tuple[ParameterSpec, flow.nn.Parameter]]]:
+                 ops, value_of) -> Tuple[List[Stage], List[Parameters]]:
     """Make the modules of every stage; all ranks make the same calls in the same order.
 
-    Returns the stages and the parameters by name, each with its spec.
+    Returns the stages and the parameters of each. Copies of one parameter have the same name on several stages.
     """
-    stages, parameters = [], {}
+    stages, parameters = [], []
     for blocks, ranks, packing in zip(model.stage_blocks(split), placement.stages, packings):
         specs = {spec.name: spec for block in blocks for spec in block.parameters}
         scope = Scope(flow.placement(placement.cluster.device_type, list(ranks)), ops, specs, value_of)
         stages.append(Stage(blocks, packing, scope))
-        parameters.update({name: (specs[name], tensor) for name, tensor in scope.parameters.items()})
+        parameters.append([(specs[name], tensor) for name, tensor in scope.parameters.items()])
     return stages, parameters

@@ -92,6 +92,7 @@ def _norm(name: str, width: int):
 
 
 def _embeddings(sizes: Sizes, tied: bool) -> Block:
+    """``tied``: without a word table of its own; the looked-up vectors come from the head's."""
     h, name = sizes.hidden, "bert.embeddings"
     word = () if tied else (ParameterSpec(WORD, (sizes.vocab, h)),)
 
@@ -107,7 +108,7 @@ def _embeddings(sizes: Sizes, tied: bool) -> Block:
         # Look-ups and additions, no products: a handful of operations per value.
         Cost(flops=10.0 * h, output_bytes=4.0 * h, kept_bytes=4.0 * 4 * h),
         inputs=("segment_ids", DROPOUT_SEEDS) + (() if tied else ("input_ids",)), build=build,
-        borrow=Borrow("pretraining_head", "word", "input_ids") if tied else None)
+        borrow=Borrow("pretraining_head", "word", "input_ids", copy=_embeddings(sizes, tied=False)) if tied else None)
 
 
 def _layer(sizes: Sizes, number: int) -> Block:

@@ -1,12 +1,15 @@
 """intra_first: the pipeline runs inside nodes, data parallelism between them.
 
 As many pipeline hops as the shape allows stay inside a node; among those placements the one whose
-data-parallel groups lie on the fewest nodes.
+data-parallel groups lie on the fewest nodes. Both hold exactly in every shape up to 4 nodes x 4 devices, and in
+every shape where a node holds whole pipelines or a pipeline fills whole nodes. In larger ones that do not
+divide (5 nodes x 8 devices in 10 stages) each pipeline takes neighbouring ranks: the fewest hops there can be cross
+nodes, of the groups it is not known.
 
 With one rank per stage (4 stages on 2 x 2) both strategies give the same placement, ranks in order.
 """
 import pipeloom
-from pipeloom.core.placement import crossings, search, side_by_side, span
+from pipeloom.core.placement import crossings, lane_by_lane, search, side_by_side, span
 
 
 @pipeloom.hookimpl
@@ -16,4 +19,5 @@ def pipeloom_place(cluster, mesh, config):
         # Best: no hop crosses where all stages fit side by side into a node. With k times as many stages
         # each lane of the pipeline needs k nodes, so it crosses k - 1 times at the least, and here does.
         return side_by_side(cluster, mesh)
-    return search(cluster, mesh, lambda last, counts: (crossings(last, counts) if last else 0, span(counts)))
+    found = search(cluster, mesh, lambda last, counts: (crossings(last, counts) if last else 0, span(counts)))
+    return found or lane_by_lane(cluster, mesh)

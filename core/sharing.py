@@ -1,0 +1,37 @@
+"""How a weight that two stages share (the tied word embedding) is carried: by its outputs, or by a copy.
+
+``vectors``: the weight stays where its owner is, and what the other stage looks up in it travels there:
+samples x sequence x hidden a step, and as much back. ``table``: both stages hold the weight, the copy's
+gradient travels to the owner once a step and the sum comes back: vocabulary x hidden each way. Neither
+grows with the number of micro-batches. ``auto`` takes the one with fewer bytes between nodes; among
+equals the one with fewer bytes in all; among those ``vectors``, which needs no second copy in memory.
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Sequence
+
+from pipeloom.core.blocks import ModelSpec
+from pipeloom.core.communication import step_traffic
+from pipeloom.core.placement import Placement
+
+#: The answers to ``--tied_transfer``.
+CHOICES = ("auto", "vectors", "table")
+
+
+def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, how: str) -> ModelSpec:
+    """``model`` with its borrowed parts carried as ``how`` says; a part borrowed on its owner's stage stays so."""
+    stage_of = {block.name: stage for stage, blocks in enumerate(model.stage_blocks(split)) for block in blocks}
+    if how == "vectors" or all(b.borrow is None or stage_of[b.borrow.owner] == stage_of[b.name] for b in model.blocks):
+        return model
+    copied = replace(model, blocks=tuple(
+        block if block.borrow is None or stage_of[block.borrow.owner] == stage_of[block.name] else block.borrow.copy
+        for block in model.blocks))
+    if how == "table":
+        return copied
+
+    def cost(candidate: ModelSpec):
+        traffic = step_traffic(candidate, split, placement, tokens)
+        return sum(traffic.between_nodes(placement).sums().values()), sum(traffic.sums().values())
+
+    return min(model, copied, key=cost)

@@ -1,0 +1,61 @@
+"""What ranks send each other in a step, counted by hand; and the form in which a tied embedding travels."""
+from __future__ import annotations
+
+import pytest
+
+from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.cli import parse
+from pipeloom.core.communication import copied_parameters
+from pipeloom.core.plan import make_plan
+
+pytestmark = pytest.mark.fast
+MODEL = ["--num_hidden_layers", "2", "--num_attention_heads", "1", "--seq_length", "128", "--hidden_size", "64"]
+TABLE, V, H, L = 4096 * 64 * 4, 4096, 64, 128
+
+
+def plan(*flags, strategy="inter_first"):
+    return make_plan(*parse(["--plugins", f"{strategy},bert,wiki_ofrecord", *MODEL, *map(str, flags)]))
+
+
+def test_hidden_states_go_forward_and_their_gradients_back():
+    traffic = plan("--train_global_batch_size", 16, "--tie_embeddings", "false").traffic()
+    each = 16 / 2 * L * H * 4
+    assert traffic.hidden == {(0, 2): each, (2, 0): each, (1, 3): each, (3, 1): each} and not traffic.shared
+
+
+def test_looked_up_vectors_go_from_the_owner_to_the_borrower():
+    traffic = plan("--train_global_batch_size", 16, "--nums_split", 4, "--tied_transfer", "vectors").traffic()
+    assert traffic.shared == {(3, 0): 16 * L * H * 4, (0, 3): 16 * L * H * 4} and not traffic.gradients
+    assert sorted(traffic.hidden) == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)]
+
+
+def test_a_copy_of_the_table_costs_its_gradient_once_a_step_whatever_the_micro_batches():
+    for micro_batches in (1, 2, 8):
+        made = plan("--tied_transfer", "table", "--grad_acc_steps", micro_batches)
+        assert made.traffic().shared == dict.fromkeys([(0, 2), (2, 0), (1, 3), (3, 1)], TABLE / 2)
+        # Both stages reduce their own gradients of it: d = 2, so once each way.
+        first, second = made.stage_parameters()
+        assert made.traffic().gradients == {**dict.fromkeys([(0, 1), (1, 0)], first * 4), **dict.fromkeys([(2, 3), (3, 2)], second * 4)}
+
+
+def test_a_copied_parameter_counts_once_in_the_model_and_on_each_stage_that_holds_it():
+    vectors, table = (plan("--tied_transfer", how) for how in ("vectors", "table"))
+    assert table.model.size == vectors.model.size and len(table.model.parameters) == len(vectors.model.parameters)
+    assert sum(table.stage_parameters()) == sum(vectors.stage_parameters()) + V * H
+    word = ParameterSpec("bert.embeddings.word_embeddings.weight", (V, H))
+    assert copied_parameters(table.model, table.split) == [(word, [0, 1])] and copied_parameters(vectors.model, vectors.split) == []
+    assert "input_ids" in table.model.blocks[0].inputs and "input_ids" not in vectors.model.blocks[0].inputs
+
+
+@pytest.mark.parametrize("strategy, flags, copied", [
+    ("inter_first", ["--train_global_batch_size", 16], False),     # 2048 tokens, 4096 rows: vectors are less
+    ("inter_first", ["--train_global_batch_size", 32], False),     # as much between nodes, and no all-reduce of a copy
+    ("inter_first", ["--train_global_batch_size", 40], True),
+    ("intra_first", ["--train_global_batch_size", 40], False),     # the copy's all-reduce would cross, vectors stay inside
+    ("inter_first", ["--train_global_batch_size", 40, "--nnodes", 1], True),     # nothing crosses: the fewer bytes in all
+    ("inter_first", ["--train_global_batch_size", 40, "--nnodes", 1, "--nproc_per_node", 1], False),     # one stage: no copy
+    ("inter_first", ["--train_global_batch_size", 40, "--tie_embeddings", "false"], False),
+])
+def test_the_form_with_fewer_bytes_between_nodes_is_chosen(strategy, flags, copied):
+    made = plan(*flags, strategy=strategy)
+    assert bool(copied_parameters(made.model, made.split)) == copied
