@@ -6,38 +6,37 @@ whose counters are read. Ends with 1 when a row sends more than 1.1 x theory in 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.lab.measure import StepBytes, bytes_per_step  # noqa: E402  (the checkout is on the path now)
 from benchmarks.lab.namespaces import LabError, Link, why_not  # noqa: E402
-from benchmarks.lab.theory import Crossing, crossing, plan_of  # noqa: E402
+from benchmarks.lab.theory import crossing, plan_of  # noqa: E402
+from benchmarks.machine import origin, records_beside_the_checkout  # noqa: E402
+from pipeloom.core.communication import Traffic  # noqa: E402
 
 LIMIT = 1.1
 PAGE = ROOT / "docs" / "bytes.md"
-#: The public records, where they lie beside the checkout; the built-in set has the same shapes.
-RECORDS = ROOT.parent / "shared" / "data" / "wiki_ofrecord_seq_len_128"
 MODEL = ("--nums_split 2 --num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 "
          "--train_global_batch_size 16")
+#: In the name of a row -> flags.
+DECODERS = {"tied, vectors": ["--tied_transfer", "vectors"], "tied, table": ["--tied_transfer", "table"],
+            "untied": ["--tie_embeddings", "false"]}
 
 
 @dataclass(frozen=True)
 class Row:
     strategy: str
-    tied: bool
+    decoder: str
     micro_batches: int
-    theory: Crossing
+    theory: Traffic
     measured: StepBytes
 
     @property
@@ -49,7 +48,7 @@ class Row:
         """A line of the table, in MB (10^6 bytes) a step."""
         theory = f"{self.theory.total(0, 1) / 1e6:.3f} | {self.theory.total(1, 0) / 1e6:.3f}"
         measured = f"{self.measured.bytes_0_to_1 / 1e6:.3f} | {self.measured.bytes_1_to_0 / 1e6:.3f}"
-        return (f"| {self.strategy} | {'tied' if self.tied else 'untied'} | {self.micro_batches} | {theory} | {measured} | "
+        return (f"| {self.strategy} | {self.decoder} | {self.micro_batches} | {theory} | {measured} | "
                 f"{self.ratios[0]:.3f} | {self.ratios[1]:.3f} |")
 
 
@@ -57,22 +56,20 @@ HEAD = ("| strategy | decoder | micro-batches | theory 0->1 | theory 1->0 | meas
         "|---|---|---:|---:|---:|---:|---:|---:|---:|")
 
 
-def measure(strategy: str, tied: bool, micro_batches: int, data: List[str]) -> Row:
+def measure(strategy: str, decoder: str, micro_batches: int, data: List[str]) -> Row:
     plugins = f"{strategy},bert,wiki_ofrecord"
-    flags = [*MODEL.split(), "--tie_embeddings", str(tied).lower(), "--grad_acc_steps", str(micro_batches), *data]
+    flags = [*MODEL.split(), *DECODERS[decoder], "--grad_acc_steps", str(micro_batches), *data]
     theory = crossing(plan_of(flags, plugins))
     with Link() as link:
-        return Row(strategy, tied, micro_batches, theory, bytes_per_step(link, flags, plugins))
+        return Row(strategy, decoder, micro_batches, theory, bytes_per_step(link, flags, plugins))
 
 
 def page(rows: List[Row], seconds: float) -> str:
     worst = max(max(row.ratios) for row in rows)
     hidden = max(row.theory.hidden.get((0, 1), 0.0) for row in rows) / 1e6
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True).stdout.strip() or "unknown"
     return f"""# Bytes over the slow link
 
-`python benchmarks/bytes_over_link.py --write`, {datetime.date.today()}, on top of commit {commit}, {_machine()}; {seconds / 60:.0f} minutes.
+{origin("python benchmarks/bytes_over_link.py --write", seconds)}
 
 Two nodes x 2 CPU devices, 2 pipeline stages x 2 data-parallel: BERT, {MODEL.replace('--nums_split 2 ', '')}.
 The nodes are network namespaces of one machine; a run is halted after steps 2, 5 and 8 and the counters of
@@ -84,12 +81,15 @@ in the figures. MB (10^6 bytes) in one step, in each direction (node 0 -> node 1
 
 The largest ratio is {worst:.3f}; the requirement is {LIMIT}. Micro-batches share out the same bytes.
 
-Theory, float32, from the placement and the hops that OneFlow really makes (`benchmarks/lab/theory.py`):
+Theory, float32, from the placement and the hops that OneFlow really makes (`core/communication.py`):
 
 - *hidden states*: batch x sequence x hidden x 4 = {hidden:.3f} MB forward when the pipeline crosses, and as much back;
-- *tied decoder*: the word table lives on the last stage; the looked-up vectors go to the first stage
-  and their gradient back, the same number of bytes again in each direction when the pipeline crosses. The
-  table and its gradient never travel between stages;
+- *tied, vectors*: the word table lives on the last stage; the looked-up vectors go to the first stage
+  and their gradient back, the same number of bytes as the hidden states in each direction when the pipeline crosses;
+- *tied, table*: the first stage has a copy; its gradient goes to the last stage once a step and the sum comes back,
+  vocabulary x hidden x 4 in each direction when the pipeline crosses, whatever the number of data-parallel ranks.
+  The copy's own all-reduce counts among the gradients. `--tied_transfer auto` takes the cheaper of the two:
+  vectors here, the table where a step has more tokens than the vocabulary has words;
 - *gradients*: 2 (d - 1) / d x parameters x 4 along each edge of the ring of a data-parallel group; d = 2 here,
   so each stage whose group crosses sends its parameters once each way, once a step.
 
@@ -99,20 +99,10 @@ wire with frames of 1500 bytes headers add 4.6 % to the payload.
 """
 
 
-def _machine() -> str:
-    model: Optional[str] = None
-    try:
-        with open("/proc/cpuinfo") as f:
-            model = next((line.partition(":")[2].strip() for line in f if line.startswith("model name")), None)
-    except OSError:
-        pass
-    return f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
-    parser.add_argument("--ofrecord_path", default=str(RECORDS) if RECORDS.exists() else None,
+    parser.add_argument("--ofrecord_path", default=records_beside_the_checkout(),
                         help="records to train on (default: the public ones beside the checkout, else the built-in set)")
     arguments = parser.parse_args()
     reason = why_not()
@@ -125,9 +115,9 @@ def main() -> int:
     print(HEAD, flush=True)
     try:
         for strategy in ("inter_first", "intra_first"):
-            for tied in (True, False):
+            for decoder in DECODERS:
                 for micro_batches in (1, 2, 4):
-                    rows.append(measure(strategy, tied, micro_batches, data))
+                    rows.append(measure(strategy, decoder, micro_batches, data))
                     print(rows[-1].text(), flush=True)
     except LabError as error:
         print(f"bytes_over_link: {error}", file=sys.stderr)

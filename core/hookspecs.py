@@ -42,7 +42,8 @@ def pipeloom_choose_layout(cluster, config):
     """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``.
 
     Called before the model is built. Default: from ``--nums_split``. An answer whose sizes do not
-    multiply to the number of ranks is an error.
+    multiply to the number of ranks is an error. On a single device neither this nor the partitioner nor the
+    strategy is asked.
     """
 
 

@@ -7,6 +7,30 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from pipeloom.core.errors import UsageError
 
+
+class IntList:
+    """The type of an option that is a list of whole numbers: ``8,9,7``, in YAML ``[8, 9, 7]``."""
+
+    wanted = "whole numbers with commas between them"
+
+    @staticmethod
+    def convert(value: Any) -> Optional[List[int]]:
+        items = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        texts = [str(item).strip() for item in items]
+        return [int(text) for text in texts] if texts and all(text.isdecimal() for text in texts) else None
+
+
+class IntLists:
+    """The type of an option that is a list of such lists: ``0,3;1,2``, in YAML ``[[0, 3], [1, 2]]``."""
+
+    wanted = "lists of whole numbers with semicolons between them"
+
+    @staticmethod
+    def convert(value: Any) -> Optional[List[List[int]]]:
+        rows = [IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else str(value).split(";"))]
+        return rows if rows and None not in rows else None
+
+
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -47,6 +71,8 @@ class Option:
         return parsed
 
     def _convert(self, value: Any) -> Any:
+        if self.type in (IntList, IntLists):
+            return self.type.convert(value)
         if self.type is bool:
             text = str(value).lower()
             return True if text in _TRUE else False if text in _FALSE else None
@@ -64,7 +90,7 @@ class Option:
             return None
 
     def _wanted(self) -> str:
-        return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+        return getattr(self.type, "wanted", None) or {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
 
 
 class Options:

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from pipeloom.core.config import Config
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.plan import make_plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.processes import outside_environment
 from pipeloom.core.run import FINAL_WEIGHTS
 
 
@@ -33,6 +36,26 @@ def take_options(arguments: Sequence[str]) -> Tuple[argparse.Namespace, List[str
     return options, rest
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a run left: the logged metrics of each step, and the final parameters by name."""
+
+    curve: List[Dict[str, float]]
+    weights: Dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The largest differences between two runs: of a loss (the total and its parts), of a final parameter."""
+
+    loss: float
+    parameter: float
+    worst_parameter: str
+
+    def within(self, tolerance: float) -> bool:
+        return self.loss <= tolerance and self.parameter <= tolerance    # a NaN is within nothing
+
+
 def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float) -> int:
     """Run both, print both curves and the largest differences of losses and final parameters.
 
@@ -43,42 +66,59 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
         raise UsageError("parity runs on this host alone: leave --node_rank out, the nodes are logical then")
     if "train_steps" in config.given or "epochs" in config.given:
         raise UsageError("parity takes --steps instead of --train_steps and --epochs")
-    config = config.replace(train_steps=steps, log_every=1, output_dir=None, save_final_weights=True)
+    config = for_comparison(config, steps)
     plan = make_plan(config, plugins)
-    alone = config.replace(nnodes=1, nproc_per_node=1, nums_split=1, grad_acc_steps=1, master_addr=None, master_port=None)
     print(f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel x {config.grad_acc_steps} micro-batches on "
           f"{plan.cluster}; {plan.placement.summary()}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="pipeloom-parity-") as folder:
-        layout = _run(Path(folder) / "layout", config)
-        print("single process ...", flush=True)
-        single = _run(Path(folder) / "single", alone)
-        return _report(plan.model.outputs, layout, single, tolerance)
+    layout = train_alone(config, "the layout's")
+    print("single process ...", flush=True)
+    single = train_alone(single_process(config), "the single process's")
+    return _report(layout, single, compare(layout, single, plan.model.outputs), tolerance)
 
 
-def _run(directory: Path, config: Config) -> Tuple[List[Dict[str, float]], Dict[str, np.ndarray]]:
+def for_comparison(config: Config, steps: int) -> Config:
+    """``config`` as a run of ``steps`` steps that logs each of them and keeps its final parameters."""
+    return config.replace(train_steps=steps, log_every=1, output_dir=None, save_final_weights=True)
+
+
+def single_process(config: Config) -> Config:
+    """``config`` on one device: one stage, the whole batch in one go."""
+    return config.replace(nnodes=1, nproc_per_node=1, nums_split=1, grad_acc_steps=1, master_addr=None, master_port=None)
+
+
+def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Trained:
+    """Train by a command of its own (``program``: the path of entry.py, default: this very program).
+
+    Raises ``RunError``, after what the run said, when it fails.
+    """
     from safetensors.numpy import load_file
 
-    file = directory.with_suffix(".yaml")
-    file.write_text(config.to_yaml())
-    result = subprocess.run([sys.executable, str(Path(sys.argv[0]).resolve()), "train", "--config", str(file), "--output_dir", str(directory)],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ))
-    if result.returncode:
-        print(result.stdout, file=sys.stderr)
-        raise RunError(f"the {directory.name} run ended with exit code {result.returncode}; what it said is above")
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines], load_file(str(directory / FINAL_WEIGHTS))
+    with tempfile.TemporaryDirectory(prefix="pipeloom-parity-") as folder:
+        file, directory = Path(folder) / "config.yaml", Path(folder) / "run"
+        file.write_text(config.to_yaml(), encoding="utf-8")
+        command = [sys.executable, program or str(Path(sys.argv[0]).resolve()), "train", "--config", str(file), "--output_dir", str(directory)]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ))
+        if result.returncode:
+            print(result.stdout, file=sys.stderr)
+            raise RunError(f"{whose} run ended with exit code {result.returncode}; what it said is above")
+        lines = (directory / "metrics.jsonl").read_text().splitlines()
+        return Trained([json.loads(line) for line in lines], load_file(str(directory / FINAL_WEIGHTS)))
 
 
-def _report(outputs: Sequence[str], layout, single, tolerance: float) -> int:
-    (curve, weights), (reference, reference_weights) = layout, single
+def compare(layout: Trained, single: Trained, outputs: Sequence[str]) -> Comparison:
+    """How far ``layout`` is from ``single``; ``outputs`` are the parts of the loss."""
+    loss = np.max([abs(a[name] - b[name]) for a, b in zip(single.curve, layout.curve) for name in ("loss", *outputs)])
+    differences = {name: np.abs(layout.weights[name] - value).max() for name, value in single.weights.items()}
+    worst = max(differences, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
+    return Comparison(float(loss), float(differences[worst]), worst)
+
+
+def _report(layout: Trained, single: Trained, found: Comparison, tolerance: float) -> int:
     print(f"{'step':>5} {'single process':>16} {'this layout':>16} {'difference':>12}")
-    for a, b in zip(reference, curve):
+    for a, b in zip(single.curve, layout.curve):
         print(f"{a['step']:>5} {a['loss']:>16.7f} {b['loss']:>16.7f} {abs(a['loss'] - b['loss']):>12.1e}")
-    loss_difference = max(abs(a[name] - b[name]) for a, b in zip(reference, curve) for name in ("loss", *outputs))
-    differences = {name: float(np.abs(weights[name] - value).max()) for name, value in reference_weights.items()}
-    worst = max(differences, key=differences.get)
-    equal = loss_difference <= tolerance and differences[worst] <= tolerance
-    print(f"largest difference of a loss: {loss_difference:.1e}")
-    print(f"largest difference of a final parameter: {differences[worst]:.1e} ({worst})")
-    print(f"{'equal' if equal else 'NOT equal'} at tolerance {tolerance:g} over {len(curve)} steps")
+    equal = found.within(tolerance)
+    print(f"largest difference of a loss: {found.loss:.1e}")
+    print(f"largest difference of a final parameter: {found.parameter:.1e} ({found.worst_parameter})")
+    print(f"{'equal' if equal else 'NOT equal'} at tolerance {tolerance:g} over {len(layout.curve)} steps")
     return 0 if equal else 1

@@ -57,14 +57,14 @@ class Placement:
         return [Hop(s, a, b, node(a) != node(b))
                 for s, (here, there) in enumerate(zip(self.stages, self.stages[1:])) for a, b in zip(here, there)]
 
-    def data_parallel_nodes(self) -> List[int]:
-        """On how many nodes each stage, that is each data-parallel group, lies."""
+    def nodes_of_stages(self) -> List[int]:
+        """On how many nodes each stage lies, and with it its data-parallel groups."""
         return [len({self.cluster.node_of(rank) for rank in ranks}) for ranks in self.stages]
 
     def summary(self) -> str:
         """``"hops 2 between nodes, 0 inside; all-reduce inside nodes"``."""
         crossing = sum(hop.crosses_nodes for hop in self.hops())
-        spread = max(self.data_parallel_nodes())
+        spread = max(self.nodes_of_stages())
         if len(self.stages[0]) == 1:
             reduce = "no data parallelism"
         else:

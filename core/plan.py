@@ -17,7 +17,7 @@ from pipeloom.core.partition import imbalance
 from pipeloom.core.placement import Placement
 from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.sharing import carry_shared
-from pipeloom.core.topology import Cluster, Mesh
+from pipeloom.core.topology import Cluster, Mesh, mesh_from_splits
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,17 @@ class Plan:
     def describe(self) -> str:
         """The plan in a few lines for the log."""
         config, sizes = self.config, self.stage_parameters()
+        by_stage = self.model.stage_blocks(self.split)
+        flops = [sum(block.cost.flops for block in blocks) for blocks in by_stage]
         stages = "; ".join(f"stage {number}: {blocks[0].name}" + (f"..{blocks[-1].name}" if len(blocks) > 1 else "")
-                           + f" ({size / 1e6:.2f} M)"
-                           for number, (blocks, size) in enumerate(zip(self.model.stage_blocks(self.split), sizes)))
+                           + f" ({size / 1e6:.2f} M, {work / sum(flops):.0%} of the FLOPs)"
+                           for number, (blocks, size, work) in enumerate(zip(by_stage, sizes, flops)))
         return "\n".join([
             f"model      {self.model.name}, {self.model.size / 1e6:.2f} M parameters in {len(self.model.blocks)} blocks, "
             f"{self.model.flops_per_token() / 1e6:.1f} MFLOP a token",
             f"data       {self.dataset.describe()}",
             f"mesh       pipeline {self.mesh.pipeline} x data {self.mesh.data} on {self.cluster}",
-            f"partition  {stages}; imbalance {imbalance(sizes):.0%}",
+            f"partition  {stages}; imbalance {imbalance(sizes):.0%} of parameters, {imbalance(flops):.0%} of FLOPs",
             *(f"placement  {line}" if number == 0 else f"           {line}"
               for number, line in enumerate([*self.placement.grid().splitlines(), self.placement.summary()])),
             f"traffic    {self._describe_traffic()}",
@@ -97,24 +99,37 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     for hook_name in ("pipeloom_place", "pipeloom_build_model", "pipeloom_open_dataset"):
         plugins.require(hook_name)
     cluster = resolve_cluster(config, world_size, local_rank_differs)
-    mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
+    # On one device there is nothing to lay out; whatever the strategy would say of more devices does not apply.
+    alone = cluster.size == 1
+    mesh = mesh_from_splits(cluster, config.nums_split or 1) if alone else plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
     mesh.check(cluster)
     _check_batch(config, mesh)
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="train")
     config = _resolve_steps(config, len(dataset))
     config = config.replace(vocab_size=dataset.vocab_size, nums_split=mesh.pipeline,
                             nnodes=cluster.nodes, nproc_per_node=cluster.devices_per_node)
+    plugins.hook.pipeloom_lr_schedule(config=config)    # here for its errors alone: the ranks ask again
     model = plugins.hook.pipeloom_build_model(config=config, task=dataset.task)
     _check_fields(model, dataset)
+    split = (len(model.blocks),) if alone else _partition(plugins, model, mesh, config)
+    placement = Placement.of(cluster, [[0]]) if alone else _place(plugins, cluster, mesh, config)
+    model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, config.tied_transfer)
+    return Plan(config, cluster, mesh, dataset, model, split, placement)
+
+
+def _partition(plugins: PluginManager, model: ModelSpec, mesh: Mesh, config: Config) -> Tuple[int, ...]:
     split = tuple(plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config))
     if len(split) != mesh.pipeline or sum(split) != len(model.blocks) or min(split) < 1:
         raise UsageError(f"the partitioner answered {list(split)}: not {mesh.pipeline} positive counts of {len(model.blocks)} blocks")
+    return split
+
+
+def _place(plugins: PluginManager, cluster: Cluster, mesh: Mesh, config: Config) -> Placement:
     placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
     placement = Placement.of(cluster, placement.stages)
     if len(placement.stages) != mesh.pipeline:
         raise UsageError(f"the strategy placed {len(placement.stages)} stages, the mesh has {mesh.pipeline}")
-    model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, config.tied_transfer)
-    return Plan(config, cluster, mesh, dataset, model, split, placement)
+    return placement
 
 
 def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Cluster:

@@ -4,6 +4,10 @@
 BUILTIN = {
     "inter_first": "pipeloom.plugins.strategies.inter_first",
     "intra_first": "pipeloom.plugins.strategies.intra_first",
+    "data_parallel": "pipeloom.plugins.strategies.data_parallel",
+    "manual_placement": "pipeloom.plugins.strategies.manual_placement",
+    "by_flops": "pipeloom.plugins.strategies.by_flops",
+    "manual": "pipeloom.plugins.strategies.manual",
     "bert": "pipeloom.plugins.models.bert",
     "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
 }

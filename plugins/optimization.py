@@ -1,5 +1,7 @@
-"""optimization: the default optimizers (AdamW, SGD) and learning-rate schedules (constant, linear)."""
+"""optimization: the default optimizers (AdamW, SGD) and learning-rate schedules (constant, linear, polynomial, cosine)."""
 import pipeloom
+from pipeloom.core.errors import UsageError
+from pipeloom.core.schedule import KINDS, LRSchedule
 
 
 @pipeloom.hookimpl
@@ -8,8 +10,10 @@ def pipeloom_add_options(options):
     add("optimizer", str, "adamw", section="optimization", choices=("adamw", "sgd"),
         help="adamw (decoupled weight decay, Loshchilov & Hutter 2019) or sgd")
     add("learning_rate", float, 1e-3, cuda_default=1e-4, section="optimization", minimum=0, help="peak learning rate")
-    add("lr_schedule", str, "linear", section="optimization", choices=("constant", "linear"),
-        help="what the learning rate does after the warmup: linear decay to 0 at --train_steps, or constant")
+    add("lr_schedule", str, "linear", section="optimization", choices=KINDS,
+        help="what the learning rate does after the warmup: stay, or fall to --min_learning_rate at the last step")
+    add("lr_power", float, 2.0, section="optimization", minimum=0.01, help="exponent of the polynomial schedule; 1 = linear")
+    add("min_learning_rate", float, 0.0, section="optimization", minimum=0, help="where linear, polynomial and cosine end")
     add("warmup_steps", int, None, section="optimization", minimum=0,
         help="steps of linear warmup from 0 (default: a tenth of --train_steps)")
     add("weight_decay", float, 0.01, section="optimization", minimum=0, help="not applied to biases and LayerNorm")
@@ -34,6 +38,7 @@ def pipeloom_build_optimizer(config, parameters):
 
 @pipeloom.hookimpl(trylast=True)
 def pipeloom_lr_schedule(config):
-    from pipeloom.core.schedule import LRSchedule
-
-    return LRSchedule(config.learning_rate, config.lr_schedule, config.warmup_steps, config.train_steps)
+    if config.min_learning_rate > config.learning_rate:
+        raise UsageError(f"--min_learning_rate {config.min_learning_rate} is above --learning_rate {config.learning_rate}")
+    return LRSchedule(config.learning_rate, config.lr_schedule, config.warmup_steps, config.train_steps,
+                      config.lr_power, config.min_learning_rate)

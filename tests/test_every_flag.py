@@ -54,6 +54,8 @@ EFFECTS = {
     "tie_embeddings": ("false", "model", []),
     "learning_rate": ("0.5", "rates", []),
     "lr_schedule": ("constant", "rates", []),
+    "lr_power": ("3", "rates", ["--lr_schedule", "polynomial"]),
+    "min_learning_rate": ("1e-5", "rates", []),
     "warmup_steps": ("50", "rates", []),
 }
 

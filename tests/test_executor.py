@@ -186,6 +186,8 @@ def train_numpy(data, order, config, schedule, steps):
     {"optimizer": "adamw", "weight_decay": 0.3, "clip_grad_norm": 0.0, "micro_batches": 1, "kind": "constant", "warmup": 0},
     {"optimizer": "sgd", "weight_decay": 0.2, "clip_grad_norm": 0.0, "micro_batches": 2, "kind": "linear", "warmup": 0, "momentum": 0.9},
     {"optimizer": "sgd", "weight_decay": 0.0, "clip_grad_norm": 2.0, "micro_batches": 4, "kind": "constant", "warmup": 4},
+    {"optimizer": "sgd", "weight_decay": 0.1, "clip_grad_norm": 0.0, "micro_batches": 1, "kind": "polynomial", "warmup": 3},
+    {"optimizer": "sgd", "weight_decay": 0.0, "clip_grad_norm": 0.0, "micro_batches": 2, "kind": "cosine", "warmup": 2, "momentum": 0.5},
     {"optimizer": "adamw", "weight_decay": 0.0, "clip_grad_norm": 1.0, "micro_batches": 1, "kind": "constant", "warmup": 0,
      "adam_beta1": 0.5, "adam_beta2": 0.9, "adam_eps": 0.1},
 ])
@@ -205,7 +207,7 @@ def test_steps_of_training_equal_numpy(flow, changes):
     packings = stage_packings(model, [1], data.fields)
     stages, (parameters,) = build_stages(model, [1], placement, packings, ops_for("cpu"), lambda spec: initial_value(spec, config.seed))
     optimizer = pipeloom_build_optimizer(config, parameters)
-    schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps)
+    schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps, power=2.0, final_rate=0.01)
     graph = PipelineGraph(model, [1], placement, stages, [parameters], config.micro_batches, optimizer, schedule.for_graph(optimizer), config.clip_grad_norm)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
     feed = Feed(data, order, placement, packings, model.normalize, config.seed, rank=0)

@@ -115,7 +115,7 @@ def test_the_simple_rules_reach_the_least_there_can_be_in_any_shape(nodes, devic
     monkeypatch.setattr(placement, "_MOST_COMBINATIONS", 0)
     for splits in splits_of(nodes * devices):
         width = nodes * devices // splits
-        spans = sum(place(inter_first, nodes, devices, splits).data_parallel_nodes())
+        spans = sum(place(inter_first, nodes, devices, splits).nodes_of_stages())
         assert spans == splits + nodes - nodes * devices // lcm(width, devices)
         hops = place(intra_first, nodes, devices, splits).hops()
         assert sum(hop.crosses_nodes for hop in hops) == width + nodes - nodes * devices // lcm(splits, devices) - width
@@ -199,7 +199,7 @@ def test_the_grid_has_a_line_for_each_node():
     placed = place(intra_first, 2, 2, 2)
     assert placed.grid() == "node 0 | rank 0: stage 0 | rank 1: stage 1 |\nnode 1 | rank 2: stage 0 | rank 3: stage 1 |"
     assert [placed.stage_of(rank) for rank in range(4)] == [0, 1, 0, 1]
-    assert placed.data_parallel_nodes() == [2, 2]
+    assert placed.nodes_of_stages() == [2, 2]
 
 
 def test_splits_that_do_not_divide_list_those_that_do():

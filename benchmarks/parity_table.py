@@ -1,0 +1,142 @@
+"""Every layout against a single process, on the same data and weights: python benchmarks/parity_table.py [--write]
+
+A pairwise choice of layout, strategy, micro-batches, decoder and optimizer. Ends with 1 when a row is further from its
+single process than the tolerance, or when one layout trained twice does not give the same bits.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import origin, records_beside_the_checkout  # noqa: E402  (the checkout is on the path now)
+from pipeloom.core.cli import parse  # noqa: E402
+from pipeloom.core.errors import PipeloomError  # noqa: E402
+from pipeloom.core.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
+from pipeloom.core.plan import make_plan  # noqa: E402
+
+TOLERANCE, STEPS = 1e-4, 20
+PAGE = ROOT / "docs" / "parity.md"
+MODEL = "--num_hidden_layers 2 --num_attention_heads 2 --seq_length 128 --train_global_batch_size 16"
+LAYOUTS = {
+    "PP2": "--nnodes 1 --nproc_per_node 2 --nums_split 2", "PP4": "--nnodes 2 --nproc_per_node 2 --nums_split 4",
+    "DP2": "--nnodes 1 --nproc_per_node 2 --nums_split 1", "DP4": "--nnodes 2 --nproc_per_node 2 --nums_split 1",
+    "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2",
+}
+DECODERS = {"tied": "", "tied, vectors": "--tied_transfer vectors", "tied, table": "--tied_transfer table", "untied": "--tie_embeddings false"}
+OPTIMIZERS = {"adamw": "--optimizer adamw --learning_rate 1e-3", "sgd": "--optimizer sgd --learning_rate 0.1"}
+#: (layout, strategy, micro-batches, decoder, optimizer)
+ROWS = [
+    ("PP2", "inter_first", 4, "tied, vectors", "adamw"), ("PP2", "intra_first", 1, "untied", "sgd"),
+    ("PP4", "inter_first", 4, "tied, table", "sgd"), ("PP4", "intra_first", 1, "tied, vectors", "adamw"),
+    ("DP2", "inter_first", 1, "tied", "sgd"), ("DP2", "intra_first", 4, "untied", "adamw"),
+    ("DP4", "inter_first", 4, "tied", "adamw"), ("DP4", "intra_first", 1, "untied", "sgd"),
+    ("PP2 x DP2", "inter_first", 4, "tied, vectors", "adamw"), ("PP2 x DP2", "inter_first", 1, "tied, table", "sgd"),
+    ("PP2 x DP2", "inter_first", 4, "untied", "sgd"), ("PP2 x DP2", "intra_first", 4, "tied, vectors", "sgd"),
+    ("PP2 x DP2", "intra_first", 1, "untied", "adamw"), ("PP2 x DP2", "intra_first", 4, "tied, table", "adamw"),
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    name: Tuple
+    found: Comparison
+
+    def text(self) -> str:
+        cells = [*map(str, self.name), f"{self.found.loss:.1e}", f"{self.found.parameter:.1e}"]
+        return f"| {' | '.join(cells)} |"
+
+
+HEAD = ("| layout | strategy | micro-batches | decoder | optimizer | loss | final parameter |\n"
+        "|---|---|---:|---|---|---:|---:|")
+
+
+class Table:
+    """Runs the rows; the single process of each kind once."""
+
+    def __init__(self, data: List[str]) -> None:
+        self._data = data
+        self._single: Dict[str, Trained] = {}
+
+    def config(self, layout: str, strategy: str, micro_batches: int, decoder: str, optimizer: str):
+        flags = f"{MODEL} {LAYOUTS[layout]} --grad_acc_steps {micro_batches} {DECODERS[decoder]} {OPTIMIZERS[optimizer]}".split()
+        config, plugins = parse(["--plugins", f"{strategy},bert,wiki_ofrecord", *flags, *self._data])
+        config = for_comparison(config, STEPS)
+        return config, make_plan(config, plugins).model.outputs
+
+    def row(self, name: Tuple) -> Row:
+        config, outputs = self.config(*name)
+        alone = single_process(config).replace(tied_transfer="auto").to_yaml()
+        key = alone.replace("intra_first", "inter_first")
+        if key not in self._single:
+            self._single[key] = train(single_process(config))
+        return Row(name, compare(train(config), self._single[key], outputs))
+
+    def repeats(self, name: Tuple) -> bool:
+        """Whether two runs of a row give the same losses and final parameters, bit for bit."""
+        config, outputs = self.config(*name)
+        first, second = train(config), train(config)
+        same = all(a[loss] == b[loss] for a, b in zip(first.curve, second.curve) for loss in ("loss", *outputs))
+        return same and all(np.array_equal(first.weights[parameter], second.weights[parameter]) for parameter in first.weights)
+
+
+def train(config) -> Trained:
+    return train_alone(config, "a", str(ROOT / "entry.py"))
+
+
+def page(rows: List[Row], repeats: bool, data: str, seconds: float) -> str:
+    worst = max(max(row.found.loss, row.found.parameter) for row in rows)
+    return f"""# Parity: every layout against a single process
+
+{origin("python benchmarks/parity_table.py --write", seconds)}
+
+{STEPS} steps of BERT ({MODEL}) on {data}, dropout 0.1, clipping to norm 1, warmup and linear decay. Each row is a
+layout against one process that takes the whole batch in one go: the largest difference of a loss (the total, MLM, NSP)
+at any step, and of any number in the final parameters.
+
+{HEAD}
+{chr(10).join(row.text() for row in rows)}
+
+The largest difference is {worst:.1e}; the tolerance is {TOLERANCE:g}. SGD stands beside AdamW because AdamW hides a wrong scale of
+the gradients. "vectors" and "table" are the two ways of a tied embedding across stages (`--tied_transfer`).
+
+The same run twice ({', '.join(map(str, ROWS[8]))}): {"the same bits, losses and parameters" if repeats else "NOT the same bits"}.
+
+One row as a command, with both curves: `python entry.py parity --plugins inter_first,bert,wiki_ofrecord --nums_split 2 --steps 20`.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--ofrecord_path", default=records_beside_the_checkout(),
+                        help="records to train on (default: the public ones beside the checkout, else the built-in set)")
+    arguments = parser.parse_args()
+    path = arguments.ofrecord_path
+    table, rows, began = Table(["--ofrecord_path", path] if path else []), [], time.monotonic()
+    print(HEAD, flush=True)
+    try:
+        for name in ROWS:
+            rows.append(table.row(name))
+            print(rows[-1].text(), flush=True)
+        repeats = table.repeats(ROWS[8])
+    except PipeloomError as error:
+        print(f"parity_table: {error}", file=sys.stderr)
+        return 1
+    print(f"the same run twice gives {'the same bits' if repeats else 'OTHER bits'}", flush=True)
+    if arguments.write:
+        data = f"the records of {Path(path).name}" if path else "the embedded sample"
+        PAGE.write_text(page(rows, repeats, data, time.monotonic() - began), encoding="utf-8")
+    return 0 if repeats and all(row.found.within(TOLERANCE) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
