@@ -20,7 +20,9 @@ class ParameterSpec:
     """One parameter: its name in HuggingFace's layout, shape, and initial distribution.
 
     ``init`` is ``"normal"`` (mean 0, standard deviation ``std``), ``"zeros"`` or ``"ones"``. ``decay``
-    says whether weight decay applies (not to biases and LayerNorm).
+    says whether weight decay applies (not to biases and LayerNorm). ``tensor_dim`` is the dimension along which
+    tensor parallelism splits it, ``None`` for one that every rank of a tensor group has whole. A size that does
+    not divide is filled up with zeros, which the block must keep from having an effect.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ParameterSpec:
     init: str = "normal"
     std: float = 0.02
     decay: bool = True
+    tensor_dim: Optional[int] = None
 
     @property
     def size(self) -> int:
@@ -40,11 +43,13 @@ class Cost:
 
     ``flops``: floating-point operations of the forward pass; a multiply-add counts 2.
     ``output_bytes``: what it hands to the next block. ``kept_bytes``: what it keeps for backward.
+    ``tensor_bytes``: what tensor parallelism all-reduces in forward and backward together.
     """
 
     flops: float
     output_bytes: float
     kept_bytes: float
+    tensor_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Block:
     ``build(scope)`` makes the oneflow module, called in the ranks: it takes its parameters from
     ``scope.parameter(name)`` and device-specific operations from ``scope.ops``. The module is called as
     ``module(hidden, fields)`` with the fields named in ``inputs`` as global tensors, ``(batch, *shape)``.
+    ``layer``: one of the many alike that make up the model; these are what ``--recompute`` recomputes.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Block:
     inputs: Tuple[str, ...]
     build: Callable[[Any], Any]
     borrow: Optional[Borrow] = None
+    layer: bool = False
 
     @property
     def size(self) -> int:

@@ -20,14 +20,16 @@ _FLOAT_BYTES = 4
 @dataclass(frozen=True)
 class Traffic:
     """Bytes of one step by reason. ``hidden``: states forward, their gradients back. ``shared``: what a weight
-    that two stages share costs. ``gradients``: the all-reduce of each data-parallel group."""
+    that two stages share costs. ``gradients``: the all-reduce of each data-parallel group. ``tensor``: what
+    tensor groups all-reduce inside their layers."""
 
     hidden: Bytes = field(default_factory=dict)
     shared: Bytes = field(default_factory=dict)
     gradients: Bytes = field(default_factory=dict)
+    tensor: Bytes = field(default_factory=dict)
 
     def parts(self) -> Dict[str, Bytes]:
-        return {"hidden": self.hidden, "shared": self.shared, "gradients": self.gradients}
+        return {"hidden": self.hidden, "shared": self.shared, "gradients": self.gradients, "tensor": self.tensor}
 
     def between_nodes(self, placement: Placement) -> "Traffic":
         """The same, node to node, without what stays inside one."""
@@ -45,17 +47,20 @@ class Traffic:
         return {name: sum(part.values()) for name, part in self.parts().items()}
 
 
-def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float) -> Traffic:
+def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int = 1) -> Traffic:
     """The traffic of a step whose global batch has ``tokens`` (samples x sequence), in 4-byte floats.
 
     - hidden: a hop carries its share of ``tokens`` times the stage's output forward, and the gradient of that
-      back. Micro-batches share it out and change nothing.
+      back. Micro-batches share it out and change nothing. The ``tensor`` ranks of a group hold the same
+      states; each sends its own part of them (``carry`` in core/executor/hops.py).
     - shared, borrowed: the outputs of the borrowed part go from the owner's rank to the borrower's of the
       same position, and their gradient back.
     - shared, copied (``share_copies`` in core/executor/sharing.py): each rank of the copy's stage sends its share
       of the copy's gradient to the rank of the same position on the owner's stage, and gets the sum back.
     - gradients: a ring all-reduce over d ranks (Patarasuk & Yuan 2009) passes ``2 (d - 1) / d`` x the
-      parameters of the stage along each of its edges, once a step, whatever the number of micro-batches.
+      parameters of a rank along each of its edges, once a step, whatever the number of micro-batches. The ranks of
+      one position in their tensor groups hold the same part of each parameter and form a ring.
+    - tensor: the same for what the blocks of a stage all-reduce in a tensor group.
     """
     result, stages = Traffic(), placement.stages
     width = len(stages[0])
@@ -75,9 +80,12 @@ def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, t
                 _there_and_back(result.shared, source, target, spec.size * _FLOAT_BYTES / width)
 
     for ranks, blocks in zip(stages, by_stage):
-        size = sum(block.size for block in blocks)
-        for source, target in zip(ranks, [*ranks[1:], ranks[0]]):
-            _add(result.gradients, source, target, 2 * (len(ranks) - 1) / len(ranks) * size * _FLOAT_BYTES)
+        size = sum(spec.size if spec.tensor_dim is None else spec.size / tensor for block in blocks for spec in block.parameters)
+        for position in range(tensor):
+            _all_reduce(result.gradients, ranks[position::tensor], size * _FLOAT_BYTES)
+        amount = sum(block.cost.tensor_bytes for block in blocks) * tokens * tensor / width
+        for first in range(0, width, tensor):
+            _all_reduce(result.tensor, ranks[first:first + tensor], amount)
     return result
 
 
@@ -88,6 +96,11 @@ def copied_parameters(model: ModelSpec, split: Sequence[int]):
         for spec in dict.fromkeys(spec for block in blocks for spec in block.parameters):
             found.setdefault(spec.name, (spec, []))[1].append(stage)
     return [(spec, holders) for spec, holders in found.values() if len(holders) > 1]
+
+
+def _all_reduce(part: Bytes, ranks: Sequence[int], amount: float) -> None:
+    for source, target in zip(ranks, [*ranks[1:], ranks[0]]):
+        _add(part, source, target, 2 * (len(ranks) - 1) / len(ranks) * amount)
 
 
 def _there_and_back(part: Bytes, source: int, target: int, amount: float) -> None:

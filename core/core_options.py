@@ -22,8 +22,13 @@ def add_core_options(options: Options) -> None:
     add("device", str, "auto", section="cluster", choices=("auto", "cpu", "cuda"), help="device type of the ranks")
     add("nums_split", int, None, section="parallel", minimum=1,
         help="number of pipeline stages; the rest of the devices are data parallel (default: 2 if that divides)")
+    add("tensor_parallel", int, 1, section="parallel", minimum=1,
+        help="ranks that share each layer: attention heads, MLP and vocabulary are split over them")
     add("grad_acc_steps", int, 4, section="parallel", minimum=1,
         help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
+    add("recompute", str, "none", section="parallel",
+        help="none, full, or a number: of how many layers of each stage only the inputs are kept, and the rest computed "
+             "again for the backward pass")
     add("tied_transfer", str, "auto", section="parallel", choices=CHOICES,
         help="what travels for an embedding tied across stages: the looked-up vectors, or the gradient of a second "
              "copy of the table; auto: whichever is less between nodes")

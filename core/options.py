@@ -55,7 +55,9 @@ class Option:
 
         Raises ``UsageError`` naming ``where`` when it is of another type or out of range.
         """
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+        # Where "none" is the default's own word (--recompute none), it is a value like others.
+        unset = isinstance(value, str) and value.lower() in ("none", "null") and value != self.default
+        if value is None or unset:
             if self.default is None:
                 return None
             raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")

@@ -6,7 +6,7 @@ sorted order, not from any order that was intended.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -57,6 +57,10 @@ class Placement:
         return [Hop(s, a, b, node(a) != node(b))
                 for s, (here, there) in enumerate(zip(self.stages, self.stages[1:])) for a, b in zip(here, there)]
 
+    def tensor_groups(self, tensor: int) -> List[Tuple[int, ...]]:
+        """The groups of ``tensor`` ranks that share each layer: neighbours in a stage, as the engine takes them."""
+        return [ranks[first:first + tensor] for ranks in self.stages for first in range(0, len(ranks), tensor)]
+
     def nodes_of_stages(self) -> List[int]:
         """On how many nodes each stage lies, and with it its data-parallel groups."""
         return [len({self.cluster.node_of(rank) for rank in ranks}) for ranks in self.stages]
@@ -95,6 +99,20 @@ def span(counts: Counts) -> int:
 
 #: The search looks at no more combinations than this (a second or two); 4 nodes x 4 devices need far fewer.
 _MOST_COMBINATIONS = 200_000
+
+
+def by_tensor_groups(cluster: Cluster, mesh: Mesh, place: Callable[[Cluster, Mesh], Placement]) -> Placement:
+    """``place`` applied to tensor groups instead of ranks: T neighbours of one node stand for one device.
+
+    Every group then lies inside a node, and what is true of ``place`` for devices is true for groups, since the
+    hops of the ranks of a group go where the group's do. Where T does not divide the devices of a node there are
+    groups across nodes in any placement; ranks in order then keep each on as few as can be, or one more.
+    """
+    width = mesh.tensor
+    if cluster.devices_per_node % width:
+        return contiguous(cluster, mesh)
+    groups = place(replace(cluster, devices_per_node=cluster.devices_per_node // width), Mesh(mesh.pipeline, mesh.data))
+    return Placement.of(cluster, [[group * width + rank for group in stage for rank in range(width)] for stage in groups.stages])
 
 
 def contiguous(cluster: Cluster, mesh: Mesh) -> Placement:

@@ -42,9 +42,14 @@ class Plan:
         """Tokens of the global batch of one step, padding included."""
         return self.config.train_global_batch_size * self.config.seq_length
 
+    def recomputed(self) -> List[List[int]]:
+        """For each stage the positions of its blocks that ``--recompute`` names: the first ones that are layers."""
+        layers = [[position for position, block in enumerate(blocks) if block.layer] for blocks in self.model.stage_blocks(self.split)]
+        return [positions[:_recompute_count(self.config.recompute, len(positions))] for positions in layers]
+
     def traffic(self) -> Traffic:
         """Bytes that the ranks send each other in a step."""
-        return step_traffic(self.model, self.split, self.placement, self.tokens)
+        return step_traffic(self.model, self.split, self.placement, self.tokens, self.mesh.tensor)
 
     def stage_parameters(self) -> List[int]:
         """Number of parameters that each stage holds, copies of another stage's included."""
@@ -66,7 +71,7 @@ class Plan:
             f"model      {self.model.name}, {self.model.size / 1e6:.2f} M parameters in {len(self.model.blocks)} blocks, "
             f"{self.model.flops_per_token() / 1e6:.1f} MFLOP a token",
             f"data       {self.dataset.describe()}",
-            f"mesh       pipeline {self.mesh.pipeline} x data {self.mesh.data} on {self.cluster}",
+            f"mesh       {self.mesh} on {self.cluster}",
             f"partition  {stages}; imbalance {imbalance(sizes):.0%} of parameters, {imbalance(flops):.0%} of FLOPs",
             *(f"placement  {line}" if number == 0 else f"           {line}"
               for number, line in enumerate([*self.placement.grid().splitlines(), self.placement.summary()])),
@@ -76,11 +81,27 @@ class Plan:
         ])
 
 
+    def hints(self) -> List[str]:
+        """What works, and yet may not be what was meant; a line each."""
+        config, lines, tensor, node_of = self.config, [], self.mesh.tensor, self.cluster.node_of
+        if self.mesh.pipeline > 1 and config.grad_acc_steps == 1:
+            lines.append("hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; "
+                         f"try --grad_acc_steps {2 * self.mesh.pipeline}")
+        spread = [group for group in self.placement.tensor_groups(tensor) if len({node_of(rank) for rank in group}) > 1]
+        if spread:
+            lines.append(f"warning: tensor groups lie across nodes (ranks {', '.join(map(str, spread[0]))}): every layer all-reduces over the "
+                         f"slow network; a --tensor_parallel that divides the {self.cluster.devices_per_node} devices of a node avoids it")
+        filled = sorted({-spec.shape[spec.tensor_dim] % tensor for spec in self.model.parameters if spec.tensor_dim is not None} - {0})
+        if filled:
+            lines.append(f"note: sizes that --tensor_parallel {tensor} does not divide (vocabulary {self.dataset.vocab_size}) are filled up "
+                         f"by {', '.join(map(str, filled))} rows of zeros that have no effect")
+        return lines
+
     def _describe_traffic(self) -> str:
         """``between nodes ..., inside ...``: MB (10^6 bytes) of a step by reason, all pairs and both directions."""
         traffic = self.traffic()
         crossing, whole = traffic.between_nodes(self.placement).sums(), traffic.sums()
-        names = {"hidden": "hidden states", "shared": "tied embedding", "gradients": "gradients"}
+        names = {"hidden": "hidden states", "shared": "tied embedding", "gradients": "gradients", "tensor": "tensor parallel"}
 
         def amounts(sums: Mapping[str, float]) -> str:
             return ", ".join(f"{names[name]} {amount / 1e6:.1f}" for name, amount in sums.items() if amount) or "nothing"
@@ -101,19 +122,20 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     cluster = resolve_cluster(config, world_size, local_rank_differs)
     # On one device there is nothing to lay out; whatever the strategy would say of more devices does not apply.
     alone = cluster.size == 1
-    mesh = mesh_from_splits(cluster, config.nums_split or 1) if alone else plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
+    mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel) if alone else plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
     mesh.check(cluster)
     _check_batch(config, mesh)
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="train")
     config = _resolve_steps(config, len(dataset))
     config = config.replace(vocab_size=dataset.vocab_size, nums_split=mesh.pipeline,
                             nnodes=cluster.nodes, nproc_per_node=cluster.devices_per_node)
+    _recompute_count(config.recompute, 0)
     plugins.hook.pipeloom_lr_schedule(config=config)    # here for its errors alone: the ranks ask again
     model = plugins.hook.pipeloom_build_model(config=config, task=dataset.task)
     _check_fields(model, dataset)
     split = (len(model.blocks),) if alone else _partition(plugins, model, mesh, config)
     placement = Placement.of(cluster, [[0]]) if alone else _place(plugins, cluster, mesh, config)
-    model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, config.tied_transfer)
+    model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, mesh.tensor, config.tied_transfer)
     return Plan(config, cluster, mesh, dataset, model, split, placement)
 
 
@@ -178,6 +200,15 @@ def _resolve_steps(config: Config, samples: int) -> Config:
     if warmup > steps:
         raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
     return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup)
+
+
+def _recompute_count(text: str, layers: int) -> int:
+    """How many of ``layers`` layers to recompute. Raises ``UsageError`` for what is no such number."""
+    if text in ("none", "full"):
+        return layers if text == "full" else 0
+    if not text.isdecimal():
+        raise UsageError(f"--recompute {text}: give none, full, or the number of layers of each stage to recompute")
+    return int(text)
 
 
 def _check_fields(model: ModelSpec, dataset: Dataset) -> None:

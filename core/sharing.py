@@ -19,7 +19,8 @@ from pipeloom.core.placement import Placement
 CHOICES = ("auto", "vectors", "table")
 
 
-def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, how: str) -> ModelSpec:
+def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int,
+                 how: str) -> ModelSpec:
     """``model`` with its borrowed parts carried as ``how`` says; a part borrowed on its owner's stage stays so."""
     stage_of = {block.name: stage for stage, blocks in enumerate(model.stage_blocks(split)) for block in blocks}
     if how == "vectors" or all(b.borrow is None or stage_of[b.borrow.owner] == stage_of[b.name] for b in model.blocks):
@@ -31,7 +32,7 @@ def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, t
         return copied
 
     def cost(candidate: ModelSpec):
-        traffic = step_traffic(candidate, split, placement, tokens)
+        traffic = step_traffic(candidate, split, placement, tokens, tensor)
         return sum(traffic.between_nodes(placement).sums().values()), sum(traffic.sums().values())
 
     return min(model, copied, key=cost)

@@ -43,6 +43,9 @@ class Mesh:
     def size(self) -> int:
         return self.pipeline * self.data * self.tensor
 
+    def __str__(self) -> str:
+        return f"pipeline {self.pipeline} x data {self.data}" + (f" x tensor {self.tensor}" if self.tensor > 1 else "")
+
     def check(self, cluster: Cluster) -> None:
         """Raises ``UsageError`` when the mesh does not use exactly the devices of ``cluster``."""
         if self.size != cluster.size:
@@ -50,13 +53,21 @@ class Mesh:
                              f"{self.size} devices, the cluster has {cluster.size} ({cluster})")
 
 
-def mesh_from_splits(cluster: Cluster, nums_split: int) -> Mesh:
-    """The mesh with ``nums_split`` pipeline stages, data parallel over the rest.
+def mesh_from_splits(cluster: Cluster, nums_split: int, tensor: int = 1) -> Mesh:
+    """The mesh with ``nums_split`` pipeline stages of tensor groups of ``tensor``, data parallel over the rest.
 
     Raises ``UsageError`` when the devices cannot be dealt out evenly.
     """
-    if cluster.size % nums_split:
-        divisors = [n for n in range(1, cluster.size + 1) if cluster.size % n == 0]
-        raise UsageError(f"--nums_split {nums_split} does not divide the {cluster.size} devices of {cluster}: "
-                         f"choose one of {', '.join(map(str, divisors))}")
-    return Mesh(pipeline=nums_split, data=cluster.size // nums_split)
+    size = cluster.size
+    if size % tensor:
+        raise UsageError(f"--tensor_parallel {tensor} does not divide the {size} devices of {cluster}: "
+                         f"choose one of {_divisors(size)}")
+    if size // tensor % nums_split:
+        whose = f"{size // tensor} tensor groups" if tensor > 1 else f"{size} devices"
+        raise UsageError(f"--nums_split {nums_split} does not divide the {whose} of {cluster}: "
+                         f"choose one of {_divisors(size // tensor)}")
+    return Mesh(pipeline=nums_split, data=size // tensor // nums_split, tensor=tensor)
+
+
+def _divisors(size: int) -> str:
+    return ", ".join(str(n) for n in range(1, size + 1) if size % n == 0)

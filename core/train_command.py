@@ -51,9 +51,8 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -
         ranks = range(config.node_rank * cluster.devices_per_node, (config.node_rank + 1) * cluster.devices_per_node)
     if 0 in ranks:
         print(_chosen(plan), flush=True)
-        if plan.mesh.pipeline > 1 and plan.config.grad_acc_steps == 1:
-            print("hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; "
-                  f"try --grad_acc_steps {2 * plan.mesh.pipeline}", flush=True)
+        for line in plan.hints():
+            print(line, flush=True)
     directory = choose_directory(config.output_dir, config.plugins, shared=0 not in ranks)
     return launch(LaunchSpec(
         command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
@@ -77,6 +76,7 @@ def _master(plan: Plan):
 
 def _chosen(plan: Plan) -> str:
     cluster, mesh = plan.cluster, plan.mesh
-    return (f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel, {plan.model.name} with "
+    tensor = f" x {mesh.tensor} tensor-parallel" if mesh.tensor > 1 else ""
+    return (f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel{tensor}, {plan.model.name} with "
             f"{plan.model.size / 1e6:.1f} M parameters (choose with --nnodes, --nproc_per_node, --nums_split, "
             "--num_hidden_layers, --num_attention_heads)")

@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
+
 from pipeloom.core.engine import import_oneflow
 
 flow = import_oneflow()
 
-from pipeloom.core.executor.feed import Feed  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.executor.axes import axes_of  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.executor.feed import Feed  # noqa: E402
 from pipeloom.core.executor.graph import PipelineGraph  # noqa: E402
-from pipeloom.core.executor.ops import ops_for  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.metrics import StepMeter  # noqa: E402
@@ -27,16 +29,16 @@ class Trainer:
         plan, config = run.plan, run.config
         self.run, self.hook = run, run.plugins.hook
         packings = stage_packings(plan.model, plan.split, plan.dataset.fields)
-        self.stages, held = build_stages(
-            plan.model, plan.split, plan.placement, packings, ops_for(plan.cluster.device_type),
-            initial_values(plan.model, config.seed))
-        #: Each parameter by name; of copies the last, which is the owner's.
-        self.parameters = {spec.name: tensor for stage in held for spec, tensor in stage}
+        axes = axes_of(plan.placement, plan.mesh.tensor)
+        self.stages, held = build_stages(plan.model, plan.split, axes, packings, plan.cluster.device_type,
+                                         initial_values(plan.model, config.seed))
+        #: Each parameter by name, with its spec; of copies the last, which is the owner's.
+        self.parameters = {spec.name: (spec, tensor) for stage in held for spec, tensor in stage}
         optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=[pair for stage in held for pair in stage])
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
-        self.graph = PipelineGraph(plan.model, plan.split, plan.placement, self.stages, held, config.grad_acc_steps,
+        self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, config.grad_acc_steps, plan.recomputed(),
                                    optimizer, self.schedule.for_graph(optimizer), config.clip_grad_norm)
-        self.feed = Feed(plan.dataset, plan.order(), plan.placement, packings, plan.model.normalize, config.seed, run.rank)
+        self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
                                config.seq_length, run.total_steps)
         self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
@@ -56,7 +58,8 @@ class Trainer:
         """Write every parameter, by name, into the run directory; whole or not at all."""
         from safetensors.numpy import save_file
 
-        weights = {name: self.read(tensor) for name, tensor in self.parameters.items()}  # all ranks take part
+        weights = {name: np.ascontiguousarray(self.read(tensor)[tuple(map(slice, spec.shape))])    # without what fills it up
+                   for name, (spec, tensor) in self.parameters.items()}                               # all ranks take part
         if self.run.is_main:
             path = self.run.directory / FINAL_WEIGHTS
             save_file(weights, str(path) + ".writing")

@@ -17,7 +17,7 @@ LARGE = dict(num_hidden_layers=24, num_attention_heads=16, vocab_size=30522)
 def build(task="pretraining", **changes):
     config = dict(num_hidden_layers=1, num_attention_heads=2, hidden_size=None, intermediate_size=None, vocab_size=100,
                   max_position_embeddings=512, seq_length=128, max_predictions=20, hidden_dropout_prob=0.1,
-                  attention_probs_dropout_prob=0.1, tie_embeddings=True, init_from=None)
+                  attention_probs_dropout_prob=0.1, tie_embeddings=True, init_from=None, tensor_parallel=1)
     return bert.pipeloom_build_model(config=SimpleNamespace(**{**config, **changes}), task=task)
 
 

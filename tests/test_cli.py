@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -347,13 +346,13 @@ def test_plugins_lists_what_each_provides(capsys):
 def test_help_and_plugins_answer_within_a_second_without_the_engine(argument):
     code = ("import sys\nfrom pipeloom.core.cli import main\n"
             f"try: code = main([{argument!r}])\nexcept SystemExit as end: code = end.code\n"
-            "assert code == 0 and 'oneflow' not in sys.modules \n")
+            "assert code == 0 and 'oneflow' not in sys.modules\n"
+            "import time; print(time.process_time())")    # not by the clock: other processes may have the cores
     seconds = []
-    while not seconds or (min(seconds) >= 1.0 and len(seconds) < 3):    # on a busy machine the first may be late
-        begin = time.perf_counter()
+    while not seconds or (min(seconds) >= 1.0 and len(seconds) < 3):
         done = run_python("-c", code)
-        seconds.append(time.perf_counter() - begin)
         assert done.returncode == 0, done.stderr
+        seconds.append(float(done.stdout.split()[-1]))
     assert min(seconds) < 1.0
 
 

@@ -38,11 +38,27 @@ def test_a_copy_of_the_table_costs_its_gradient_once_a_step_whatever_the_micro_b
         assert made.traffic().gradients == {**dict.fromkeys([(0, 1), (1, 0)], first * 4), **dict.fromkeys([(2, 3), (3, 2)], second * 4)}
 
 
+def test_tensor_groups_split_the_parameters_and_all_reduce_in_every_layer():
+    flags = ["--train_global_batch_size", 16, "--num_attention_heads", 2, "--nproc_per_node", 4, "--tie_embeddings", "false"]
+    made = plan(*flags, "--tensor_parallel", 2)
+    assert made.placement.stages == ((0, 1, 2, 3), (4, 5, 6, 7)) and made.mesh.data == 2
+    traffic, share = made.traffic(), 16 / 2 * L
+    # Rings of the ranks that hold the same part: 0-2 and 1-3 of the first stage.
+    first = sum(spec.size / (1 if spec.tensor_dim is None else 2) for block in made.model.blocks[:made.split[0]] for spec in block.parameters)
+    assert {pair: amount for pair, amount in traffic.gradients.items() if max(pair) < 4} == \
+        dict.fromkeys([(0, 2), (2, 0), (1, 3), (3, 1)], pytest.approx(first * 4))
+    # The embedding looks up in parts, a layer adds up twice forward and twice backward: d = 2, so once each way.
+    layers = sum(block.name.startswith("layer") for block in made.model.blocks[:made.split[0]])
+    assert traffic.tensor[0, 1] == traffic.tensor[3, 2] == share * 4 * H * (1 + 4 * layers)
+    # Each rank of a group sends its part of the hidden states.
+    assert traffic.hidden == dict.fromkeys([(r, r + 4) for r in range(4)] + [(r + 4, r) for r in range(4)], share / 2 * H * 4)
+
+
 def test_a_copied_parameter_counts_once_in_the_model_and_on_each_stage_that_holds_it():
     vectors, table = (plan("--tied_transfer", how) for how in ("vectors", "table"))
     assert table.model.size == vectors.model.size and len(table.model.parameters) == len(vectors.model.parameters)
     assert sum(table.stage_parameters()) == sum(vectors.stage_parameters()) + V * H
-    word = ParameterSpec("bert.embeddings.word_embeddings.weight", (V, H))
+    word = ParameterSpec("bert.embeddings.word_embeddings.weight", (V, H), tensor_dim=0)
     assert copied_parameters(table.model, table.split) == [(word, [0, 1])] and copied_parameters(vectors.model, vectors.split) == []
     assert "input_ids" in table.model.blocks[0].inputs and "input_ids" not in vectors.model.blocks[0].inputs
 

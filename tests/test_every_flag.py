@@ -23,6 +23,7 @@ OBSERVE = {
     "model": lambda plan, plugins: (dict(plan.model.sizes), plan.model.size, [block.inputs for block in plan.model.blocks]),
     "rates": lambda plan, plugins: [plugins.hook.pipeloom_lr_schedule(config=plan.config).at(step) for step in range(200)],
     "transfer": lambda plan, plugins: (plan.traffic(), [block.inputs for block in plan.model.blocks]),
+    "recomputed": lambda plan, plugins: plan.recomputed(),
     "master": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_master"])._master(plan),
 }
 
@@ -34,6 +35,8 @@ EFFECTS = {
     "master_addr": ("10.0.0.9", "master", ["--master_addr", "10.0.0.8", "--node_rank", "0", "--master_port", "4000", "--nnodes", "2"]),
     "master_port": ("4001", "master", []),
     "nums_split": ("4", "mesh", []),
+    "tensor_parallel": ("2", "mesh", []),
+    "recompute": ("full", "recomputed", []),
     "tied_transfer": ("table", "transfer", ["--tied_transfer", "vectors"]),
     "grad_acc_steps": ("2", "batch", []),
     "train_global_batch_size": ("64", "batch", []),

@@ -89,6 +89,34 @@ def test_cross_entropy_of_large_logits(flow, ops):
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_the_softmax_over_parts_of_a_vocabulary(flow, parts, scale):
+    """The formula of a tensor group, with all its parts on one rank; logits up to several hundred."""
+    from pipeloom.core.executor.vocabulary import parallel_log_sum
+
+    place = flow.placement("cpu", [[0]])
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((5, 8)) * scale, rng.standard_normal((12, 8)), rng.standard_normal(12)]
+    tensors = [flow.from_numpy(array.astype(np.float32)).to_global(placement=place, sbp=[flow.sbp.broadcast] * 2).requires_grad_(True)
+               for array in arrays]
+    weights = rng.standard_normal(5)
+
+    def ones(x):
+        return x.sum(dim=0)
+
+    result = parallel_log_sum(*tensors, parts, ones)
+    x, w, b = (array.astype(np.float32).astype(np.float64) for array in arrays)
+    logits = x @ w.T + b
+    most = logits.max(-1, keepdims=True)
+    expected = (most + np.log(np.exp(logits - most).sum(-1, keepdims=True)))[:, 0]
+    np.testing.assert_allclose(result.numpy(), expected, rtol=2e-6)
+    result.backward(flow.from_numpy(weights.astype(np.float32)).to_global(placement=place, sbp=[flow.sbp.broadcast] * 2))
+    dense = np.exp(logits - expected[:, None]) * weights[:, None]
+    for tensor, gradient in zip(tensors, (dense @ w, dense.T @ x, dense.sum(0))):
+        np.testing.assert_allclose(tensor.grad.numpy(), gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
 @pytest.mark.parametrize("shape", [(7,), (16, 8), (2, 16, 16)])
 def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
@@ -193,9 +221,9 @@ def train_numpy(data, order, config, schedule, steps):
 ])
 def test_steps_of_training_equal_numpy(flow, changes):
     """Twelve steps: weights, losses, metrics and gradient norms, tolerance 2e-5 (float32 against float64)."""
+    from pipeloom.core.executor.axes import axes_of
     from pipeloom.core.executor.feed import Feed
     from pipeloom.core.executor.graph import PipelineGraph
-    from pipeloom.core.executor.ops import ops_for
     from pipeloom.core.executor.stages import build_stages, stage_packings
     from pipeloom.core.initialization import initial_value
     from pipeloom.plugins.optimization import pipeloom_build_optimizer
@@ -205,12 +233,14 @@ def test_steps_of_training_equal_numpy(flow, changes):
     steps, model, data = 12, regression(), Points(50)
     placement = Placement.of(Cluster(1, 1), [[0]])
     packings = stage_packings(model, [1], data.fields)
-    stages, (parameters,) = build_stages(model, [1], placement, packings, ops_for("cpu"), lambda spec: initial_value(spec, config.seed))
+    axes = axes_of(placement, 1)
+    stages, (parameters,) = build_stages(model, [1], axes, packings, "cpu", lambda spec: initial_value(spec, config.seed))
     optimizer = pipeloom_build_optimizer(config, parameters)
     schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps, power=2.0, final_rate=0.01)
-    graph = PipelineGraph(model, [1], placement, stages, [parameters], config.micro_batches, optimizer, schedule.for_graph(optimizer), config.clip_grad_norm)
+    graph = PipelineGraph(model, [1], axes, stages, [parameters], config.micro_batches, (), optimizer,
+                          schedule.for_graph(optimizer), config.clip_grad_norm)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
-    feed = Feed(data, order, placement, packings, model.normalize, config.seed, rank=0)
+    feed = Feed(data, order, placement, axes, packings, model.normalize, config.seed, rank=0)
     expected, history = train_numpy(data, order, config, schedule, steps)
     norms = 0.0
     for step in range(steps):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from safetensors.numpy import load_file
 
 from jobs import ONE_PROCESS, TINY, largest_difference, train
 from shared_data import shared
@@ -35,6 +36,18 @@ def test_two_stages_by_two_data_parallel_inter_first(one_process, records, tmp_p
     curve = train(tmp_path / "run", *records, "--nums_split", "2", "--grad_acc_steps", "4")
     assert largest_difference(one_process, curve) <= TOLERANCE
     assert largest_difference(one_process, curve, "nsp_loss") <= TOLERANCE
+
+
+def test_two_stages_of_tensor_groups_with_recompute_and_a_vocabulary_that_does_not_divide(records, tmp_path):
+    """Pipeline x tensor against one process, SGD: 30523 words over groups of two, and one rank's heads dropped out as another's."""
+    flags = [*records, *SGD, "--num_attention_heads", "2", "--vocab_size", "30523"]
+    alone = train(tmp_path / "one", *flags, *ONE_PROCESS, "--grad_acc_steps", "1", "--save_final_weights", "true")
+    curve = train(tmp_path / "two", *flags, "--nums_split", "2", "--tensor_parallel", "2", "--grad_acc_steps", "2", "--recompute", "1",
+                  "--save_final_weights", "true")
+    assert largest_difference(alone, curve) <= 1e-5
+    first, second = (load_file(str(tmp_path / name / "final_weights.safetensors")) for name in ("one", "two"))
+    assert {name: value.shape for name, value in first.items()} == {name: value.shape for name, value in second.items()}
+    assert max(abs(first[name] - second[name]).max() for name in first) <= 1e-6
 
 
 #: Says at the end whether all copies of a parameter are the same bits. Every rank takes part.

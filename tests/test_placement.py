@@ -6,6 +6,7 @@ from itertools import combinations, product
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import assume, given, settings, strategies as st
 
 from pipeloom.core import placement
 from pipeloom.core.errors import UsageError
@@ -153,6 +154,30 @@ def test_tensor_parallel_ranks_are_part_of_a_stage():
     cluster = Cluster(2, 4)
     for strategy, stages in ((inter_first, ((0, 1, 2, 3), (4, 5, 6, 7))), (intra_first, ((0, 1, 4, 5), (2, 3, 6, 7)))):
         assert strategy.pipeloom_place(cluster=cluster, mesh=Mesh(2, 2, 2), config=None).stages == stages
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([inter_first, intra_first]), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 64))
+def test_placements_of_three_axes(strategy, nodes, groups, tensor, splits):
+    """Clusters up to 4 nodes x (4 tensor groups x 4 ranks): groups inside nodes, and laid as single devices would be."""
+    assume((nodes * groups) % splits == 0)
+    cluster, mesh = Cluster(nodes, groups * tensor), Mesh(splits, nodes * groups // splits, tensor)
+    placed = strategy.pipeloom_place(cluster=cluster, mesh=mesh, config=None)
+    assert all(len({cluster.node_of(rank) for rank in group}) == 1 for group in placed.tensor_groups(tensor))
+    assert all(group == tuple(range(group[0], group[0] + tensor)) for group in placed.tensor_groups(tensor))
+    single = place(strategy, nodes, groups, splits)
+    assert placed.nodes_of_stages() == single.nodes_of_stages()
+    assert sum(hop.crosses_nodes for hop in placed.hops()) == tensor * sum(hop.crosses_nodes for hop in single.hops())
+
+
+@pytest.mark.parametrize("strategy", [inter_first, intra_first])
+@pytest.mark.parametrize("nodes, devices, tensor", [(4, 2, 4), (4, 1, 2), (2, 3, 2), (4, 3, 4)])
+def test_tensor_groups_that_no_node_holds_lie_on_as_few_as_can_be(strategy, nodes, devices, tensor):
+    cluster = Cluster(nodes, devices)
+    for splits in splits_of(cluster.size // tensor):
+        placed = strategy.pipeloom_place(cluster=cluster, mesh=Mesh(splits, cluster.size // tensor // splits, tensor), config=None)
+        fewest = -(-tensor // devices)
+        assert all(len({cluster.node_of(rank) for rank in group}) <= fewest + (tensor % devices > 0) for group in placed.tensor_groups(tensor))
 
 
 @pytest.mark.parametrize("stages, crossing", [

@@ -135,11 +135,39 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
     (["--node_rank", 2], "--node_rank 2: nodes are numbered 0 to 1 (--nnodes 2)"),
     (["--nnodes", 4, "--node_rank", 4], "--node_rank 4: nodes are numbered 0 to 3 (--nnodes 4)"),
     (["--device", "cuda"], "--device cuda: this machine has no GPU; use --device cpu"),
+    (["--recompute", "some"], "--recompute some: give none, full, or the number of layers of each stage to recompute"),
+    (["--tensor_parallel", 3], "--tensor_parallel 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one of 1, 2, 4"),
+    (["--tensor_parallel", 2, "--nums_split", 4], "--nums_split 4 does not divide the 2 tensor groups of 2 logical nodes x 2 CPU devices: "
+                                                  "choose one of 1, 2"),
+    (["--tensor_parallel", 2, "--num_attention_heads", 3], "--tensor_parallel 2 does not divide --num_attention_heads 3: "
+                                                           "each rank of a tensor group takes as many heads"),
     (["--hidden_size", 99], "--hidden_size 99 is not a multiple of --num_attention_heads 2"),
     (["--max_position_embeddings", 64], "--seq_length 128 is longer than --max_position_embeddings 64: raise the latter"),
 ])
 def test_a_misfit_is_one_line(arguments, says):
     assert refused(*arguments) == says
+
+
+@pytest.mark.parametrize("flags, says", [
+    ([], []),
+    (["--grad_acc_steps", 1], ["hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; try --grad_acc_steps 4"]),
+    (["--nums_split", 1, "--grad_acc_steps", 1], []),
+    (["--tensor_parallel", 2], []),
+    (["--tensor_parallel", 2, "--nproc_per_node", 1],
+     ["warning: tensor groups lie across nodes (ranks 0, 1): every layer all-reduces over the slow network; "
+      "a --tensor_parallel that divides the 1 devices of a node avoids it"]),
+    (["--tensor_parallel", 2, "--vocab_size", 4097],
+     ["note: sizes that --tensor_parallel 2 does not divide (vocabulary 4097) are filled up by 1 rows of zeros that have no effect"]),
+])
+def test_hints(flags, says):
+    assert plan(*flags).hints() == says
+
+
+def test_recompute_counts_the_layers_of_each_stage():
+    flags = ["--num_hidden_layers", 6, "--plugins", "inter_first,bert,wiki_ofrecord,manual", "--split", "4,4"]
+    assert plan(*flags, "--recompute", 2).recomputed() == [[1, 2], [0, 1]]
+    assert plan(*flags, "--recompute", "full").recomputed() == [[1, 2, 3], [0, 1, 2]]
+    assert plan("--recompute", "none").recomputed() == plan().recomputed() == [[], []]
 
 
 def test_the_suggested_batch_size_fits():

@@ -12,29 +12,35 @@ from typing import Container, Sequence
 
 import oneflow as flow
 
+from pipeloom.core.executor.axes import StageAxes
+from pipeloom.core.executor.stages import Parameters
+
 #: Added to the norm, as in ``torch.nn.utils.clip_grad_norm_``.
 _EPS = 1e-6
 
 
-def global_norm(stages: Sequence[Sequence[flow.Tensor]], places: Sequence[flow.placement],
-                copied: Container[int] = ()) -> flow.Tensor:
+def global_norm(stages: Sequence[Parameters], axes: Sequence[StageAxes], copied: Container[int] = ()) -> flow.Tensor:
     """The 2-norm of the gradients of all parameters, a scalar on the last stage.
 
     ``stages[s]`` are the parameters of stage s, whose ``grad`` the backward pass has set; it is replaced by
     its sum over the data-parallel ranks, so that they are added up just once. ``copied`` are ids of parameters
     that do not count, since another stage has them too.
     """
-    total = None
-    for parameters, place in zip(stages, places):
-        squares = []
-        for parameter in parameters:
-            parameter.grad = parameter.grad.to_global(placement=place, sbp=flow.sbp.broadcast)
+    last, total = axes[-1], None
+    for parameters, here in zip(stages, axes):
+        # Those that each rank has whole, and those of which each rank of a tensor group has a part.
+        whole, parts = [], []
+        for spec, parameter in parameters:
+            parameter.grad = parameter.grad.to_global(placement=here.place, sbp=here.parameter(spec.tensor_dim))
             if id(parameter) in copied:
                 continue
             square = parameter.grad * parameter.grad
-            squares.append((square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1))
-        stage = flow.cat(squares).sum().to_global(placement=places[-1], sbp=flow.sbp.broadcast)
-        total = stage if total is None else total + stage
+            (whole if spec.tensor_dim is None else parts).append(
+                (square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1))
+        for squares in filter(None, (whole, parts)):
+            stage = flow.cat(squares).sum().to_global(placement=here.place, sbp=here.whole)
+            stage = stage.to_global(placement=last.place, sbp=last.whole)
+            total = stage if total is None else total + stage
     return flow.sqrt(total)
 
 
@@ -45,9 +51,9 @@ class NormRecord(flow.nn.Module):
     updated once per step: with gradient ``-norm`` and SGD at rate 1, this one grows by the norm.
     """
 
-    def __init__(self, place: flow.placement) -> None:
+    def __init__(self, axes: StageAxes) -> None:
         super().__init__()
-        self.total = flow.nn.Parameter(flow.zeros(1, placement=place, sbp=flow.sbp.broadcast))
+        self.total = flow.nn.Parameter(flow.zeros(1, placement=axes.place, sbp=axes.whole))
 
     def forward(self):
         """Zero, computed from the parameter, so that the backward pass reaches it."""
@@ -60,10 +66,10 @@ class NormRecord(flow.nn.Module):
         return flow.optim.SGD([self.total], lr=1.0)
 
 
-def clip(stages: Sequence[Sequence[flow.Tensor]], places: Sequence[flow.placement], norm: flow.Tensor, max_norm: float) -> None:
+def clip(stages: Sequence[Parameters], axes: Sequence[StageAxes], norm: flow.Tensor, max_norm: float) -> None:
     """Scale every gradient by ``min(1, max_norm / (norm + 1e-6))``; ``norm`` is that of the gradients."""
     factor = flow.clamp(max_norm / (norm + _EPS), max=1.0)
-    for parameters, place in zip(stages, places):
-        here = factor.to_global(placement=place, sbp=flow.sbp.broadcast)
-        for parameter in parameters:
-            parameter.grad = parameter.grad * here
+    for parameters, here in zip(stages, axes):
+        scale = factor.to_global(placement=here.place, sbp=here.whole)
+        for _, parameter in parameters:
+            parameter.grad = parameter.grad * scale

@@ -9,6 +9,7 @@ import oneflow as flow
 from pipeloom.core.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.data.dataset import Dataset
 from pipeloom.core.data.order import SampleOrder
+from pipeloom.core.executor.axes import StageAxes
 from pipeloom.core.executor.stages import Packing
 from pipeloom.core.initialization import dropout_seeds
 from pipeloom.core.placement import Placement
@@ -17,28 +18,29 @@ from pipeloom.core.placement import Placement
 class Feed:
     """Makes the graph's inputs for a step. Every rank calls ``inputs`` with the same step."""
 
-    def __init__(self, dataset: Dataset, order: SampleOrder, placement: Placement, packings: Sequence[Packing],
-                 normalize: Sequence[str], seed: int, rank: int) -> None:
+    def __init__(self, dataset: Dataset, order: SampleOrder, placement: Placement, axes: Sequence[StageAxes],
+                 packings: Sequence[Packing], normalize: Sequence[str], seed: int, rank: int) -> None:
         self._dataset, self._order, self._seed = dataset, order, seed
         self._packings, self._normalize = packings, frozenset(normalize)
-        self._places = [flow.placement(placement.cluster.device_type, list(ranks)) for ranks in placement.stages]
+        self._axes = axes
         self._device = placement.cluster.device_type
         self._stage = placement.stage_of(rank)
-        self._width = len(placement.stages[0])
-        self._position = placement.stages[self._stage].index(rank)
+        self._width = axes[0].data
+        # The ranks of a tensor group are neighbours, and read the same samples.
+        self._position = placement.stages[self._stage].index(rank) // axes[0].tensor
 
     def inputs(self, step: int) -> List[flow.Tensor]:
-        """``ints, floats`` of every stage for step ``step`` (from 0), as global tensors split on dim 0."""
+        """``ints, floats`` of every stage for step ``step`` (from 0), as global tensors split by samples."""
         own = self._read(step)
         batch = len(own[0])
         tensors = []
-        for stage, (packing, place) in enumerate(zip(self._packings, self._places)):
+        for stage, (packing, axes) in enumerate(zip(self._packings, self._axes)):
             for index, dtype in enumerate(("int32", "float32")):
                 # One column at the least: the engine takes no empty inputs.
                 array = own[index] if stage == self._stage else np.zeros((batch, max(1, packing.width(dtype))), dtype)
                 local = flow.from_numpy(array)
                 local = local if self._device == "cpu" else local.to(self._device)
-                tensors.append(local.to_global(placement=place, sbp=flow.sbp.split(0), check_meta=False))
+                tensors.append(local.to_global(placement=axes.place, sbp=axes.batch, check_meta=False))
         return tensors
 
     def _read(self, step: int) -> Tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,11 @@ import oneflow as flow
 from oneflow.nn.graph import GraphModule
 
 from pipeloom.core.blocks import ModelSpec, index_by_name
+from pipeloom.core.executor.axes import StageAxes
 from pipeloom.core.executor.clipping import NormRecord, clip, global_norm
-from pipeloom.core.executor.sharing import find_copies, share_copies
+from pipeloom.core.executor.hops import carry
+from pipeloom.core.executor.sharing import copies_of, find_copies, share_copies
 from pipeloom.core.executor.stages import Parameters, Stage
-from pipeloom.core.placement import Placement
 
 
 class PipelineGraph(flow.nn.Graph):
@@ -21,26 +22,30 @@ class PipelineGraph(flow.nn.Graph):
     data-parallel ranks, for each micro-batch.
     """
 
-    def __init__(self, model: ModelSpec, split: Sequence[int], placement: Placement, stages: Sequence[Stage],
-                 parameters: Sequence[Parameters], micro_batches: int, optimizer=None, scheduler=None, max_norm: float = 0.0) -> None:
+    def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
+                 parameters: Sequence[Parameters], micro_batches: int, recomputed: Sequence[Sequence[int]] = (),
+                 optimizer=None, scheduler=None, max_norm: float = 0.0) -> None:
         super().__init__()
         self.micro_batches = micro_batches
         self.model_outputs = tuple(model.outputs)
         self.loss_weights = dict(model.losses)
-        self.placements = [flow.placement(placement.cluster.device_type, list(ranks)) for ranks in placement.stages]
+        self.axes = list(axes)
         self.stages = flow.nn.ModuleList(list(stages))
-        for number, place in enumerate(self.placements):
-            self.stages[number].to(GraphModule).set_stage(number, place)
+        for number, here in enumerate(self.axes):
+            self.stages[number].to(GraphModule).set_stage(number, here.place)
+        for number, positions in enumerate(recomputed):
+            for position in positions:
+                self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
         self.borrowed = self._set_borrowed(model, split)
         self.max_norm = max_norm
-        self.stage_parameters = [[tensor for _, tensor in held] for held in parameters]
-        self.copies = find_copies([[(spec.name, tensor) for spec, tensor in held] for held in parameters])
+        self.parameters = list(parameters)
+        self.copies = find_copies(parameters)
         self.config.set_gradient_accumulation_steps(micro_batches)
         if optimizer is not None:
             self.add_optimizer(optimizer, lr_sch=scheduler)
-            record = NormRecord(self.placements[-1])
+            record = NormRecord(self.axes[-1])
             self.norm_zero = record
-            self.norm_zero.to(GraphModule).set_stage(len(self.placements) - 1, self.placements[-1])
+            self.norm_zero.to(GraphModule).set_stage(len(self.axes) - 1, self.axes[-1].place)
             self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
             self.add_optimizer(record.optimizer())
 
@@ -57,16 +62,16 @@ class PipelineGraph(flow.nn.Graph):
             borrowed[stage_of[position]] = (stage_of[owner], owner - first, block.borrow.part, block.borrow.field)
             # A part that is called outside its stage's forward needs the stage's id of its own.
             part = getattr(self.stages[stage_of[owner]].blocks[owner - first], block.borrow.part)
-            part.to(GraphModule).set_stage(stage_of[owner], self.placements[stage_of[owner]])
+            part.to(GraphModule).set_stage(stage_of[owner], self.axes[stage_of[owner]].place)
         return borrowed
 
     def build(self, *inputs):
         hidden = None
-        for number, place in enumerate(self.placements):
+        for number, here in enumerate(self.axes):
             if number in self.borrowed:
-                hidden = self._borrow(number, inputs)
-            if hidden is not None:
-                hidden = hidden.to_global(placement=place, sbp=flow.sbp.split(0))
+                hidden = carry(self._borrow(number, inputs), self.axes[self.borrowed[number][0]], here)
+            elif hidden is not None:
+                hidden = carry(hidden, self.axes[number - 1], here)
             hidden = self.stages[number](hidden, inputs[2 * number], inputs[2 * number + 1])
         outputs = flow.stack([hidden[name].reshape(()) for name in self.model_outputs])
         if self.config.training:
@@ -75,13 +80,12 @@ class PipelineGraph(flow.nn.Graph):
             # global batch, so the factor is put back.
             (loss * float(self.micro_batches) + self.norm_zero()).backward()
             # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
-            share_copies(self.copies, self.placements)
-            copied = {id(tensor) for holders in self.copies.values() for _, tensor in holders[:-1]}
-            norm = global_norm(self.stage_parameters, self.placements, copied)
+            share_copies(self.copies, self.axes)
+            norm = global_norm(self.parameters, self.axes, copies_of(self.copies))
             self.norm_record[0].record(norm)
             if self.max_norm > 0:
-                clip(self.stage_parameters, self.placements, norm * (1.0 / self.micro_batches), self.max_norm)
-        return outputs.to_global(placement=self.placements[-1], sbp=flow.sbp.broadcast)
+                clip(self.parameters, self.axes, norm * (1.0 / self.micro_batches), self.max_norm)
+        return outputs.to_global(placement=self.axes[-1].place, sbp=self.axes[-1].whole)
 
     def _borrow(self, number: int, inputs):
         stage, position, part, field = self.borrowed[number]

@@ -5,16 +5,22 @@ On a CPU, OneFlow 0.9.0 sends every broadcast of a ``(.., 1)`` shape through one
 and bias are written as products there. On CUDA the fused kernels serve. Both compute the same formulas.
 
 All tensors are global; activations are split on dim 0 over the data-parallel ranks, parameters broadcast.
+With tensor parallelism a second part of each sbp says the same of the tensor group; the ``column_``, ``row_`` and
+``vocabulary_`` operations split their work over it (Shoeybi et al. 2019) and are the plain ones without it.
 Shapes: N = rows (batch x sequence), H = width.
 """
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Optional
 
 import oneflow as flow
 
-_B = flow.sbp.broadcast
+from pipeloom.core.executor.axes import StageAxes
+from pipeloom.core.executor.vocabulary import parallel_log_sum
+
+_B, _S = flow.sbp.broadcast, flow.sbp.split
 
 
 class _Linear(flow.autograd.Function):
@@ -71,7 +77,9 @@ def _layer_norm_function(eps: float):
 
 
 def _constant(shape, value, x, sbp=_B):
-    return flow._C.global_constant(shape, value, dtype=x.dtype, placement=x.placement, sbp=[sbp])
+    """A constant where ``x`` is; ``sbp`` over the data-parallel ranks, whole in a tensor group."""
+    over_tensor = [_B] * (x.placement.ranks.ndim - 1)
+    return flow._C.global_constant(shape, value, dtype=x.dtype, placement=x.placement, sbp=[sbp, *over_tensor])
 
 
 def _column(x):
@@ -97,6 +105,46 @@ class Ops:
 
     #: Largest magnitude of an additive attention mask: exp(-10000) is 0 in float32.
     MASKED = -10000.0
+
+    def __init__(self, axes: Optional[StageAxes] = None) -> None:
+        self._axes = axes if axes is not None and axes.tensor > 1 else None
+
+    def _pin(self, x, over_tensor):
+        """``x`` with this sbp over the tensor group, and its gradient too: left to itself the engine moves weights."""
+        sbp = [_S(0), over_tensor]
+        return x.to_global(placement=x.placement, sbp=sbp, grad_sbp=sbp)
+
+    def into_group(self, x):
+        """``x`` as the whole input of ``column_linear``; its gradient is summed over the tensor group, here and once."""
+        return x if self._axes is None else self._pin(x, _B)
+
+    def column_linear(self, x, weight, bias):
+        """``linear`` with the outputs split over the tensor group: ``x`` from ``into_group``, the result split on its last dimension."""
+        if self._axes is None:
+            return self.linear(x, weight, bias)
+        return self._pin(self.linear(x, weight, bias), _S(1))
+
+    def row_linear(self, x, weight, bias):
+        """``linear`` with the inputs split over the tensor group: the result is summed over it, and whole."""
+        if self._axes is None:
+            return self.linear(x, weight, bias)
+        return self.add_row(self._pin(flow.matmul(self._pin(x, _S(1)), weight, transpose_b=True), _B), bias)
+
+    def lookup(self, table, ids):
+        """Rows of a table: ``(V, H), (B, L) -> (B, L, H)``; each rank of a tensor group has some of the rows."""
+        found = flow._C.gather(table, ids, axis=0)
+        return found if self._axes is None else self._pin(found, _B)
+
+    def vocabulary_cross_entropy(self, x, weight, bias, labels):
+        """``cross_entropy(linear(x, weight, bias), labels)``, the classes split over the tensor group: ``(N,)``.
+
+        ``x`` from ``into_group``.
+        """
+        if self._axes is None:
+            return self.cross_entropy(self.linear(x, weight, bias), labels)
+        # The logit of each label by its row of the weight: no rank has all logits.
+        picked = flow.matmul(x * self.lookup(weight, labels), _constant((x.shape[1], 1), 1.0, x)).reshape(x.shape[0])
+        return parallel_log_sum(x, weight, bias, self._axes.tensor, _sum_rows) - picked - self.lookup(bias, labels)
 
     def linear(self, x, weight, bias):
         """``(N, I) x (O, I) -> (N, O)``."""
@@ -153,6 +201,6 @@ class CudaOps(Ops):
         return flow._C.layer_norm_affine(x, weight, bias, begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
 
 
-def ops_for(device_type: str) -> Ops:
-    """The formulation for ``"cpu"`` or ``"cuda"``."""
-    return {"cpu": CpuOps, "cuda": CudaOps}[device_type]()
+def ops_for(device_type: str, axes: Optional[StageAxes] = None) -> Ops:
+    """The formulation for ``"cpu"`` or ``"cuda"``, on the ranks of a stage."""
+    return {"cpu": CpuOps, "cuda": CudaOps}[device_type](axes)

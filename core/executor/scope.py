@@ -1,12 +1,13 @@
 """What a block's ``build`` gets: its parameters and constants as global tensors, and operations."""
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Sequence
+from typing import Callable, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import oneflow as flow
 
 from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.executor.axes import StageAxes, physical_shape
 from pipeloom.core.executor.dropout import Dropout, position_table
 from pipeloom.core.executor.ops import Ops
 
@@ -14,11 +15,11 @@ from pipeloom.core.executor.ops import Ops
 class Scope:
     """One stage as its blocks see it: nothing about ranks, only "my parameters" and "my operations"."""
 
-    def __init__(self, placement, ops: Ops, specs: Mapping[str, ParameterSpec],
+    def __init__(self, axes: StageAxes, ops: Ops, specs: Mapping[str, ParameterSpec],
                  value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
         self.ops = ops
-        self._placement, self._specs, self._value_of = placement, specs, value_of
-        self._holds = flow.env.get_rank() in placement.ranks.reshape(-1).tolist()
+        self._axes, self._specs, self._value_of = axes, specs, value_of
+        self._holds = flow.env.get_rank() in axes.ranks
         self._constants: Dict[str, flow.Tensor] = {}
         #: The parameters made so far, by name.
         self.parameters: Dict[str, flow.nn.Parameter] = {}
@@ -27,26 +28,36 @@ class Scope:
         """The parameter that the block declared as ``name``; asked for twice, it is one and the same."""
         if name not in self.parameters:
             spec = self._specs[name]
-            value = self._value_of(spec) if self._holds else np.zeros(spec.shape, np.float32)
-            self.parameters[name] = flow.nn.Parameter(self._to_global(value))
+            value = np.zeros(physical_shape(spec, self._axes.tensor), np.float32)
+            if self._holds:
+                value[tuple(map(slice, spec.shape))] = self._value_of(spec)
+            self.parameters[name] = flow.nn.Parameter(self._to_global(value, spec.tensor_dim))
         return self.parameters[name]
 
-    def constant(self, name: str, make: Callable[[], np.ndarray]) -> flow.Tensor:
-        """A constant array, made once per stage."""
+    def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
+        """A constant array, made once per stage; over a tensor group split along ``tensor_dim``."""
         if name not in self._constants:
-            self._constants[name] = self._to_global(make())
+            self._constants[name] = self._to_global(make(), tensor_dim)
         return self._constants[name]
 
-    def dropout(self, name: str, p: float, shape: Sequence[int]) -> Dropout:
-        """Dropout at the place ``name`` (unique in the model) of activations ``(batch, *shape)``."""
+    def dropout(self, name: str, p: float, shape: Sequence[int], split: bool = False) -> Dropout:
+        """Dropout at the place ``name`` (unique in the model) of activations ``(batch, *shape)``.
+
+        ``split``: over a tensor group they are split along the first dimension of ``shape`` (attention heads).
+        """
         size = int(np.prod(shape))
         # The engine takes no new constants while a graph is built, so the table is made here.
-        table = self.constant(f"positions_{size}", lambda: position_table(size)) if p > 0 else None
+        kind = f"positions_{size}" + ("_split" if split else "")
+        table = self.constant(kind, lambda: position_table(size), 1 if split else None) if p > 0 else None
         return Dropout(name, p, table)
 
-    def _to_global(self, array: np.ndarray) -> flow.Tensor:
-        # Every rank makes the call, those outside the stage with a filler of the same shape.
+    def _to_global(self, array: np.ndarray, tensor_dim: Optional[int]) -> flow.Tensor:
+        # Every rank makes the call with its own share, those outside the stage with a filler of that shape.
+        axes = self._axes
+        if tensor_dim is not None and axes.tensor > 1:
+            index = axes.tensor_index(flow.env.get_rank()) if self._holds else 0
+            array = np.split(array, axes.tensor, axis=tensor_dim)[index]
         local = flow.from_numpy(np.ascontiguousarray(array))
-        if self._placement.type != "cpu":
-            local = local.to(self._placement.type)
-        return local.to_global(placement=self._placement, sbp=flow.sbp.broadcast, check_meta=False)
+        if axes.place.type != "cpu":
+            local = local.to(axes.place.type)
+        return local.to_global(placement=axes.place, sbp=axes.parameter(tensor_dim), check_meta=False)

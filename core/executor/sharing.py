@@ -6,34 +6,43 @@ accumulated gradients, like the clipping (``core/executor/clipping.py``).
 """
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 import oneflow as flow
 
-#: ``(stage, parameter)`` of each copy, the owner last.
-Holders = List[Tuple[int, flow.Tensor]]
+from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.executor.axes import StageAxes
+from pipeloom.core.executor.stages import Parameters
+
+#: ``(stage, spec, parameter)`` of each copy, the owner last.
+Holders = List[Tuple[int, ParameterSpec, flow.Tensor]]
 
 
-def find_copies(stages: Sequence[Sequence[Tuple[str, flow.Tensor]]]) -> Dict[str, Holders]:
-    """The parameters that several stages hold; ``stages[s]`` lists ``(name, parameter)`` of stage s."""
+def find_copies(stages: Sequence[Parameters]) -> Dict[str, Holders]:
+    """The parameters that several stages hold."""
     holders: Dict[str, Holders] = {}
     for stage, parameters in enumerate(stages):
-        for name, parameter in parameters:
-            holders.setdefault(name, []).append((stage, parameter))
+        for spec, parameter in parameters:
+            holders.setdefault(spec.name, []).append((stage, spec, parameter))
     return {name: found for name, found in holders.items() if len(found) > 1}
 
 
-def share_copies(copies: Dict[str, Holders], places: Sequence[flow.placement]) -> None:
+def copies_of(copies: Dict[str, Holders]) -> Set[int]:
+    """Ids of the parameters that are copies of another stage's."""
+    return {id(parameter) for holders in copies.values() for _, _, parameter in holders[:-1]}
+
+
+def share_copies(copies: Dict[str, Holders], axes: Sequence[StageAxes]) -> None:
     """Replace the gradients of all copies of a parameter by their sum, bit for bit the same on each stage."""
     # The products by 1 hold the engine to each transfer as written: it merges two in a row, and then sends every
     # rank of the other stage all shards.
-    shards = flow.sbp.split(0)
     for holders in copies.values():
-        owner_stage, owner = holders[-1]
-        total = owner.grad.to_global(placement=places[owner_stage], sbp=shards)
-        for stage, parameter in holders[:-1]:
-            here = parameter.grad.to_global(placement=places[stage], sbp=shards) * 1.0
-            total = total + here.to_global(placement=places[owner_stage], sbp=shards)
+        owner_stage, spec, owner = holders[-1]
+        shards = axes[0].shards(spec.tensor_dim, len(spec.shape))
+        total = owner.grad.to_global(placement=axes[owner_stage].place, sbp=shards)
+        for stage, _, parameter in holders[:-1]:
+            here = parameter.grad.to_global(placement=axes[stage].place, sbp=shards) * 1.0
+            total = total + here.to_global(placement=axes[owner_stage].place, sbp=shards)
         owner.grad = total
-        for stage, parameter in holders[:-1]:
-            parameter.grad = total.to_global(placement=places[stage], sbp=shards) * 1.0
+        for stage, _, parameter in holders[:-1]:
+            parameter.grad = total.to_global(placement=axes[stage].place, sbp=shards) * 1.0

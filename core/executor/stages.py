@@ -9,8 +9,9 @@ import oneflow as flow
 from pipeloom.core.blocks import Block, ModelSpec, ParameterSpec, stage_inputs
 from pipeloom.core.data.core_fields import known_fields
 from pipeloom.core.data.dataset import Field
+from pipeloom.core.executor.axes import StageAxes
+from pipeloom.core.executor.ops import ops_for
 from pipeloom.core.executor.scope import Scope
-from pipeloom.core.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,16 @@ def stage_packings(model: ModelSpec, split: Sequence[int], fields: Mapping[str, 
 Parameters = List[Tuple[ParameterSpec, flow.nn.Parameter]]
 
 
-def build_stages(model: ModelSpec, split: Sequence[int], placement: Placement, packings: Sequence[Packing],
-                 ops, value_of) -> Tuple[List[Stage], List[Parameters]]:
+def build_stages(model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], packings: Sequence[Packing],
+                 device_type: str, value_of) -> Tuple[List[Stage], List[Parameters]]:
     """Make the modules of every stage; all ranks make the same calls in the same order.
 
     Returns the stages and the parameters of each. Copies of one parameter have the same name on several stages.
     """
     stages, parameters = [], []
-    for blocks, ranks, packing in zip(model.stage_blocks(split), placement.stages, packings):
+    for blocks, here, packing in zip(model.stage_blocks(split), axes, packings):
         specs = {spec.name: spec for block in blocks for spec in block.parameters}
-        scope = Scope(flow.placement(placement.cluster.device_type, list(ranks)), ops, specs, value_of)
+        scope = Scope(here, ops_for(device_type, here), specs, value_of)
         stages.append(Stage(blocks, packing, scope))
         parameters.append([(specs[name], tensor) for name, tensor in scope.parameters.items()])
     return stages, parameters

@@ -82,8 +82,10 @@ def _not_parameters(tied: bool) -> List[str]:
     return [*buffers, "cls.predictions.decoder.bias", *(["cls.predictions.decoder.weight"] if tied else [])]
 
 
-def _dense(name: str, out: int, inner: int):
-    return ParameterSpec(f"{name}.weight", (out, inner)), ParameterSpec(f"{name}.bias", (out,), "zeros", decay=False)
+def _dense(name: str, out: int, inner: int, split: str = ""):
+    """``split``: what tensor parallelism splits, the ``"column"``s of the result or the ``"row"``s of the input."""
+    return (ParameterSpec(f"{name}.weight", (out, inner), tensor_dim={"column": 0, "row": 1}.get(split)),
+            ParameterSpec(f"{name}.bias", (out,), "zeros", decay=False, tensor_dim=0 if split == "column" else None))
 
 
 def _norm(name: str, width: int):
@@ -94,7 +96,8 @@ def _norm(name: str, width: int):
 def _embeddings(sizes: Sizes, tied: bool) -> Block:
     """``tied``: without a word table of its own; the looked-up vectors come from the head's."""
     h, name = sizes.hidden, "bert.embeddings"
-    word = () if tied else (ParameterSpec(WORD, (sizes.vocab, h)),)
+    lookup = 4.0 * h    # a rank finds the words of its own part of the table, the sum over the group is all of them
+    word = () if tied else (ParameterSpec(WORD, (sizes.vocab, h), tensor_dim=0),)
 
     def build(scope):
         from pipeloom.plugins.models.transformer import bert_modules
@@ -106,7 +109,7 @@ def _embeddings(sizes: Sizes, tied: bool) -> Block:
         ParameterSpec(f"{name}.token_type_embeddings.weight", (2, h)),
         *_norm(f"{name}.LayerNorm", h)),
         # Look-ups and additions, no products: a handful of operations per value.
-        Cost(flops=10.0 * h, output_bytes=4.0 * h, kept_bytes=4.0 * 4 * h),
+        Cost(flops=10.0 * h, output_bytes=4.0 * h, kept_bytes=4.0 * 4 * h, tensor_bytes=0.0 if tied else lookup),
         inputs=("segment_ids", DROPOUT_SEEDS) + (() if tied else ("input_ids",)), build=build,
         borrow=Borrow("pretraining_head", "word", "input_ids", copy=_embeddings(sizes, tied=False)) if tied else None)
 
@@ -120,16 +123,17 @@ def _layer(sizes: Sizes, number: int) -> Block:
         return bert_modules.Layer(scope, sizes, name)
 
     return Block(f"layer.{number}", (
-        *_dense(f"{name}.attention.self.query", h, h), *_dense(f"{name}.attention.self.key", h, h),
-        *_dense(f"{name}.attention.self.value", h, h), *_dense(f"{name}.attention.output.dense", h, h),
+        *_dense(f"{name}.attention.self.query", h, h, "column"), *_dense(f"{name}.attention.self.key", h, h, "column"),
+        *_dense(f"{name}.attention.self.value", h, h, "column"), *_dense(f"{name}.attention.output.dense", h, h, "row"),
         *_norm(f"{name}.attention.output.LayerNorm", h),
-        *_dense(f"{name}.intermediate.dense", f, h), *_dense(f"{name}.output.dense", h, f),
-        *_norm(f"{name}.output.LayerNorm", h)), sizes.layer_cost(), inputs=("input_mask", DROPOUT_SEEDS), build=build)
+        *_dense(f"{name}.intermediate.dense", f, h, "column"), *_dense(f"{name}.output.dense", h, f, "row"),
+        *_norm(f"{name}.output.LayerNorm", h)), sizes.layer_cost(), inputs=("input_mask", DROPOUT_SEEDS), build=build,
+        layer=True)
 
 
 def _pretraining_head(sizes: Sizes, tied: bool, predictions: int) -> Block:
     h, v, name = sizes.hidden, sizes.vocab, "cls.predictions"
-    decoder = ParameterSpec(WORD if tied else f"{name}.decoder.weight", (v, h))
+    decoder = ParameterSpec(WORD if tied else f"{name}.decoder.weight", (v, h), tensor_dim=0)
     predicted = predictions / sizes.seq_length    # predictions per token of the sequence
 
     def build(scope):
@@ -139,7 +143,9 @@ def _pretraining_head(sizes: Sizes, tied: bool, predictions: int) -> Block:
 
     return Block("pretraining_head", (
         *_dense("bert.pooler.dense", h, h), *_dense(f"{name}.transform.dense", h, h), *_norm(f"{name}.transform.LayerNorm", h),
-        decoder, ParameterSpec(f"{name}.bias", (v,), "zeros", decay=False), *_dense("cls.seq_relationship", 2, h)),
+        decoder, ParameterSpec(f"{name}.bias", (v,), "zeros", decay=False, tensor_dim=0), *_dense("cls.seq_relationship", 2, h)),
         Cost(flops=predicted * (2.0 * h * v + 2.0 * h * h) + 2.0 * h * h / sizes.seq_length,
-             output_bytes=0.0, kept_bytes=4.0 * (h + predicted * (v + 4 * h))),
+             output_bytes=0.0, kept_bytes=4.0 * (h + predicted * (v + 4 * h)),
+             # For each prediction the label's row of the decoder and the gradient of its input; the look-ups if tied.
+             tensor_bytes=4.0 * (predicted * (2 * h + 4) + (h if tied else 0))),
         inputs=("masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "next_sentence_labels", SAMPLE_WEIGHT), build=build)

@@ -13,5 +13,5 @@ def pipeloom_partition(blocks, num_stages, config):
 def pipeloom_choose_layout(cluster, config):
     splits = config.nums_split
     if splits is None:
-        splits = 2 if cluster.size % 2 == 0 else 1
-    return mesh_from_splits(cluster, splits)
+        splits = 2 if cluster.size % (2 * config.tensor_parallel) == 0 else 1
+    return mesh_from_splits(cluster, splits, config.tensor_parallel)

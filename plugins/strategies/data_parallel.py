@@ -9,7 +9,7 @@ from pipeloom.core.topology import mesh_from_splits
 def pipeloom_choose_layout(cluster, config):
     if config.nums_split not in (None, 1):
         raise UsageError(f"--nums_split {config.nums_split}: data_parallel has one stage; choose another strategy, or leave it out")
-    return mesh_from_splits(cluster, 1)
+    return mesh_from_splits(cluster, 1, config.tensor_parallel)
 
 
 @pipeloom.hookimpl

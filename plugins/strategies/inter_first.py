@@ -7,14 +7,19 @@ in every shape where a group fills whole nodes or a node holds whole groups. In 
 divide (6 nodes x 8 devices in 16 stages) ranks are taken in order: the groups still lie on the fewest nodes
 there can be, of the hops it is not known.
 
+Tensor groups stay inside a node where their size divides its devices, and are placed as one device each.
 With one rank per stage (4 stages on 2 x 2) both strategies give the same placement, ranks in order.
 """
 import pipeloom
-from pipeloom.core.placement import contiguous, crossings, search, span
+from pipeloom.core.placement import by_tensor_groups, contiguous, crossings, search, span
 
 
 @pipeloom.hookimpl
 def pipeloom_place(cluster, mesh, config):
+    return by_tensor_groups(cluster, mesh, _place)
+
+
+def _place(cluster, mesh):
     width, devices = mesh.data * mesh.tensor, cluster.devices_per_node
     if width % devices == 0 or devices % width == 0:
         # Ranks in order are best: every group lies on the fewest nodes there can be. Where several stages

@@ -19,7 +19,7 @@ def pipeloom_choose_layout(cluster, config):
     if config.nums_split not in (None, len(config.stages)):
         raise UsageError(f"--stages has {len(config.stages)} stages, --nums_split is {config.nums_split}: leave the latter out")
     Placement.of(cluster, config.stages)
-    return mesh_from_splits(cluster, len(config.stages))
+    return mesh_from_splits(cluster, len(config.stages), config.tensor_parallel)
 
 
 @pipeloom.hookimpl

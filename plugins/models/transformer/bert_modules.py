@@ -4,22 +4,28 @@ Shapes: B = micro-batch, L = sequence, H = hidden, A = heads, D = head size, M =
 """
 from __future__ import annotations
 
+import numpy as np
 import oneflow as flow
 from oneflow import nn
 
 from pipeloom.core.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.plugins.models.transformer.sizes import Sizes
 
+#: Added to a logit that is no word: exp of it is 0 in float32.
+NEVER = -1e9
+
 
 class Linear(nn.Module):
-    def __init__(self, scope, name: str) -> None:
+    """``operation`` says how tensor parallelism splits it: ``column_linear``, ``row_linear``, or not at all."""
+
+    def __init__(self, scope, name: str, operation: str = "linear") -> None:
         super().__init__()
-        self.ops = scope.ops
+        self.ops, self.operation = scope.ops, operation    # by name: nn.Graph rebinds bound methods to its own proxy
         self.weight = scope.parameter(f"{name}.weight")
         self.bias = scope.parameter(f"{name}.bias")
 
     def forward(self, x_NI):
-        return self.ops.linear(x_NI, self.weight, self.bias)
+        return getattr(self.ops, self.operation)(x_NI, self.weight, self.bias)
 
 
 class LayerNorm(nn.Module):
@@ -38,10 +44,11 @@ class WordLookup(nn.Module):
 
     def __init__(self, scope, name: str) -> None:
         super().__init__()
+        self.ops = scope.ops
         self.weight = scope.parameter(name)
 
     def forward(self, ids_BL):
-        return flow._C.gather(self.weight, ids_BL, axis=0)        # (B, L, H)
+        return self.ops.lookup(self.weight, ids_BL)               # (B, L, H)
 
 
 class Embeddings(nn.Module):
@@ -70,15 +77,16 @@ class Attention(nn.Module):
     def __init__(self, scope, sizes: Sizes, name: str) -> None:
         super().__init__()
         self.ops, self.sizes = scope.ops, sizes
-        self.query = Linear(scope, f"{name}.self.query")
-        self.key = Linear(scope, f"{name}.self.key")
-        self.value = Linear(scope, f"{name}.self.value")
-        self.output = Linear(scope, f"{name}.output.dense")
-        self.probs_dropout = scope.dropout(f"{name}.self", sizes.attention_dropout, sizes.scores_shape)
+        self.query = Linear(scope, f"{name}.self.query", "column_linear")
+        self.key = Linear(scope, f"{name}.self.key", "column_linear")
+        self.value = Linear(scope, f"{name}.self.value", "column_linear")
+        self.output = Linear(scope, f"{name}.output.dense", "row_linear")
+        self.probs_dropout = scope.dropout(f"{name}.self", sizes.attention_dropout, sizes.scores_shape, split=True)
 
     def forward(self, x_NH, mask_B11L, seeds):
         B, L = mask_B11L.shape[0], mask_B11L.shape[3]
         A, D = self.sizes.heads, self.sizes.head_size
+        x_NH = self.ops.into_group(x_NH)
 
         def heads(y_NH):
             return y_NH.reshape(B, L, A, D).permute(0, 2, 1, 3)
@@ -96,8 +104,8 @@ class Layer(nn.Module):
         self.ops, self.sizes = scope.ops, sizes
         self.attention = Attention(scope, sizes, f"{name}.attention")
         self.attention_norm = LayerNorm(scope, f"{name}.attention.output.LayerNorm", sizes.norm_eps)
-        self.intermediate = Linear(scope, f"{name}.intermediate.dense")
-        self.output = Linear(scope, f"{name}.output.dense")
+        self.intermediate = Linear(scope, f"{name}.intermediate.dense", "column_linear")
+        self.output = Linear(scope, f"{name}.output.dense", "row_linear")
         self.output_norm = LayerNorm(scope, f"{name}.output.LayerNorm", sizes.norm_eps)
         self.attention_dropout = scope.dropout(f"{name}.attention.output", sizes.hidden_dropout, sizes.hidden_shape)
         self.output_dropout = scope.dropout(f"{name}.output", sizes.hidden_dropout, sizes.hidden_shape)
@@ -110,7 +118,7 @@ class Layer(nn.Module):
         x_NH = hidden_BLH.reshape(B * L, H)
         y_NH = self.attention(x_NH, mask_B11L, seeds)
         x_NH = self.attention_norm(x_NH + self._drop(self.attention_dropout, y_NH, seeds, B, L, H))
-        y_NH = self.output(self.ops.gelu(self.intermediate(x_NH)))
+        y_NH = self.output(self.ops.gelu(self.intermediate(self.ops.into_group(x_NH))))
         x_NH = self.output_norm(x_NH + self._drop(self.output_dropout, y_NH, seeds, B, L, H))
         return x_NH.reshape(B, L, H)
 
@@ -132,6 +140,10 @@ class PretrainingHead(nn.Module):
         # As a module of its own: the embeddings of the first stage borrow it when it is tied.
         self.word = WordLookup(scope, "bert.embeddings.word_embeddings.weight" if tied else f"{name}.decoder.weight")
         self.decoder_bias = scope.parameter(f"{name}.bias")
+        filled_up, V = self.decoder_bias.shape[0], sizes.vocab
+        # Rows that fill the vocabulary up for tensor parallelism never receive probability.
+        self.never = None if filled_up == V else scope.constant(
+            "filled_up_vocabulary", lambda: np.where(np.arange(filled_up) < V, 0.0, NEVER).astype(np.float32), tensor_dim=0)
         self.relationship = Linear(scope, "cls.seq_relationship")
 
     def forward(self, hidden_BLH, fields):
@@ -142,8 +154,8 @@ class PretrainingHead(nn.Module):
         chosen_BML = flow._C.one_hot(positions_BM, L, 1, 0).to(flow.float32)
         x_NH = flow.matmul(chosen_BML, hidden_BLH).reshape(B * M, H)
         x_NH = self.transform_norm(self.ops.gelu(self.transform(x_NH)))
-        logits_NV = self.ops.linear(x_NH, self.word.weight, self.decoder_bias)
-        losses_N = self.ops.cross_entropy(logits_NV, fields["masked_lm_ids"].reshape(B * M))
+        bias_V = self.decoder_bias if self.never is None else self.decoder_bias + self.never
+        losses_N = self.ops.vocabulary_cross_entropy(self.ops.into_group(x_NH), self.word.weight, bias_V, fields["masked_lm_ids"].reshape(B * M))
         mlm_loss = (losses_N * fields["masked_lm_weights"].reshape(B * M)).sum()
 
         pooled_BH = flow.tanh(self.pooler(flow.narrow(hidden_BLH, 1, 0, 1).reshape(B, H)))

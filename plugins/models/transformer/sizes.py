@@ -50,7 +50,9 @@ class Sizes:
         """
         h, f, length, heads = self.hidden, self.intermediate, self.seq_length, self.heads
         return Cost(flops=8.0 * h * h + 4.0 * h * f + 4.0 * length * h, output_bytes=4.0 * h,
-                    kept_bytes=4.0 * (13 * h + 2 * f + 3 * heads * length))
+                    kept_bytes=4.0 * (13 * h + 2 * f + 3 * heads * length),
+                    # Attention and MLP: forward after the rows, backward before the columns (Shoeybi et al. 2019).
+                    tensor_bytes=4.0 * 4 * h)
 
 
 def add_transformer_options(options) -> None:
@@ -89,6 +91,9 @@ def sizes_from(config, norm_eps: float = 1e-12) -> Sizes:
     hidden = config.hidden_size or 64 * heads
     if hidden % heads:
         raise UsageError(f"--hidden_size {hidden} is not a multiple of --num_attention_heads {heads}")
+    if heads % config.tensor_parallel:
+        raise UsageError(f"--tensor_parallel {config.tensor_parallel} does not divide --num_attention_heads {heads}: "
+                         "each rank of a tensor group takes as many heads")
     if config.seq_length > config.max_position_embeddings:
         raise UsageError(f"--seq_length {config.seq_length} is longer than --max_position_embeddings {config.max_position_embeddings}: "
                          + ("lower the former" if config.init_from else "raise the latter"))
