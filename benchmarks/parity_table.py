@@ -74,7 +74,7 @@ class Table:
 
     def row(self, name: Tuple) -> Row:
         config, outputs = self.config(*name)
-        alone = single_process(config).replace(tied_transfer="auto").to_yaml()
+        alone = single_process(config).to_yaml()
         key = alone.replace("intra_first", "inter_first")
         if key not in self._single:
             self._single[key] = train(single_process(config))

@@ -22,7 +22,9 @@ class ParameterSpec:
     ``init`` is ``"normal"`` (mean 0, standard deviation ``std``), ``"zeros"`` or ``"ones"``. ``decay``
     says whether weight decay applies (not to biases and LayerNorm). ``tensor_dim`` is the dimension along which
     tensor parallelism splits it, ``None`` for one that every rank of a tensor group has whole. A size that does
-    not divide is filled up with zeros, which the block must keep from having an effect.
+    not divide is filled up with zeros, which the block must keep from having an effect. ``products`` and
+    ``lookups``: in how many matrix products, and in how many other ways, a forward pass uses it; with
+    ``--shard parameters`` each use gathers it (a product again in the backward pass).
     """
 
     name: str
@@ -31,10 +33,28 @@ class ParameterSpec:
     std: float = 0.02
     decay: bool = True
     tensor_dim: Optional[int] = None
+    products: int = 1
+    lookups: int = 0
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
+
+
+def physical_shape(spec: ParameterSpec, tensor: int) -> Tuple[int, ...]:
+    """``spec.shape`` with its tensor dimension filled up to a multiple of ``tensor``; what is filled in is 0."""
+    if spec.tensor_dim is None or tensor == 1:
+        return spec.shape
+    return tuple(-(-size // tensor) * tensor if dim == spec.tensor_dim else size for dim, size in enumerate(spec.shape))
+
+
+def shard_dim(spec: ParameterSpec, data: int, tensor: int) -> Optional[int]:
+    """The dimension along which ``--shard`` spreads a parameter over ``data`` ranks: the first that they divide and
+    that tensor parallelism leaves alone; ``None`` where there is none, and it stays whole."""
+    if data == 1:
+        return None
+    free = (dim for dim, size in enumerate(spec.shape) if size % data == 0 and not (tensor > 1 and dim == spec.tensor_dim))
+    return next(free, None)
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,8 @@ class ModelSpec:
     @property
     def parameters(self) -> Tuple[ParameterSpec, ...]:
         """Each parameter once, also one that two blocks hold copies of."""
-        return tuple(dict.fromkeys(parameter for block in self.blocks for parameter in block.parameters))
+        by_name = {parameter.name: parameter for block in self.blocks for parameter in block.parameters}
+        return tuple(by_name.values())
 
     @property
     def size(self) -> int:

@@ -26,6 +26,8 @@ def add_core_options(options: Options) -> None:
         help="ranks that share each layer: attention heads, MLP and vocabulary are split over them")
     add("grad_acc_steps", int, 4, section="parallel", minimum=1,
         help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
+    add("shard", str, "none", section="parallel", choices=("none", "optimizer", "parameters"),
+        help="spread over the data-parallel ranks: the optimizer's state, or the parameters too (ZeRO stages 1 and 3)")
     add("recompute", str, "none", section="parallel",
         help="none, full, or a number: of how many layers of each stage only the inputs are kept, and the rest computed "
              "again for the backward pass")

@@ -82,8 +82,9 @@ def for_comparison(config: Config, steps: int) -> Config:
 
 
 def single_process(config: Config) -> Config:
-    """``config`` on one device: one stage, the whole batch in one go."""
-    return config.replace(nnodes=1, nproc_per_node=1, nums_split=1, grad_acc_steps=1, master_addr=None, master_port=None)
+    """``config`` on one device: one stage, the whole batch in one go, nothing spread or computed twice."""
+    return config.replace(nnodes=1, nproc_per_node=1, nums_split=1, grad_acc_steps=1, master_addr=None, master_port=None,
+                          tensor_parallel=1, shard="none", recompute="none", tied_transfer="auto")
 
 
 def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Trained:

@@ -49,7 +49,8 @@ class Plan:
 
     def traffic(self) -> Traffic:
         """Bytes that the ranks send each other in a step."""
-        return step_traffic(self.model, self.split, self.placement, self.tokens, self.mesh.tensor)
+        return step_traffic(self.model, self.split, self.placement, self.tokens, self.mesh.tensor,
+                            self.config.grad_acc_steps if self.config.shard == "parameters" else 0)
 
     def stage_parameters(self) -> List[int]:
         """Number of parameters that each stage holds, copies of another stage's included."""

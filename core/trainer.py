@@ -16,6 +16,7 @@ from pipeloom.core.executor.axes import axes_of  # noqa: E402  (after the engine
 from pipeloom.core.executor.feed import Feed  # noqa: E402
 from pipeloom.core.executor.graph import PipelineGraph  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
+from pipeloom.core.executor.updates import Updates  # noqa: E402
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.metrics import StepMeter  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
@@ -29,15 +30,16 @@ class Trainer:
         plan, config = run.plan, run.config
         self.run, self.hook = run, run.plugins.hook
         packings = stage_packings(plan.model, plan.split, plan.dataset.fields)
-        axes = axes_of(plan.placement, plan.mesh.tensor)
-        self.stages, held = build_stages(plan.model, plan.split, axes, packings, plan.cluster.device_type,
-                                         initial_values(plan.model, config.seed))
+        axes = axes_of(plan.placement, plan.mesh.tensor, config.shard)
+        values = initial_values(plan.model, config.seed)
+        self.stages, held = build_stages(plan.model, plan.split, axes, packings, plan.cluster.device_type, values)
         #: Each parameter by name, with its spec; of copies the last, which is the owner's.
         self.parameters = {spec.name: (spec, tensor) for stage in held for spec, tensor in stage}
-        optimizer = self.hook.pipeloom_build_optimizer(config=config, parameters=[pair for stage in held for pair in stage])
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
+        self.updates = Updates(held, axes, values, lambda parameters: self.hook.pipeloom_build_optimizer(
+            config=config, parameters=parameters), self.schedule)
         self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, config.grad_acc_steps, plan.recomputed(),
-                                   optimizer, self.schedule.for_graph(optimizer), config.clip_grad_norm)
+                                   self.updates.optimizer, self.updates.scheduler, config.clip_grad_norm, self.updates.mirrors)
         self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
                                config.seq_length, run.total_steps)
@@ -48,6 +50,7 @@ class Trainer:
         for step in range(self.run.total_steps):
             outputs = self.graph(*self.feed.inputs(step))
             number, metrics = step + 1, None
+            self.updates.after_step(number)
             if number == 1 or number % self.run.config.log_every == 0 or number == self.run.total_steps:
                 metrics = self.meter.measure(number, self.read(outputs), self.schedule.at(step), self.read_norms())
             if number == 1:

@@ -1,4 +1,4 @@
-"""optimization: the default optimizers (AdamW, SGD) and learning-rate schedules (constant, linear, polynomial, cosine)."""
+"""optimization: the default optimizers (AdamW, LAMB, SGD) and learning-rate schedules (constant, linear, polynomial, cosine)."""
 import pipeloom
 from pipeloom.core.errors import UsageError
 from pipeloom.core.schedule import KINDS, LRSchedule
@@ -7,8 +7,8 @@ from pipeloom.core.schedule import KINDS, LRSchedule
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
     add = options.add
-    add("optimizer", str, "adamw", section="optimization", choices=("adamw", "sgd"),
-        help="adamw (decoupled weight decay, Loshchilov & Hutter 2019) or sgd")
+    add("optimizer", str, "adamw", section="optimization", choices=("adamw", "lamb", "sgd"),
+        help="adamw (decoupled weight decay, Loshchilov & Hutter 2019), lamb (You et al. 2020) or sgd (with --momentum)")
     add("learning_rate", float, 1e-3, cuda_default=1e-4, section="optimization", minimum=0, help="peak learning rate")
     add("lr_schedule", str, "linear", section="optimization", choices=KINDS,
         help="what the learning rate does after the warmup: stay, or fall to --min_learning_rate at the last step")
@@ -17,9 +17,9 @@ def pipeloom_add_options(options):
     add("warmup_steps", int, None, section="optimization", minimum=0,
         help="steps of linear warmup from 0 (default: a tenth of --train_steps)")
     add("weight_decay", float, 0.01, section="optimization", minimum=0, help="not applied to biases and LayerNorm")
-    add("adam_beta1", float, 0.9, section="optimization", minimum=0, maximum=1, help="AdamW: decay of the first moment")
-    add("adam_beta2", float, 0.999, section="optimization", minimum=0, maximum=1, help="AdamW: decay of the second moment")
-    add("adam_eps", float, 1e-6, section="optimization", minimum=0, help="AdamW: added to the denominator")
+    add("adam_beta1", float, 0.9, section="optimization", minimum=0, maximum=1, help="AdamW, LAMB: decay of the first moment")
+    add("adam_beta2", float, 0.999, section="optimization", minimum=0, maximum=1, help="AdamW, LAMB: decay of the second moment")
+    add("adam_eps", float, 1e-6, section="optimization", minimum=0, help="AdamW, LAMB: added to the denominator")
     add("momentum", float, 0.0, section="optimization", minimum=0, maximum=1, help="SGD: momentum")
 
 
@@ -28,6 +28,10 @@ def pipeloom_build_optimizer(config, parameters):
     import oneflow as flow
     from pipeloom.core.executor.optimization import single_group
 
+    if config.optimizer == "lamb":
+        from pipeloom.plugins.lamb import Lamb
+
+        return Lamb(parameters, (config.adam_beta1, config.adam_beta2), config.adam_eps, config.weight_decay)
     if config.optimizer == "sgd":
         kind, settings = flow.optim.SGD, {"lr": config.learning_rate, "momentum": config.momentum}
     else:

@@ -320,7 +320,7 @@ def test_help_lists_every_option_and_tells_the_two_ranks_apart(capsys):
         assert f"--{name} " in out
     assert "--node_rank numbers the machines, the local rank numbers the devices inside one" in out
     assert "Counted separately from the local rank" in out and "rank = node_rank * nproc_per_node + local rank" in out
-    assert "{adamw,sgd}" in out and "[1234]" in out
+    assert "{adamw,lamb,sgd}" in out and "[1234]" in out
 
 
 @pytest.mark.parametrize("arguments", [["--plugins", "bert", "-h"], ["train", "--help"]])

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.blocks import ParameterSpec, shard_dim
 from pipeloom.core.cli import parse
 from pipeloom.core.communication import copied_parameters
 from pipeloom.core.plan import make_plan
@@ -54,11 +54,22 @@ def test_tensor_groups_split_the_parameters_and_all_reduce_in_every_layer():
     assert traffic.hidden == dict.fromkeys([(r, r + 4) for r in range(4)] + [(r + 4, r) for r in range(4)], share / 2 * H * 4)
 
 
+def test_what_sharding_sends():
+    flags = ["--nums_split", 1, "--nproc_per_node", 1, "--tie_embeddings", "false", "--grad_acc_steps", 2]
+    whole, optimizer, parameters = (plan(*flags, "--shard", shard).traffic() for shard in ("none", "optimizer", "parameters"))
+    assert whole.gradients == optimizer.gradients == dict.fromkeys([(0, 1), (1, 0)], plan(*flags).model.size * 4)
+    model = plan(*flags).model
+    uses = sum(spec.size * (3 * spec.products + 2 * spec.lookups) for spec in model.parameters)
+    assert parameters.gradients == dict.fromkeys([(0, 1), (1, 0)], 2 * uses * 4 / 2)    # two micro-batches, half of each parameter
+    assert shard_dim(ParameterSpec("w", (7, 4)), 2, 1) == 1 and shard_dim(ParameterSpec("w", (7, 5)), 2, 1) is None
+    assert shard_dim(ParameterSpec("w", (8, 4), tensor_dim=0), 2, 2) == 1 and shard_dim(ParameterSpec("b", (8,), tensor_dim=0), 2, 2) is None
+
+
 def test_a_copied_parameter_counts_once_in_the_model_and_on_each_stage_that_holds_it():
     vectors, table = (plan("--tied_transfer", how) for how in ("vectors", "table"))
     assert table.model.size == vectors.model.size and len(table.model.parameters) == len(vectors.model.parameters)
     assert sum(table.stage_parameters()) == sum(vectors.stage_parameters()) + V * H
-    word = ParameterSpec("bert.embeddings.word_embeddings.weight", (V, H), tensor_dim=0)
+    word = ParameterSpec("bert.embeddings.word_embeddings.weight", (V, H), tensor_dim=0, products=0, lookups=1)
     assert copied_parameters(table.model, table.split) == [(word, [0, 1])] and copied_parameters(vectors.model, vectors.split) == []
     assert "input_ids" in table.model.blocks[0].inputs and "input_ids" not in vectors.model.blocks[0].inputs
 

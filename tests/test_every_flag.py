@@ -70,7 +70,7 @@ ELSEWHERE = {
     "output_dir": "test_main_run.py::test_run_directory",
     "save_final_weights": "test_parity_command.py",
     "init_from": "test_huggingface.py, test_reference_curve.py",
-    **dict.fromkeys(("optimizer", "weight_decay", "clip_grad_norm", "momentum", "adam_beta1", "adam_beta2", "adam_eps"),
+    **dict.fromkeys(("optimizer", "weight_decay", "clip_grad_norm", "momentum", "adam_beta1", "adam_beta2", "adam_eps", "shard"),
                     "test_executor.py::test_steps_of_training_equal_numpy"),
 }
 

@@ -177,7 +177,7 @@ def regression():
 
 
 def train_numpy(data, order, config, schedule, steps):
-    """The same in float64: AdamW (Loshchilov & Hutter 2019) or SGD, decay on the weight alone, global clipping."""
+    """The same in float64: AdamW (Loshchilov & Hutter 2019), LAMB (You et al. 2020) or SGD, decay on the weight alone, global clipping."""
     from pipeloom.core.initialization import initial_value
 
     parameters = {spec.name: initial_value(spec, config.seed).astype(np.float64) for spec in regression().parameters}
@@ -197,7 +197,15 @@ def train_numpy(data, order, config, schedule, steps):
             if config.clip_grad_norm:
                 gradient = gradient * min(1.0, config.clip_grad_norm / (norm + 1e-6))
             decay = config.weight_decay if name == "weight" else 0.0
-            if config.optimizer == "sgd":
+            if config.optimizer == "lamb":
+                first[name] = config.adam_beta1 * first[name] + (1 - config.adam_beta1) * gradient
+                second[name] = config.adam_beta2 * second[name] + (1 - config.adam_beta2) * gradient ** 2
+                update = first[name] / (1 - config.adam_beta1 ** (step + 1)) / (
+                    np.sqrt(second[name] / (1 - config.adam_beta2 ** (step + 1))) + config.adam_eps) + decay * parameters[name]
+                of_weight, of_update = np.linalg.norm(parameters[name]), np.linalg.norm(update)
+                ratio = of_weight / of_update if of_weight > 0 and of_update > 0 else 1.0
+                parameters[name] = parameters[name] - rate * ratio * update
+            elif config.optimizer == "sgd":
                 first[name] = config.momentum * first[name] + gradient + decay * parameters[name]
                 parameters[name] = parameters[name] - rate * first[name]
             else:
@@ -218,6 +226,10 @@ def train_numpy(data, order, config, schedule, steps):
     {"optimizer": "sgd", "weight_decay": 0.0, "clip_grad_norm": 0.0, "micro_batches": 2, "kind": "cosine", "warmup": 2, "momentum": 0.5},
     {"optimizer": "adamw", "weight_decay": 0.0, "clip_grad_norm": 1.0, "micro_batches": 1, "kind": "constant", "warmup": 0,
      "adam_beta1": 0.5, "adam_beta2": 0.9, "adam_eps": 0.1},
+    {"optimizer": "lamb", "weight_decay": 0.3, "clip_grad_norm": 0.5, "micro_batches": 4, "kind": "linear", "warmup": 3},
+    {"optimizer": "lamb", "weight_decay": 0.1, "clip_grad_norm": 0.0, "micro_batches": 2, "kind": "cosine", "warmup": 0, "shard": "optimizer"},
+    {"optimizer": "adamw", "weight_decay": 0.1, "clip_grad_norm": 1.0, "micro_batches": 2, "kind": "linear", "warmup": 0, "shard": "optimizer"},
+    {"optimizer": "lamb", "weight_decay": 0.0, "clip_grad_norm": 0.0, "micro_batches": 1, "kind": "constant", "warmup": 0, "adam_beta1": 0.5},
 ])
 def test_steps_of_training_equal_numpy(flow, changes):
     """Twelve steps: weights, losses, metrics and gradient norms, tolerance 2e-5 (float32 against float64)."""
@@ -225,26 +237,29 @@ def test_steps_of_training_equal_numpy(flow, changes):
     from pipeloom.core.executor.feed import Feed
     from pipeloom.core.executor.graph import PipelineGraph
     from pipeloom.core.executor.stages import build_stages, stage_packings
+    from pipeloom.core.executor.updates import Updates
     from pipeloom.core.initialization import initial_value
     from pipeloom.plugins.optimization import pipeloom_build_optimizer
 
     config = SimpleNamespace(**{"seed": 11, "learning_rate": 0.05, "momentum": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-                                "adam_eps": 1e-6, **changes})
+                                "adam_eps": 1e-6, "shard": "none", **changes})
     steps, model, data = 12, regression(), Points(50)
     placement = Placement.of(Cluster(1, 1), [[0]])
     packings = stage_packings(model, [1], data.fields)
-    axes = axes_of(placement, 1)
-    stages, (parameters,) = build_stages(model, [1], axes, packings, "cpu", lambda spec: initial_value(spec, config.seed))
-    optimizer = pipeloom_build_optimizer(config, parameters)
+    axes = axes_of(placement, 1, config.shard)
+    value_of = lambda spec: initial_value(spec, config.seed)    # noqa: E731
+    stages, (parameters,) = build_stages(model, [1], axes, packings, "cpu", value_of)
     schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps, power=2.0, final_rate=0.01)
-    graph = PipelineGraph(model, [1], axes, stages, [parameters], config.micro_batches, (), optimizer,
-                          schedule.for_graph(optimizer), config.clip_grad_norm)
+    updates = Updates([parameters], axes, value_of, lambda listed: pipeloom_build_optimizer(config, listed), schedule)
+    graph = PipelineGraph(model, [1], axes, stages, [parameters], config.micro_batches, (), updates.optimizer,
+                          updates.scheduler, config.clip_grad_norm, updates.mirrors)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
     feed = Feed(data, order, placement, axes, packings, model.normalize, config.seed, rank=0)
     expected, history = train_numpy(data, order, config, schedule, steps)
     norms = 0.0
     for step in range(steps):
         sums = graph(*feed.inputs(step)).numpy().reshape(config.micro_batches, 2).sum(0)
+        updates.after_step(step + 1)
         np.testing.assert_allclose(sums, [history[step]["error"], history[step]["mean"]], rtol=2e-5, atol=2e-5)
         total = float(graph.norm_record[0].total.numpy()[0])
         assert total - norms == pytest.approx(history[step]["norm"], rel=2e-5, abs=2e-4)

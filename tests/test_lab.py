@@ -48,6 +48,17 @@ def test_what_crosses_the_link_is_what_the_placement_says(lab, strategy, carried
         assert expected <= value <= 1.1 * expected
 
 
+@pytest.mark.parametrize("flags", [["--tensor_parallel", "2", "--num_attention_heads", "2"], ["--shard", "optimizer"], ["--shard", "parameters"]])
+def test_tensor_parallelism_and_sharding_send_what_theory_says(lab, flags):
+    """Two ranks, the link between them; two micro-batches."""
+    flags, plugins = [*TINY, "--nums_split", "1", *flags], "inter_first,bert,wiki_ofrecord"
+    theory = crossing(plan_of(flags, plugins, nproc_per_node=1))
+    with Link() as link:
+        measured = bytes_per_step(link, flags, plugins, nproc_per_node=1, pauses=(2, 4), limit=60)
+    for value, expected in ((measured.bytes_0_to_1, theory.total(0, 1)), (measured.bytes_1_to_0, theory.total(1, 0))):
+        assert 0.99 * expected <= value <= 1.1 * expected
+
+
 @pytest.mark.fast
 def test_what_theory_counts_by_hand():
     plan = plan_of([*TINY, "--tie_embeddings", "false"], "intra_first,bert,wiki_ofrecord")

@@ -10,17 +10,21 @@ from typing import List, Optional, Sequence
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.blocks import ParameterSpec, shard_dim
 from pipeloom.core.placement import Placement
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
+_MOST_DIMS = 4
 
 
 class StageAxes:
-    """Placement and sbp's of one stage. ``ranks`` are sorted; T neighbours form a tensor group."""
+    """Placement and sbp's of one stage. ``ranks`` are sorted; T neighbours form a tensor group.
 
-    def __init__(self, device_type: str, ranks: Sequence[int], tensor: int) -> None:
-        self.tensor, self.data = tensor, len(ranks) // tensor
+    ``shard`` is the answer to ``--shard``: what is spread over the data-parallel ranks.
+    """
+
+    def __init__(self, device_type: str, ranks: Sequence[int], tensor: int = 1, shard: str = "none") -> None:
+        self.tensor, self.data, self.shard = tensor, len(ranks) // tensor, shard
         grid = np.array(ranks).reshape(self.data, tensor).tolist() if tensor > 1 else list(ranks)
         self.place = flow.placement(device_type, grid)
         self.ranks = list(ranks)
@@ -38,27 +42,37 @@ class StageAxes:
         """Split by samples over data, whole in a tensor group: activations between blocks, inputs."""
         return self.sbp(_S(0), _B)
 
-    def parameter(self, tensor_dim: Optional[int]) -> List:
-        """A parameter that tensor parallelism splits along ``tensor_dim``."""
-        return self.sbp(_B, _B if tensor_dim is None else _S(tensor_dim))
+    def parameter(self, spec: ParameterSpec) -> List:
+        """Where a parameter lies."""
+        return self.spread(spec) if self.shard == "parameters" else self.replicated(spec)
 
-    def shards(self, tensor_dim: Optional[int], dims: int) -> List:
-        """The same, and spread over data too, along a dimension that tensor parallelism leaves alone."""
-        free = next(d for d in range(dims) if d != tensor_dim or self.tensor == 1)
-        return self.sbp(_S(free), _B if tensor_dim is None else _S(tensor_dim))
+    def update(self, spec: ParameterSpec) -> List:
+        """Where its gradient, its optimizer state and what the optimizer updates lie."""
+        return self.replicated(spec) if self.shard == "none" else self.spread(spec)
 
-    def tensor_index(self, rank: int) -> int:
-        """The position of ``rank`` in its tensor group."""
-        return self.ranks.index(rank) % self.tensor
+    def replicated(self, spec: ParameterSpec) -> List:
+        """The same on all data-parallel ranks; split along its tensor dimension."""
+        return self.sbp(_B, _B if spec.tensor_dim is None else _S(spec.tensor_dim))
+
+    def spread(self, spec: ParameterSpec) -> List:
+        """Spread over the data-parallel ranks too, along ``shard_dim``; as ``replicated`` where there is none."""
+        dim = shard_dim(spec, self.data, self.tensor)
+        return self.replicated(spec) if dim is None else [_S(dim), *self.replicated(spec)[1:]]
+
+    def own_part(self, array: np.ndarray, sbp: Sequence, rank: int) -> np.ndarray:
+        """What ``rank`` (of this stage) holds of an array that all ranks know."""
+        position = self.ranks.index(rank)
+        for part, count, index in zip(sbp, (self.data, self.tensor), (position // self.tensor, position % self.tensor)):
+            if split_dim(part) is not None and count > 1:
+                array = np.split(array, count, axis=split_dim(part))[index]
+        return np.ascontiguousarray(array)
 
 
-def axes_of(placement: Placement, tensor: int) -> List[StageAxes]:
+def split_dim(part) -> Optional[int]:
+    """The dimension of an sbp that splits, else ``None``. (The engine can be asked in no other way.)"""
+    return next((dim for dim in range(_MOST_DIMS) if part == _S(dim)), None)
+
+
+def axes_of(placement: Placement, tensor: int, shard: str = "none") -> List[StageAxes]:
     """The axes of each stage."""
-    return [StageAxes(placement.cluster.device_type, ranks, tensor) for ranks in placement.stages]
-
-
-def physical_shape(spec: ParameterSpec, tensor: int):
-    """``spec.shape`` with its tensor dimension filled up to a multiple of ``tensor``; what is filled in is 0."""
-    if spec.tensor_dim is None or tensor == 1:
-        return spec.shape
-    return tuple(-(-size // tensor) * tensor if dim == spec.tensor_dim else size for dim, size in enumerate(spec.shape))
+    return [StageAxes(placement.cluster.device_type, ranks, tensor, shard) for ranks in placement.stages]

@@ -8,7 +8,7 @@ since a source operation would run once per micro-batch.
 """
 from __future__ import annotations
 
-from typing import Container, Sequence
+from typing import Container, Dict, List, Sequence
 
 import oneflow as flow
 
@@ -23,21 +23,22 @@ def global_norm(stages: Sequence[Parameters], axes: Sequence[StageAxes], copied:
     """The 2-norm of the gradients of all parameters, a scalar on the last stage.
 
     ``stages[s]`` are the parameters of stage s, whose ``grad`` the backward pass has set; it is replaced by
-    its sum over the data-parallel ranks, so that they are added up just once. ``copied`` are ids of parameters
+    its sum over the data-parallel ranks, lying where the update needs it, so that they are added up just once. ``copied`` are ids of parameters
     that do not count, since another stage has them too.
     """
     last, total = axes[-1], None
     for parameters, here in zip(stages, axes):
-        # Those that each rank has whole, and those of which each rank of a tensor group has a part.
-        whole, parts = [], []
+        # By where they lie: sums of parts are still to be added up.
+        squares_by_sbp: Dict[str, List[flow.Tensor]] = {}
         for spec, parameter in parameters:
-            parameter.grad = parameter.grad.to_global(placement=here.place, sbp=here.parameter(spec.tensor_dim))
+            sbp = here.update(spec)
+            parameter.grad = parameter.grad.to_global(placement=here.place, sbp=sbp)
             if id(parameter) in copied:
                 continue
             square = parameter.grad * parameter.grad
-            (whole if spec.tensor_dim is None else parts).append(
+            squares_by_sbp.setdefault(str(sbp), []).append(
                 (square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1))
-        for squares in filter(None, (whole, parts)):
+        for squares in squares_by_sbp.values():
             stage = flow.cat(squares).sum().to_global(placement=here.place, sbp=here.whole)
             stage = stage.to_global(placement=last.place, sbp=last.whole)
             total = stage if total is None else total + stage

@@ -12,6 +12,7 @@ from pipeloom.core.executor.clipping import NormRecord, clip, global_norm
 from pipeloom.core.executor.hops import carry
 from pipeloom.core.executor.sharing import copies_of, find_copies, share_copies
 from pipeloom.core.executor.stages import Parameters, Stage
+from pipeloom.core.executor.updates import Mirror
 
 
 class PipelineGraph(flow.nn.Graph):
@@ -19,12 +20,13 @@ class PipelineGraph(flow.nn.Graph):
 
     Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
     tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
-    data-parallel ranks, for each micro-batch.
+    data-parallel ranks, for each micro-batch. ``mirrors`` (one for each stage, or none) are updated in the place
+    of the parameters.
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
                  parameters: Sequence[Parameters], micro_batches: int, recomputed: Sequence[Sequence[int]] = (),
-                 optimizer=None, scheduler=None, max_norm: float = 0.0) -> None:
+                 optimizer=None, scheduler=None, max_norm: float = 0.0, mirrors: Sequence[Mirror] = ()) -> None:
         super().__init__()
         self.micro_batches = micro_batches
         self.model_outputs = tuple(model.outputs)
@@ -38,7 +40,11 @@ class PipelineGraph(flow.nn.Graph):
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
         self.borrowed = self._set_borrowed(model, split)
         self.max_norm = max_norm
-        self.parameters = list(parameters)
+        self.held = list(parameters)
+        self.mirrors = flow.nn.ModuleList(list(mirrors))
+        self.mirrored = [mirror.parameters_with_specs for mirror in mirrors]
+        for number, here in enumerate(self.axes[:len(mirrors)]):
+            self.mirrors[number].to(GraphModule).set_stage(number, here.place)
         self.copies = find_copies(parameters)
         self.config.set_gradient_accumulation_steps(micro_batches)
         if optimizer is not None:
@@ -81,11 +87,19 @@ class PipelineGraph(flow.nn.Graph):
             (loss * float(self.micro_batches) + self.norm_zero()).backward()
             # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
             share_copies(self.copies, self.axes)
-            norm = global_norm(self.parameters, self.axes, copies_of(self.copies))
+            norm = global_norm(self.held, self.axes, copies_of(self.copies))
             self.norm_record[0].record(norm)
             if self.max_norm > 0:
-                clip(self.parameters, self.axes, norm * (1.0 / self.micro_batches), self.max_norm)
+                clip(self.held, self.axes, norm * (1.0 / self.micro_batches), self.max_norm)
+            self._hand_over()
         return outputs.to_global(placement=self.axes[-1].place, sbp=self.axes[-1].whole)
+
+    def _hand_over(self) -> None:
+        """Give the gradients to what the optimizer updates in the place of the parameters."""
+        for mirror, parameters, mirrored in zip(self.mirrors, self.held, self.mirrored):
+            mirror()
+            for (_, parameter), (_, other) in zip(parameters, mirrored):
+                other.grad, parameter.grad = parameter.grad, None
 
     def _borrow(self, number: int, inputs):
         stage, position, part, field = self.borrowed[number]

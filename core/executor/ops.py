@@ -17,24 +17,43 @@ from typing import Optional
 
 import oneflow as flow
 
-from pipeloom.core.executor.axes import StageAxes
+from pipeloom.core.executor.axes import StageAxes, split_dim
 from pipeloom.core.executor.vocabulary import parallel_log_sum
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
 
+def gathered(parameter):
+    """A parameter on all data-parallel ranks, where ``--shard parameters`` has spread it; its gradient is spread again.
+
+    The product by 1 stands between the variable and the network: the engine dies of a register that is both.
+    """
+    over_data, *over_tensor = parameter.sbp
+    if split_dim(over_data) is None:
+        return parameter
+    return (parameter * 1.0).to_global(placement=parameter.placement, sbp=[_B, *over_tensor])
+
+
 class _Linear(flow.autograd.Function):
-    """``y_NO = x_NI w_OI^T + b_O`` with the bias gradient as a product with ones."""
+    """``y_NO = x_NI w_OI^T + b_O`` with the bias gradient as a product with ones.
+
+    A weight that is spread is gathered twice, so that it need not be kept until the backward pass.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        return flow.matmul(x, weight, transpose_b=True) + bias
+        return flow.matmul(x, gathered(weight), transpose_b=True) + bias
 
     @staticmethod
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
-        return flow.matmul(grad, weight), flow.matmul(grad, x, transpose_a=True), _sum_rows(grad)
+        # Of a weight that is spread, its gradient too. Else it stays a partial sum, to be added up over the ranks
+        # once a step, when the micro-batches are.
+        of_weight = flow.matmul(grad, x, transpose_a=True)
+        if split_dim(weight.sbp[0]) is not None:
+            of_weight = of_weight.to_global(placement=weight.placement, sbp=weight.sbp)
+        return flow.matmul(grad, gathered(weight)), of_weight, _sum_rows(grad)
 
 
 class _AddRow(flow.autograd.Function):
@@ -114,6 +133,10 @@ class Ops:
         sbp = [_S(0), over_tensor]
         return x.to_global(placement=x.placement, sbp=sbp, grad_sbp=sbp)
 
+    def use(self, parameter):
+        """A parameter for any operation that is not one of these: on every rank, but for its tensor dimension."""
+        return gathered(parameter)
+
     def into_group(self, x):
         """``x`` as the whole input of ``column_linear``; its gradient is summed over the tensor group, here and once."""
         return x if self._axes is None else self._pin(x, _B)
@@ -128,11 +151,11 @@ class Ops:
         """``linear`` with the inputs split over the tensor group: the result is summed over it, and whole."""
         if self._axes is None:
             return self.linear(x, weight, bias)
-        return self.add_row(self._pin(flow.matmul(self._pin(x, _S(1)), weight, transpose_b=True), _B), bias)
+        return self.add_row(self._pin(flow.matmul(self._pin(x, _S(1)), gathered(weight), transpose_b=True), _B), bias)
 
     def lookup(self, table, ids):
         """Rows of a table: ``(V, H), (B, L) -> (B, L, H)``; each rank of a tensor group has some of the rows."""
-        found = flow._C.gather(table, ids, axis=0)
+        found = flow._C.gather(gathered(table), ids, axis=0)
         return found if self._axes is None else self._pin(found, _B)
 
     def vocabulary_cross_entropy(self, x, weight, bias, labels):
@@ -144,7 +167,7 @@ class Ops:
             return self.cross_entropy(self.linear(x, weight, bias), labels)
         # The logit of each label by its row of the weight: no rank has all logits.
         picked = flow.matmul(x * self.lookup(weight, labels), _constant((x.shape[1], 1), 1.0, x)).reshape(x.shape[0])
-        return parallel_log_sum(x, weight, bias, self._axes.tensor, _sum_rows) - picked - self.lookup(bias, labels)
+        return parallel_log_sum(x, gathered(weight), gathered(bias), self._axes.tensor, _sum_rows) - picked - self.lookup(bias, labels)
 
     def linear(self, x, weight, bias):
         """``(N, I) x (O, I) -> (N, O)``."""
@@ -178,27 +201,28 @@ class Ops:
 
 class CpuOps(Ops):
     def linear(self, x, weight, bias):
-        return _Linear.apply(x, weight, bias)
+        return _Linear.apply(x, weight, gathered(bias))
 
     def add_row(self, x, row):
-        return _AddRow.apply(x, row)
+        return _AddRow.apply(x, gathered(row))
 
     def layer_norm(self, x, weight, bias, eps):
-        return _layer_norm_function(eps).apply(x, weight, bias)
+        return _layer_norm_function(eps).apply(x, gathered(weight), gathered(bias))
 
 
 class CudaOps(Ops):
     """The engine's fused kernels. Written with care, not run here: see the README on GPUs."""
 
     def linear(self, x, weight, bias):
+        weight, bias = gathered(weight), gathered(bias)
         return flow._C.fused_matmul_bias(x, weight, bias) if hasattr(flow._C, "fused_matmul_bias") else \
             flow._C.bias_add(flow.matmul(x, weight, transpose_b=True), bias, axis=1)
 
     def add_row(self, x, row):
-        return flow._C.bias_add(x, row, axis=1)
+        return flow._C.bias_add(x, gathered(row), axis=1)
 
     def layer_norm(self, x, weight, bias, eps):
-        return flow._C.layer_norm_affine(x, weight, bias, begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
+        return flow._C.layer_norm_affine(x, gathered(weight), gathered(bias), begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
 
 
 def ops_for(device_type: str, axes: Optional[StageAxes] = None) -> Ops:

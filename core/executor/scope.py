@@ -6,8 +6,8 @@ from typing import Callable, Dict, Mapping, Optional, Sequence
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.blocks import ParameterSpec
-from pipeloom.core.executor.axes import StageAxes, physical_shape
+from pipeloom.core.blocks import ParameterSpec, physical_shape
+from pipeloom.core.executor.axes import StageAxes
 from pipeloom.core.executor.dropout import Dropout, position_table
 from pipeloom.core.executor.ops import Ops
 
@@ -31,13 +31,14 @@ class Scope:
             value = np.zeros(physical_shape(spec, self._axes.tensor), np.float32)
             if self._holds:
                 value[tuple(map(slice, spec.shape))] = self._value_of(spec)
-            self.parameters[name] = flow.nn.Parameter(self._to_global(value, spec.tensor_dim))
+            self.parameters[name] = flow.nn.Parameter(to_global(value, self._axes, self._axes.parameter(spec)))
         return self.parameters[name]
 
     def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
         """A constant array, made once per stage; over a tensor group split along ``tensor_dim``."""
         if name not in self._constants:
-            self._constants[name] = self._to_global(make(), tensor_dim)
+            over_tensor = flow.sbp.broadcast if tensor_dim is None else flow.sbp.split(tensor_dim)
+            self._constants[name] = to_global(make(), self._axes, self._axes.sbp(flow.sbp.broadcast, over_tensor))
         return self._constants[name]
 
     def dropout(self, name: str, p: float, shape: Sequence[int], split: bool = False) -> Dropout:
@@ -51,13 +52,14 @@ class Scope:
         table = self.constant(kind, lambda: position_table(size), 1 if split else None) if p > 0 else None
         return Dropout(name, p, table)
 
-    def _to_global(self, array: np.ndarray, tensor_dim: Optional[int]) -> flow.Tensor:
-        # Every rank makes the call with its own share, those outside the stage with a filler of that shape.
-        axes = self._axes
-        if tensor_dim is not None and axes.tensor > 1:
-            index = axes.tensor_index(flow.env.get_rank()) if self._holds else 0
-            array = np.split(array, axes.tensor, axis=tensor_dim)[index]
-        local = flow.from_numpy(np.ascontiguousarray(array))
-        if axes.place.type != "cpu":
-            local = local.to(axes.place.type)
-        return local.to_global(placement=axes.place, sbp=axes.parameter(tensor_dim), check_meta=False)
+
+def to_global(array: np.ndarray, axes: StageAxes, sbp: Sequence) -> flow.Tensor:
+    """A global tensor of an array that every rank of the stage knows; each hands in its own part.
+
+    Every rank makes the call, those outside the stage with a filler of the same shape.
+    """
+    rank = flow.env.get_rank()
+    local = flow.from_numpy(axes.own_part(array, sbp, rank if rank in axes.ranks else axes.ranks[0]))
+    if axes.place.type != "cpu":
+        local = local.to(axes.place.type)
+    return local.to_global(placement=axes.place, sbp=sbp, check_meta=False)

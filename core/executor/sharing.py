@@ -38,7 +38,7 @@ def share_copies(copies: Dict[str, Holders], axes: Sequence[StageAxes]) -> None:
     # rank of the other stage all shards.
     for holders in copies.values():
         owner_stage, spec, owner = holders[-1]
-        shards = axes[0].shards(spec.tensor_dim, len(spec.shape))
+        shards = axes[0].spread(spec)
         total = owner.grad.to_global(placement=axes[owner_stage].place, sbp=shards)
         for stage, _, parameter in holders[:-1]:
             here = parameter.grad.to_global(placement=axes[stage].place, sbp=shards) * 1.0

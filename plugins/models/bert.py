@@ -85,19 +85,20 @@ def _not_parameters(tied: bool) -> List[str]:
 def _dense(name: str, out: int, inner: int, split: str = ""):
     """``split``: what tensor parallelism splits, the ``"column"``s of the result or the ``"row"``s of the input."""
     return (ParameterSpec(f"{name}.weight", (out, inner), tensor_dim={"column": 0, "row": 1}.get(split)),
-            ParameterSpec(f"{name}.bias", (out,), "zeros", decay=False, tensor_dim=0 if split == "column" else None))
+            ParameterSpec(f"{name}.bias", (out,), "zeros", decay=False, tensor_dim=0 if split == "column" else None,
+                          products=0, lookups=1))
 
 
 def _norm(name: str, width: int):
-    return (ParameterSpec(f"{name}.weight", (width,), "ones", decay=False),
-            ParameterSpec(f"{name}.bias", (width,), "zeros", decay=False))
+    return (ParameterSpec(f"{name}.weight", (width,), "ones", decay=False, products=0, lookups=1),
+            ParameterSpec(f"{name}.bias", (width,), "zeros", decay=False, products=0, lookups=1))
 
 
 def _embeddings(sizes: Sizes, tied: bool) -> Block:
     """``tied``: without a word table of its own; the looked-up vectors come from the head's."""
     h, name = sizes.hidden, "bert.embeddings"
     lookup = 4.0 * h    # a rank finds the words of its own part of the table, the sum over the group is all of them
-    word = () if tied else (ParameterSpec(WORD, (sizes.vocab, h), tensor_dim=0),)
+    word = () if tied else (ParameterSpec(WORD, (sizes.vocab, h), tensor_dim=0, products=0, lookups=1),)
 
     def build(scope):
         from pipeloom.plugins.models.transformer import bert_modules
@@ -105,8 +106,8 @@ def _embeddings(sizes: Sizes, tied: bool) -> Block:
         return bert_modules.Embeddings(scope, sizes, tied)
 
     return Block("embeddings", word + (
-        ParameterSpec(f"{name}.position_embeddings.weight", (sizes.positions, h)),
-        ParameterSpec(f"{name}.token_type_embeddings.weight", (2, h)),
+        ParameterSpec(f"{name}.position_embeddings.weight", (sizes.positions, h), products=0, lookups=1),
+        ParameterSpec(f"{name}.token_type_embeddings.weight", (2, h), products=0, lookups=1),
         *_norm(f"{name}.LayerNorm", h)),
         # Look-ups and additions, no products: a handful of operations per value.
         Cost(flops=10.0 * h, output_bytes=4.0 * h, kept_bytes=4.0 * 4 * h, tensor_bytes=0.0 if tied else lookup),
@@ -133,7 +134,7 @@ def _layer(sizes: Sizes, number: int) -> Block:
 
 def _pretraining_head(sizes: Sizes, tied: bool, predictions: int) -> Block:
     h, v, name = sizes.hidden, sizes.vocab, "cls.predictions"
-    decoder = ParameterSpec(WORD if tied else f"{name}.decoder.weight", (v, h), tensor_dim=0)
+    decoder = ParameterSpec(WORD if tied else f"{name}.decoder.weight", (v, h), tensor_dim=0, lookups=int(tied))
     predicted = predictions / sizes.seq_length    # predictions per token of the sequence
 
     def build(scope):
@@ -143,7 +144,7 @@ def _pretraining_head(sizes: Sizes, tied: bool, predictions: int) -> Block:
 
     return Block("pretraining_head", (
         *_dense("bert.pooler.dense", h, h), *_dense(f"{name}.transform.dense", h, h), *_norm(f"{name}.transform.LayerNorm", h),
-        decoder, ParameterSpec(f"{name}.bias", (v,), "zeros", decay=False, tensor_dim=0), *_dense("cls.seq_relationship", 2, h)),
+        decoder, ParameterSpec(f"{name}.bias", (v,), "zeros", decay=False, tensor_dim=0, products=0, lookups=1), *_dense("cls.seq_relationship", 2, h)),
         Cost(flops=predicted * (2.0 * h * v + 2.0 * h * h) + 2.0 * h * h / sizes.seq_length,
              output_bytes=0.0, kept_bytes=4.0 * (h + predicted * (v + 4 * h)),
              # For each prediction the label's row of the decoder and the gradient of its input; the look-ups if tied.

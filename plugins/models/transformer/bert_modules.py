@@ -67,9 +67,9 @@ class Embeddings(nn.Module):
         if self.word is not None:
             words_BLH = self.word(fields["input_ids"])
         B, L, H = words_BLH.shape
-        positions = flow.narrow(self.position, 0, 0, L).reshape(L * H)
+        positions = flow.narrow(self.ops.use(self.position), 0, 0, L).reshape(L * H)
         x = self.ops.add_row(words_BLH.reshape(B, L * H), positions).reshape(B * L, H)
-        x = x + flow._C.gather(self.segment, fields["segment_ids"].reshape(B * L), axis=0)
+        x = x + flow._C.gather(self.ops.use(self.segment), fields["segment_ids"].reshape(B * L), axis=0)
         return self.dropout(self.norm(x).reshape(B, L, H), fields[DROPOUT_SEEDS])
 
 
@@ -154,7 +154,8 @@ class PretrainingHead(nn.Module):
         chosen_BML = flow._C.one_hot(positions_BM, L, 1, 0).to(flow.float32)
         x_NH = flow.matmul(chosen_BML, hidden_BLH).reshape(B * M, H)
         x_NH = self.transform_norm(self.ops.gelu(self.transform(x_NH)))
-        bias_V = self.decoder_bias if self.never is None else self.decoder_bias + self.never
+        bias_V = self.ops.use(self.decoder_bias)
+        bias_V = bias_V if self.never is None else bias_V + self.never
         losses_N = self.ops.vocabulary_cross_entropy(self.ops.into_group(x_NH), self.word.weight, bias_V, fields["masked_lm_ids"].reshape(B * M))
         mlm_loss = (losses_N * fields["masked_lm_weights"].reshape(B * M)).sum()
 
