@@ -44,6 +44,11 @@ def add_core_options(options: Options) -> None:
     add("output_dir", str, None, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
     add("save_final_weights", bool, False, section="train",
         help="at the end, write all parameters by their HuggingFace names to final_weights.safetensors")
+    add("precision", str, "fp32", section="optimization", choices=("fp32", "amp"),
+        help="amp: half-precision products, float32 weights and losses; needs CUDA devices")
+    add("loss_scale", float, None, section="optimization", minimum=1,
+        help="the loss is multiplied by it for the backward pass and gradients divided again, which keeps small ones from "
+             "vanishing in half precision (default: 1024 with amp, else 1)")
     add("clip_grad_norm", float, 1.0, section="optimization", minimum=0,
         help="clip the gradient of the whole model to this 2-norm; 0 = off")
     add("seq_length", int, 128, section="data", minimum=8, help="tokens of a sample, padding included")

@@ -27,7 +27,7 @@ class StepMeter:
 
         ``norms`` is the sum of the gradient norms since the last measured step: ``grad_norm`` is their mean.
 
-        Raises ``RunError`` when the loss is not a finite number: training on would waste the run.
+        Raises ``RunError`` when the loss or a gradient is not a finite number: training on would waste the run.
         """
         sums = packed.astype(np.float64).reshape(-1, len(self._outputs)).sum(axis=0)
         values = dict(zip(self._outputs, sums.tolist()))
@@ -37,6 +37,9 @@ class StepMeter:
             parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
             raise RunError(f"the loss is {metrics['loss']} at step {step} ({parts}): try a lower --learning_rate, "
                            "a longer --warmup_steps, or --clip_grad_norm 1")
+        if not np.isfinite(norms):
+            raise RunError(f"a gradient up to step {step} is not a finite number: try a lower --learning_rate, or with "
+                           "--precision amp a lower --loss_scale")
         now = time.perf_counter()
         if self._last is not None:
             then_step, then = self._last

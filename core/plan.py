@@ -123,6 +123,7 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     cluster = resolve_cluster(config, world_size, local_rank_differs)
     # On one device there is nothing to lay out; whatever the strategy would say of more devices does not apply.
     alone = cluster.size == 1
+    config = _resolve_precision(config, cluster)
     mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel) if alone else plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
     mesh.check(cluster)
     _check_batch(config, mesh)
@@ -201,6 +202,12 @@ def _resolve_steps(config: Config, samples: int) -> Config:
     if warmup > steps:
         raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
     return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup)
+
+
+def _resolve_precision(config: Config, cluster: Cluster) -> Config:
+    if config.precision == "amp" and cluster.device_type == "cpu":
+        raise UsageError("--precision amp needs CUDA devices: OneFlow 0.9.0 has no half-precision products on a CPU; leave it out")
+    return config.replace(loss_scale=config.loss_scale or (1024.0 if config.precision == "amp" else 1.0))
 
 
 def _recompute_count(text: str, layers: int) -> int:

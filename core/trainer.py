@@ -39,7 +39,8 @@ class Trainer:
         self.updates = Updates(held, axes, values, lambda parameters: self.hook.pipeloom_build_optimizer(
             config=config, parameters=parameters), self.schedule)
         self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, config.grad_acc_steps, plan.recomputed(),
-                                   self.updates.optimizer, self.updates.scheduler, config.clip_grad_norm, self.updates.mirrors)
+                                   self.updates.optimizer, self.updates.scheduler, config.clip_grad_norm, self.updates.mirrors,
+                                   config.loss_scale, config.precision == "amp")
         self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
                                config.seq_length, run.total_steps)

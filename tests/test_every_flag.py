@@ -64,13 +64,14 @@ EFFECTS = {
 
 #: Options whose effect another test shows.
 ELSEWHERE = {
+    "precision": "test_plan.py (amp without CUDA is refused)",
     "device": "test_plan.py (cuda without a GPU is refused)",
     "ofrecord_path": "test_wiki_ofrecord.py, test_parity.py",
     "log_every": "test_main_run.py::test_metrics_jsonl",
     "output_dir": "test_main_run.py::test_run_directory",
     "save_final_weights": "test_parity_command.py",
     "init_from": "test_huggingface.py, test_reference_curve.py",
-    **dict.fromkeys(("optimizer", "weight_decay", "clip_grad_norm", "momentum", "adam_beta1", "adam_beta2", "adam_eps", "shard"),
+    **dict.fromkeys(("optimizer", "weight_decay", "clip_grad_norm", "momentum", "adam_beta1", "adam_beta2", "adam_eps", "shard", "loss_scale"),
                     "test_executor.py::test_steps_of_training_equal_numpy"),
 }
 

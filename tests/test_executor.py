@@ -229,6 +229,8 @@ def train_numpy(data, order, config, schedule, steps):
     {"optimizer": "lamb", "weight_decay": 0.3, "clip_grad_norm": 0.5, "micro_batches": 4, "kind": "linear", "warmup": 3},
     {"optimizer": "lamb", "weight_decay": 0.1, "clip_grad_norm": 0.0, "micro_batches": 2, "kind": "cosine", "warmup": 0, "shard": "optimizer"},
     {"optimizer": "adamw", "weight_decay": 0.1, "clip_grad_norm": 1.0, "micro_batches": 2, "kind": "linear", "warmup": 0, "shard": "optimizer"},
+    {"optimizer": "sgd", "weight_decay": 0.1, "clip_grad_norm": 0.5, "micro_batches": 2, "kind": "linear", "warmup": 0, "loss_scale": 512.0},
+    {"optimizer": "sgd", "weight_decay": 0.0, "clip_grad_norm": 0.0, "micro_batches": 1, "kind": "linear", "warmup": 0, "loss_scale": 1000.0},
     {"optimizer": "lamb", "weight_decay": 0.0, "clip_grad_norm": 0.0, "micro_batches": 1, "kind": "constant", "warmup": 0, "adam_beta1": 0.5},
 ])
 def test_steps_of_training_equal_numpy(flow, changes):
@@ -242,7 +244,7 @@ def test_steps_of_training_equal_numpy(flow, changes):
     from pipeloom.plugins.optimization import pipeloom_build_optimizer
 
     config = SimpleNamespace(**{"seed": 11, "learning_rate": 0.05, "momentum": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-                                "adam_eps": 1e-6, "shard": "none", **changes})
+                                "adam_eps": 1e-6, "shard": "none", "loss_scale": 1.0, **changes})
     steps, model, data = 12, regression(), Points(50)
     placement = Placement.of(Cluster(1, 1), [[0]])
     packings = stage_packings(model, [1], data.fields)
@@ -252,7 +254,7 @@ def test_steps_of_training_equal_numpy(flow, changes):
     schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps, power=2.0, final_rate=0.01)
     updates = Updates([parameters], axes, value_of, lambda listed: pipeloom_build_optimizer(config, listed), schedule)
     graph = PipelineGraph(model, [1], axes, stages, [parameters], config.micro_batches, (), updates.optimizer,
-                          updates.scheduler, config.clip_grad_norm, updates.mirrors)
+                          updates.scheduler, config.clip_grad_norm, updates.mirrors, config.loss_scale)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
     feed = Feed(data, order, placement, axes, packings, model.normalize, config.seed, rank=0)
     expected, history = train_numpy(data, order, config, schedule, steps)

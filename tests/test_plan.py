@@ -135,6 +135,7 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
     (["--node_rank", 2], "--node_rank 2: nodes are numbered 0 to 1 (--nnodes 2)"),
     (["--nnodes", 4, "--node_rank", 4], "--node_rank 4: nodes are numbered 0 to 3 (--nnodes 4)"),
     (["--device", "cuda"], "--device cuda: this machine has no GPU; use --device cpu"),
+    (["--precision", "amp"], "--precision amp needs CUDA devices: OneFlow 0.9.0 has no half-precision products on a CPU; leave it out"),
     (["--recompute", "some"], "--recompute some: give none, full, or the number of layers of each stage to recompute"),
     (["--tensor_parallel", 3], "--tensor_parallel 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one of 1, 2, 4"),
     (["--tensor_parallel", 2, "--nums_split", 4], "--nums_split 4 does not divide the 2 tensor groups of 2 logical nodes x 2 CPU devices: "

@@ -8,7 +8,7 @@ since a source operation would run once per micro-batch.
 """
 from __future__ import annotations
 
-from typing import Container, Dict, List, Sequence
+from typing import Container, Dict, List, Sequence, Union
 
 import oneflow as flow
 
@@ -67,10 +67,14 @@ class NormRecord(flow.nn.Module):
         return flow.optim.SGD([self.total], lr=1.0)
 
 
-def clip(stages: Sequence[Parameters], axes: Sequence[StageAxes], norm: flow.Tensor, max_norm: float) -> None:
-    """Scale every gradient by ``min(1, max_norm / (norm + 1e-6))``; ``norm`` is that of the gradients."""
-    factor = flow.clamp(max_norm / (norm + _EPS), max=1.0)
+def clip_factor(norm: flow.Tensor, max_norm: float) -> flow.Tensor:
+    """``min(1, max_norm / (norm + 1e-6))``, where ``norm`` is."""
+    return flow.clamp(max_norm / (norm + _EPS), max=1.0)
+
+
+def scale_gradients(stages: Sequence[Parameters], axes: Sequence[StageAxes], factor: Union[flow.Tensor, float]) -> None:
+    """Multiply every gradient by ``factor``, a number or a scalar on the last stage."""
     for parameters, here in zip(stages, axes):
-        scale = factor.to_global(placement=here.place, sbp=here.whole)
+        scale = factor if isinstance(factor, float) else factor.to_global(placement=here.place, sbp=here.whole)
         for _, parameter in parameters:
             parameter.grad = parameter.grad * scale

@@ -8,7 +8,7 @@ from oneflow.nn.graph import GraphModule
 
 from pipeloom.core.blocks import ModelSpec, index_by_name
 from pipeloom.core.executor.axes import StageAxes
-from pipeloom.core.executor.clipping import NormRecord, clip, global_norm
+from pipeloom.core.executor.clipping import NormRecord, clip_factor, global_norm, scale_gradients
 from pipeloom.core.executor.hops import carry
 from pipeloom.core.executor.sharing import copies_of, find_copies, share_copies
 from pipeloom.core.executor.stages import Parameters, Stage
@@ -21,12 +21,13 @@ class PipelineGraph(flow.nn.Graph):
     Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
     tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
     data-parallel ranks, for each micro-batch. ``mirrors`` (one for each stage, or none) are updated in the place
-    of the parameters.
+    of the parameters. The loss is multiplied by ``loss_scale`` for the backward pass and its gradients divided by it again.
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
                  parameters: Sequence[Parameters], micro_batches: int, recomputed: Sequence[Sequence[int]] = (),
-                 optimizer=None, scheduler=None, max_norm: float = 0.0, mirrors: Sequence[Mirror] = ()) -> None:
+                 optimizer=None, scheduler=None, max_norm: float = 0.0, mirrors: Sequence[Mirror] = (),
+                 loss_scale: float = 1.0, half_precision: bool = False) -> None:
         super().__init__()
         self.micro_batches = micro_batches
         self.model_outputs = tuple(model.outputs)
@@ -39,7 +40,9 @@ class PipelineGraph(flow.nn.Graph):
             for position in positions:
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
         self.borrowed = self._set_borrowed(model, split)
-        self.max_norm = max_norm
+        self.max_norm, self.loss_scale = max_norm, loss_scale
+        if half_precision:
+            self.config.enable_amp(True)
         self.held = list(parameters)
         self.mirrors = flow.nn.ModuleList(list(mirrors))
         self.mirrored = [mirror.parameters_with_specs for mirror in mirrors]
@@ -84,13 +87,17 @@ class PipelineGraph(flow.nn.Graph):
             loss = sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items())
             # The engine divides gradients by the number of micro-batches; our losses are sums over the
             # global batch, so the factor is put back.
-            (loss * float(self.micro_batches) + self.norm_zero()).backward()
+            (loss * (self.micro_batches * self.loss_scale) + self.norm_zero()).backward()
             # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
             share_copies(self.copies, self.axes)
             norm = global_norm(self.held, self.axes, copies_of(self.copies))
+            norm = norm * (1.0 / self.loss_scale)
             self.norm_record[0].record(norm)
             if self.max_norm > 0:
-                clip(self.held, self.axes, norm * (1.0 / self.micro_batches), self.max_norm)
+                factor = clip_factor(norm * (1.0 / self.micro_batches), self.max_norm)
+                scale_gradients(self.held, self.axes, factor * (1.0 / self.loss_scale))
+            elif self.loss_scale != 1.0:
+                scale_gradients(self.held, self.axes, 1.0 / self.loss_scale)
             self._hand_over()
         return outputs.to_global(placement=self.axes[-1].place, sbp=self.axes[-1].whole)
 
