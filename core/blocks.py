@@ -96,7 +96,8 @@ class Block:
     """The smallest unit that a split moves.
 
     ``build(scope)`` makes the oneflow module, called in the ranks: it takes its parameters from
-    ``scope.parameter(name)`` and device-specific operations from ``scope.ops``. The module is called as
+    ``scope.parameter(name)`` and device-specific operations from ``scope.ops`` (a parameter that none of these
+    takes goes through ``scope.ops.use``, for it may be spread over ranks). The module is called as
     ``module(hidden, fields)`` with the fields named in ``inputs`` as global tensors, ``(batch, *shape)``.
     ``layer``: one of the many alike that make up the model; these are what ``--recompute`` recomputes.
     """

@@ -86,12 +86,14 @@ def pipeloom_open_dataset(config, split):
 
 @hookspec(firstresult=True)
 def pipeloom_build_optimizer(config, parameters):
-    """One answer: a ``oneflow.optim.Optimizer`` over ``parameters``.
+    """One answer: a ``oneflow.optim.Optimizer`` over ``parameters``, which runs inside the graph, or a
+    ``pipeloom.core.executor.step_optimizer.StepOptimizer``, which runs between its steps.
 
-    ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank.
+    ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank; each rank holds what
+    tensor parallelism and ``--shard`` leave it, and with copies of one parameter on two stages both are listed.
     ``pipeloom.core.executor.optimization.single_group`` leaves biases out of weight decay. Clipping by
     ``--clip_grad_norm`` is done before the optimizer sees the gradients, so set none here.
-    Default: AdamW or SGD by ``--optimizer``.
+    Default: AdamW, LAMB or SGD by ``--optimizer``.
     """
 
 

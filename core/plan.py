@@ -75,20 +75,29 @@ class Plan:
             f"mesh       {self.mesh} on {self.cluster}",
             f"partition  {stages}; imbalance {imbalance(sizes):.0%} of parameters, {imbalance(flops):.0%} of FLOPs",
             *(f"placement  {line}" if number == 0 else f"           {line}"
-              for number, line in enumerate([*self.placement.grid().splitlines(), self.placement.summary()])),
+              for number, line in enumerate([*self.placement.grid().splitlines(), self.placement.summary() + self._tensor_groups()])),
             f"traffic    {self._describe_traffic()}",
             f"batch      {config.train_global_batch_size} = {self.micro_batch_size} a micro-batch x "
             f"{config.grad_acc_steps} micro-batches x {self.mesh.data} data-parallel",
         ])
 
 
+    def _groups_across_nodes(self) -> List[Tuple[int, ...]]:
+        groups, node_of = self.placement.tensor_groups(self.mesh.tensor), self.cluster.node_of
+        return [group for group in groups if len({node_of(rank) for rank in group}) > 1]
+
+    def _tensor_groups(self) -> str:
+        if self.mesh.tensor == 1:
+            return ""
+        return f"; tensor groups of {self.mesh.tensor} {'across' if self._groups_across_nodes() else 'inside'} nodes"
+
     def hints(self) -> List[str]:
         """What works, and yet may not be what was meant; a line each."""
-        config, lines, tensor, node_of = self.config, [], self.mesh.tensor, self.cluster.node_of
+        config, lines, tensor = self.config, [], self.mesh.tensor
         if self.mesh.pipeline > 1 and config.grad_acc_steps == 1:
             lines.append("hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; "
                          f"try --grad_acc_steps {2 * self.mesh.pipeline}")
-        spread = [group for group in self.placement.tensor_groups(tensor) if len({node_of(rank) for rank in group}) > 1]
+        spread = self._groups_across_nodes()
         if spread:
             lines.append(f"warning: tensor groups lie across nodes (ranks {', '.join(map(str, spread[0]))}): every layer all-reduces over the "
                          f"slow network; a --tensor_parallel that divides the {self.cluster.devices_per_node} devices of a node avoids it")
@@ -124,7 +133,10 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     # On one device there is nothing to lay out; whatever the strategy would say of more devices does not apply.
     alone = cluster.size == 1
     config = _resolve_precision(config, cluster)
-    mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel) if alone else plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
+    if alone:
+        mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel)
+    else:
+        mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
     mesh.check(cluster)
     _check_batch(config, mesh)
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="train")
@@ -186,8 +198,9 @@ def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank
 def _check_batch(config: Config, mesh: Mesh) -> None:
     batch, pieces = config.train_global_batch_size, mesh.data * config.grad_acc_steps
     if batch % pieces:
+        nearest = max(1, round(batch / pieces)) * pieces
         raise UsageError(f"--train_global_batch_size {batch} does not divide into {mesh.data} data-parallel ranks x "
-                         f"{config.grad_acc_steps} micro-batches (--grad_acc_steps): the nearest that does is {max(1, round(batch / pieces)) * pieces}")
+                         f"{config.grad_acc_steps} micro-batches (--grad_acc_steps): the nearest that does is {nearest}")
 
 
 def _resolve_steps(config: Config, samples: int) -> Config:

@@ -14,7 +14,7 @@ flow = import_oneflow()
 
 from pipeloom.core.executor.axes import axes_of  # noqa: E402  (after the engine was imported quietly)
 from pipeloom.core.executor.feed import Feed  # noqa: E402
-from pipeloom.core.executor.graph import PipelineGraph  # noqa: E402
+from pipeloom.core.executor.graph import PipelineGraph, StepSettings  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
 from pipeloom.core.executor.updates import Updates  # noqa: E402
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
@@ -38,9 +38,9 @@ class Trainer:
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
         self.updates = Updates(held, axes, values, lambda parameters: self.hook.pipeloom_build_optimizer(
             config=config, parameters=parameters), self.schedule)
-        self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, config.grad_acc_steps, plan.recomputed(),
-                                   self.updates.optimizer, self.updates.scheduler, config.clip_grad_norm, self.updates.mirrors,
-                                   config.loss_scale, config.precision == "amp")
+        settings = StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale,
+                                config.precision == "amp")
+        self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, settings, self.updates)
         self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
                                config.seq_length, run.total_steps)

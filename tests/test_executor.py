@@ -237,7 +237,7 @@ def test_steps_of_training_equal_numpy(flow, changes):
     """Twelve steps: weights, losses, metrics and gradient norms, tolerance 2e-5 (float32 against float64)."""
     from pipeloom.core.executor.axes import axes_of
     from pipeloom.core.executor.feed import Feed
-    from pipeloom.core.executor.graph import PipelineGraph
+    from pipeloom.core.executor.graph import PipelineGraph, StepSettings
     from pipeloom.core.executor.stages import build_stages, stage_packings
     from pipeloom.core.executor.updates import Updates
     from pipeloom.core.initialization import initial_value
@@ -253,8 +253,8 @@ def test_steps_of_training_equal_numpy(flow, changes):
     stages, (parameters,) = build_stages(model, [1], axes, packings, "cpu", value_of)
     schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps, power=2.0, final_rate=0.01)
     updates = Updates([parameters], axes, value_of, lambda listed: pipeloom_build_optimizer(config, listed), schedule)
-    graph = PipelineGraph(model, [1], axes, stages, [parameters], config.micro_batches, (), updates.optimizer,
-                          updates.scheduler, config.clip_grad_norm, updates.mirrors, config.loss_scale)
+    settings = StepSettings(config.micro_batches, (), config.clip_grad_norm, config.loss_scale)
+    graph = PipelineGraph(model, [1], axes, stages, [parameters], settings, updates)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
     feed = Feed(data, order, placement, axes, packings, model.normalize, config.seed, rank=0)
     expected, history = train_numpy(data, order, config, schedule, steps)

@@ -161,7 +161,10 @@ def test_a_misfit_is_one_line(arguments, says):
      ["note: sizes that --tensor_parallel 2 does not divide (vocabulary 4097) are filled up by 1 rows of zeros that have no effect"]),
 ])
 def test_hints(flags, says):
-    assert plan(*flags).hints() == says
+    made = plan(*flags)
+    assert made.hints() == says
+    if made.mesh.tensor > 1:
+        assert f"; tensor groups of 2 {'across' if 'lie across nodes' in str(says) else 'inside'} nodes" in made.describe()
 
 
 def test_recompute_counts_the_layers_of_each_stage():

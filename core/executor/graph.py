@@ -1,7 +1,8 @@
 """The training graph: stages in a pipeline, micro-batches by gradient accumulation."""
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Dict, Optional, Sequence, Tuple
 
 import oneflow as flow
 from oneflow.nn.graph import GraphModule
@@ -12,7 +13,20 @@ from pipeloom.core.executor.clipping import NormRecord, clip_factor, global_norm
 from pipeloom.core.executor.hops import carry
 from pipeloom.core.executor.sharing import copies_of, find_copies, share_copies
 from pipeloom.core.executor.stages import Parameters, Stage
-from pipeloom.core.executor.updates import Mirror
+from pipeloom.core.executor.updates import Updates
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """``recomputed``: for each stage the positions of the blocks whose activations are computed again. ``max_norm``: to
+    clip the gradient to, 0 = off. The loss is multiplied by ``loss_scale`` for the backward pass, and its gradients
+    divided by it again. ``half_precision``: the engine chooses what it computes in float16."""
+
+    micro_batches: int = 1
+    recomputed: Sequence[Sequence[int]] = ()
+    max_norm: float = 0.0
+    loss_scale: float = 1.0
+    half_precision: bool = False
 
 
 class PipelineGraph(flow.nn.Graph):
@@ -20,43 +34,43 @@ class PipelineGraph(flow.nn.Graph):
 
     Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
     tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
-    data-parallel ranks, for each micro-batch. ``mirrors`` (one for each stage, or none) are updated in the place
-    of the parameters. The loss is multiplied by ``loss_scale`` for the backward pass and its gradients divided by it again.
+    data-parallel ranks, for each micro-batch. Without ``updates`` it evaluates.
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
-                 parameters: Sequence[Parameters], micro_batches: int, recomputed: Sequence[Sequence[int]] = (),
-                 optimizer=None, scheduler=None, max_norm: float = 0.0, mirrors: Sequence[Mirror] = (),
-                 loss_scale: float = 1.0, half_precision: bool = False) -> None:
+                 parameters: Sequence[Parameters], settings: StepSettings, updates: Optional[Updates] = None) -> None:
         super().__init__()
-        self.micro_batches = micro_batches
+        self.settings = settings
         self.model_outputs = tuple(model.outputs)
         self.loss_weights = dict(model.losses)
         self.axes = list(axes)
         self.stages = flow.nn.ModuleList(list(stages))
         for number, here in enumerate(self.axes):
             self.stages[number].to(GraphModule).set_stage(number, here.place)
-        for number, positions in enumerate(recomputed):
+        for number, positions in enumerate(settings.recomputed):
             for position in positions:
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
         self.borrowed = self._set_borrowed(model, split)
-        self.max_norm, self.loss_scale = max_norm, loss_scale
-        if half_precision:
+        if settings.half_precision:
             self.config.enable_amp(True)
         self.held = list(parameters)
-        self.mirrors = flow.nn.ModuleList(list(mirrors))
+        self.copies = find_copies(parameters)
+        self.config.set_gradient_accumulation_steps(settings.micro_batches)
+        if updates is not None:
+            self._set_updates(updates)
+
+    def _set_updates(self, updates: Updates) -> None:
+        mirrors = updates.mirrors
+        self.mirrors = flow.nn.ModuleList(mirrors)
         self.mirrored = [mirror.parameters_with_specs for mirror in mirrors]
         for number, here in enumerate(self.axes[:len(mirrors)]):
             self.mirrors[number].to(GraphModule).set_stage(number, here.place)
-        self.copies = find_copies(parameters)
-        self.config.set_gradient_accumulation_steps(micro_batches)
-        if optimizer is not None:
-            self.add_optimizer(optimizer, lr_sch=scheduler)
-            record = NormRecord(self.axes[-1])
-            self.norm_zero = record
-            self.norm_zero.to(GraphModule).set_stage(len(self.axes) - 1, self.axes[-1].place)
-            self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
-            self.add_optimizer(record.optimizer())
+        self.add_optimizer(updates.optimizer, lr_sch=updates.scheduler)
+        record = NormRecord(self.axes[-1])
+        self.norm_zero = record
+        self.norm_zero.to(GraphModule).set_stage(len(self.axes) - 1, self.axes[-1].place)
+        self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
+        self.add_optimizer(record.optimizer())
 
     def _set_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
         """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
@@ -84,22 +98,24 @@ class PipelineGraph(flow.nn.Graph):
             hidden = self.stages[number](hidden, inputs[2 * number], inputs[2 * number + 1])
         outputs = flow.stack([hidden[name].reshape(()) for name in self.model_outputs])
         if self.config.training:
-            loss = sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items())
-            # The engine divides gradients by the number of micro-batches; our losses are sums over the
-            # global batch, so the factor is put back.
-            (loss * (self.micro_batches * self.loss_scale) + self.norm_zero()).backward()
-            # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
-            share_copies(self.copies, self.axes)
-            norm = global_norm(self.held, self.axes, copies_of(self.copies))
-            norm = norm * (1.0 / self.loss_scale)
-            self.norm_record[0].record(norm)
-            if self.max_norm > 0:
-                factor = clip_factor(norm * (1.0 / self.micro_batches), self.max_norm)
-                scale_gradients(self.held, self.axes, factor * (1.0 / self.loss_scale))
-            elif self.loss_scale != 1.0:
-                scale_gradients(self.held, self.axes, 1.0 / self.loss_scale)
-            self._hand_over()
+            self._train(sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items()))
         return outputs.to_global(placement=self.axes[-1].place, sbp=self.axes[-1].whole)
+
+    def _train(self, loss: flow.Tensor) -> None:
+        micro_batches, loss_scale, max_norm = self.settings.micro_batches, self.settings.loss_scale, self.settings.max_norm
+        # The engine divides gradients by the number of micro-batches; our losses are sums over the
+        # global batch, so the factor is put back.
+        (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()
+        # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
+        share_copies(self.copies, self.axes)
+        norm = global_norm(self.held, self.axes, copies_of(self.copies)) * (1.0 / loss_scale)
+        self.norm_record[0].record(norm)
+        if max_norm > 0:
+            factor = clip_factor(norm * (1.0 / micro_batches), max_norm)
+            scale_gradients(self.held, self.axes, factor * (1.0 / loss_scale))
+        elif loss_scale != 1.0:
+            scale_gradients(self.held, self.axes, 1.0 / loss_scale)
+        self._hand_over()
 
     def _hand_over(self) -> None:
         """Give the gradients to what the optimizer updates in the place of the parameters."""

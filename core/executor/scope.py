@@ -19,7 +19,6 @@ class Scope:
                  value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
         self.ops = ops
         self._axes, self._specs, self._value_of = axes, specs, value_of
-        self._holds = flow.env.get_rank() in axes.ranks
         self._constants: Dict[str, flow.Tensor] = {}
         #: The parameters made so far, by name.
         self.parameters: Dict[str, flow.nn.Parameter] = {}
@@ -28,10 +27,7 @@ class Scope:
         """The parameter that the block declared as ``name``; asked for twice, it is one and the same."""
         if name not in self.parameters:
             spec = self._specs[name]
-            value = np.zeros(physical_shape(spec, self._axes.tensor), np.float32)
-            if self._holds:
-                value[tuple(map(slice, spec.shape))] = self._value_of(spec)
-            self.parameters[name] = flow.nn.Parameter(to_global(value, self._axes, self._axes.parameter(spec)))
+            self.parameters[name] = make_parameter(spec, self._axes, self._axes.parameter(spec), self._value_of)
         return self.parameters[name]
 
     def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
@@ -51,6 +47,15 @@ class Scope:
         kind = f"positions_{size}" + ("_split" if split else "")
         table = self.constant(kind, lambda: position_table(size), 1 if split else None) if p > 0 else None
         return Dropout(name, p, table)
+
+
+def make_parameter(spec: ParameterSpec, axes: StageAxes, sbp: Sequence,
+                   value_of: Callable[[ParameterSpec], np.ndarray]) -> flow.nn.Parameter:
+    """The parameter of ``spec`` with its first value, filled up for tensor parallelism where need be."""
+    value = np.zeros(physical_shape(spec, axes.tensor), np.float32)
+    if flow.env.get_rank() in axes.ranks:
+        value[tuple(map(slice, spec.shape))] = value_of(spec)
+    return flow.nn.Parameter(to_global(value, axes, sbp))
 
 
 def to_global(array: np.ndarray, axes: StageAxes, sbp: Sequence) -> flow.Tensor:

@@ -14,23 +14,21 @@ from typing import Callable, Optional, Sequence
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.blocks import ParameterSpec, physical_shape
+from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.executor.axes import StageAxes
-from pipeloom.core.executor.scope import to_global
+from pipeloom.core.executor.scope import make_parameter
 from pipeloom.core.executor.stages import Parameters
 from pipeloom.core.executor.step_optimizer import StepOptimizer
 
 
 class Mirror(flow.nn.Module):
-    """A parameter for each of a stage's, lying where the update needs it; ``value_of`` gives its first value."""
+    """A parameter for each of a stage's, lying where the update needs it; ``value_of(spec)`` is its first value."""
 
     def __init__(self, parameters: Parameters, axes: StageAxes, value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
         super().__init__()
         self.parameters_with_specs: Parameters = []
         for number, (spec, _) in enumerate(parameters):
-            value = np.zeros(physical_shape(spec, axes.tensor), np.float32)
-            value[tuple(map(slice, spec.shape))] = value_of(spec)
-            tensor = flow.nn.Parameter(to_global(value, axes, axes.update(spec)))
+            tensor = make_parameter(spec, axes, axes.update(spec), value_of)
             setattr(self, f"of_{number}", tensor)    # not a ParameterList: nn.Graph cannot compute with the items of one
             self.parameters_with_specs.append((spec, tensor))
         self.count = len(parameters)

@@ -1,8 +1,9 @@
 """The normalizer of a softmax over a vocabulary whose rows are spread over a tensor group.
 
 As in Megatron-LM (Shoeybi et al. 2019, section 3): each rank has the logits of its own rows, and of each
-prediction only a log-sum and the gradient of the input are put together. Written out because the engine's own (``sparse_softmax_cross_entropy_ms``) is made of broadcasts of ``(N, 1)``, slow on a CPU: a step of
-a small BERT took five times as long.
+prediction only a log-sum and the gradient of the input are put together. Written out because the engine's own
+(``sparse_softmax_cross_entropy_ms``) is made of broadcasts of ``(N, 1)``, slow on a CPU: a step of a small BERT
+took seven times as long.
 
 Shapes: N = predictions, H = width, V = vocabulary, T = ranks of a tensor group, W = V / T.
 """

@@ -144,7 +144,8 @@ def _pretraining_head(sizes: Sizes, tied: bool, predictions: int) -> Block:
 
     return Block("pretraining_head", (
         *_dense("bert.pooler.dense", h, h), *_dense(f"{name}.transform.dense", h, h), *_norm(f"{name}.transform.LayerNorm", h),
-        decoder, ParameterSpec(f"{name}.bias", (v,), "zeros", decay=False, tensor_dim=0, products=0, lookups=1), *_dense("cls.seq_relationship", 2, h)),
+        decoder, ParameterSpec(f"{name}.bias", (v,), "zeros", decay=False, tensor_dim=0, products=0, lookups=1),
+        *_dense("cls.seq_relationship", 2, h)),
         Cost(flops=predicted * (2.0 * h * v + 2.0 * h * h) + 2.0 * h * h / sizes.seq_length,
              output_bytes=0.0, kept_bytes=4.0 * (h + predicted * (v + 4 * h)),
              # For each prediction the label's row of the decoder and the gradient of its input; the look-ups if tied.
