@@ -86,7 +86,9 @@ def pipeloom_open_dataset(config, split):
 
 @hookspec(firstresult=True)
 def pipeloom_build_optimizer(config, parameters):
-    """One answer: a ``oneflow.optim.Optimizer`` over ``parameters``, which runs inside the graph, or a
+    """One answer: an optimizer over ``parameters``.
+
+    Either a ``oneflow.optim.Optimizer``, which runs inside the graph, or a
     ``pipeloom.core.executor.step_optimizer.StepOptimizer``, which runs between its steps.
 
     ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank; each rank holds what
