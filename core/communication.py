@@ -5,6 +5,7 @@ Counted from the plan alone, from the hops that the engine really makes; nothing
 """
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, Sequence, Tuple
 
@@ -83,8 +84,12 @@ def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, t
             for source, target in zip(stages[stage], stages[holders[-1]]):
                 _there_and_back(result.shared, source, target, spec.size * _FLOAT_BYTES / width)
 
+    # What a block borrows is looked up in the owner's parameters: those that its copy would have too.
+    names = {block.name: {spec.name for spec in block.parameters} for block in model.blocks}
+    lent = Counter(spec.name for block in model.blocks if block.borrow is not None
+                   for spec in block.borrow.copy.parameters if spec.name in names[block.borrow.owner])
     for ranks, blocks in zip(stages, by_stage):
-        size = sum(_passes(spec, width // tensor, tensor, gathers) * (spec.size if spec.tensor_dim is None else spec.size / tensor)
+        size = sum(_passes(spec, width // tensor, tensor, gathers, lent[spec.name]) * (spec.size if spec.tensor_dim is None else spec.size / tensor)
                    for block in blocks for spec in block.parameters)
         for position in range(tensor):
             _all_reduce(result.gradients, ranks[position::tensor], size * _FLOAT_BYTES / 2)
@@ -94,11 +99,11 @@ def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, t
     return result
 
 
-def _passes(spec: ParameterSpec, data: int, tensor: int, gathers: int) -> int:
+def _passes(spec: ParameterSpec, data: int, tensor: int, gathers: int, lent: int) -> int:
     """How often ``(d - 1) / d`` of a parameter goes along an edge in a step: 2 for an all-reduce."""
     if not gathers or shard_dim(spec, data, tensor) is None:
         return 2
-    return gathers * (3 * spec.products + 2 * spec.lookups)    # a product gathers forward and backward
+    return gathers * (3 * spec.products + 2 * (spec.lookups + lent))    # a product gathers forward and backward
 
 
 def copied_parameters(model: ModelSpec, split: Sequence[int]):

@@ -134,7 +134,7 @@ def _layer(sizes: Sizes, number: int) -> Block:
 
 def _pretraining_head(sizes: Sizes, tied: bool, predictions: int) -> Block:
     h, v, name = sizes.hidden, sizes.vocab, "cls.predictions"
-    decoder = ParameterSpec(WORD if tied else f"{name}.decoder.weight", (v, h), tensor_dim=0, lookups=int(tied))
+    decoder = ParameterSpec(WORD if tied else f"{name}.decoder.weight", (v, h), tensor_dim=0)
     predicted = predictions / sizes.seq_length    # predictions per token of the sequence
 
     def build(scope):
