@@ -10,8 +10,9 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import List
+from typing import List, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -24,17 +25,21 @@ from pipeloom.core.communication import Traffic  # noqa: E402
 
 LIMIT = 1.1
 PAGE = ROOT / "docs" / "bytes.md"
-MODEL = ("--nums_split 2 --num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 "
+PIPELINE = ["--nums_split", "2"]
+MODEL = ("--num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 "
          "--train_global_batch_size 16")
 #: In the name of a row -> flags.
 DECODERS = {"tied, vectors": ["--tied_transfer", "vectors"], "tied, table": ["--tied_transfer", "table"],
             "untied": ["--tie_embeddings", "false"]}
+#: Two nodes x 1 device, so that all of it crosses: name -> flags.
+SPREAD = {"tensor parallel 2": "--tensor_parallel 2", "data parallel 2": "", "data parallel 2, --shard optimizer": "--shard optimizer",
+          "data parallel 2, --shard parameters": "--shard parameters"}
+STRATEGIES = ("inter_first", "intra_first")
 
 
 @dataclass(frozen=True)
 class Row:
-    strategy: str
-    decoder: str
+    names: Tuple[str, ...]
     micro_batches: int
     theory: Traffic
     measured: StepBytes
@@ -48,38 +53,44 @@ class Row:
         """A line of the table, in MB (10^6 bytes) a step."""
         theory = f"{self.theory.total(0, 1) / 1e6:.3f} | {self.theory.total(1, 0) / 1e6:.3f}"
         measured = f"{self.measured.bytes_0_to_1 / 1e6:.3f} | {self.measured.bytes_1_to_0 / 1e6:.3f}"
-        return (f"| {self.strategy} | {self.decoder} | {self.micro_batches} | {theory} | {measured} | "
+        return (f"| {' | '.join(self.names)} | {self.micro_batches} | {theory} | {measured} | "
                 f"{self.ratios[0]:.3f} | {self.ratios[1]:.3f} |")
 
 
-HEAD = ("| strategy | decoder | micro-batches | theory 0->1 | theory 1->0 | measured 0->1 | measured 1->0 | ratio 0->1 | ratio 1->0 |\n"
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|")
+def head(*names: str) -> str:
+    columns = [*names, "micro-batches", "theory 0->1", "theory 1->0", "measured 0->1", "measured 1->0", "ratio 0->1", "ratio 1->0"]
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(names)}{'---:|' * 7}"
 
 
-def measure(strategy: str, decoder: str, micro_batches: int, data: List[str]) -> Row:
+def measure(names: Tuple[str, ...], flags: Sequence[str], micro_batches: int, strategy: str = "inter_first", nproc_per_node: int = 2) -> Row:
     plugins = f"{strategy},bert,wiki_ofrecord"
-    flags = [*MODEL.split(), *DECODERS[decoder], "--grad_acc_steps", str(micro_batches), *data]
-    theory = crossing(plan_of(flags, plugins))
+    flags = [*flags, "--grad_acc_steps", str(micro_batches)]
+    theory = crossing(plan_of(flags, plugins, nproc_per_node))
     with Link() as link:
-        return Row(strategy, decoder, micro_batches, theory, bytes_per_step(link, flags, plugins))
+        return Row(names, micro_batches, theory, bytes_per_step(link, flags, plugins, nproc_per_node))
 
 
-def page(rows: List[Row], seconds: float) -> str:
-    worst = max(max(row.ratios) for row in rows)
+def page(rows: List[Row], spread: List[Row], seconds: float) -> str:
+    worst = max(max(row.ratios) for row in rows + spread)
     hidden = max(row.theory.hidden.get((0, 1), 0.0) for row in rows) / 1e6
     return f"""# Bytes over the slow link
 
 {origin("python benchmarks/bytes_over_link.py --write", seconds)}
 
-Two nodes x 2 CPU devices, 2 pipeline stages x 2 data-parallel: BERT, {MODEL.replace('--nums_split 2 ', '')}.
+Two nodes x 2 CPU devices, 2 pipeline stages x 2 data-parallel: BERT, {MODEL}.
 The nodes are network namespaces of one machine; a run is halted after steps 2, 5 and 8 and the counters of
 the link between them are read while nothing moves, so that start, initial weights and compilation are not
 in the figures. MB (10^6 bytes) in one step, in each direction (node 0 -> node 1, node 1 -> node 0):
 
-{HEAD}
+{head("strategy", "decoder")}
 {chr(10).join(row.text() for row in rows)}
 
-The largest ratio is {worst:.3f}; the requirement is {LIMIT}. Micro-batches share out the same bytes.
+The same model and counters, two nodes x 1 CPU device, one stage:
+
+{head("layout")}
+{chr(10).join(row.text() for row in spread)}
+
+The largest ratio is {worst:.3f}; the requirement is {LIMIT}. Micro-batches share out the same bytes, but for `--shard parameters`.
 
 Theory, float32, from the placement and the hops that OneFlow really makes (`core/communication.py`):
 
@@ -91,7 +102,11 @@ Theory, float32, from the placement and the hops that OneFlow really makes (`cor
   The copy's own all-reduce counts among the gradients. `--tied_transfer auto` takes the cheaper of the two:
   vectors here, the table where a step has more tokens than the vocabulary has words;
 - *gradients*: 2 (d - 1) / d x parameters x 4 along each edge of the ring of a data-parallel group; d = 2 here,
-  so each stage whose group crosses sends its parameters once each way, once a step.
+  so each stage whose group crosses sends its parameters once each way, once a step. `--shard optimizer` sends as many: it
+  spreads gradients and gathers parameters. `--shard parameters` gathers each parameter for each use in each micro-batch and
+  spreads its gradient: (d - 1) / d x 4 x 3 for a use in a product (gathered again in the backward pass), x 2 for others;
+- *tensor parallel*: 2 (T - 1) / T x 4 x what a tensor group adds up: four times batch x sequence x hidden in a layer, once in
+  the embedding, and per prediction a row of the decoder and the gradient of its input.
 
 Measured is what the kernel counts at the interface: payload, TCP acknowledgements, the engine's control
 messages, and one header of 66 bytes for each segment that TCP hands to the interface (up to 64 KB). On a
@@ -111,20 +126,23 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))    # the namespaces are to be removed then too
     data = ["--ofrecord_path", arguments.ofrecord_path] if arguments.ofrecord_path else []
-    began, rows = time.monotonic(), []
-    print(HEAD, flush=True)
+    began, rows, spread = time.monotonic(), [], []
     try:
-        for strategy in ("inter_first", "intra_first"):
-            for decoder in DECODERS:
-                for micro_batches in (1, 2, 4):
-                    rows.append(measure(strategy, decoder, micro_batches, data))
-                    print(rows[-1].text(), flush=True)
+        print(head("strategy", "decoder"), flush=True)
+        for strategy, decoder, micro_batches in product(STRATEGIES, DECODERS, (1, 2, 4)):
+            rows.append(measure((strategy, decoder), [*MODEL.split(), *PIPELINE, *DECODERS[decoder], *data], micro_batches, strategy))
+            print(rows[-1].text(), flush=True)
+        print(head("layout"), flush=True)
+        for name, micro_batches in product(SPREAD, (1, 2)):
+            flags = [*MODEL.split(), "--nums_split", "1", *SPREAD[name].split(), *data]
+            spread.append(measure((name,), flags, micro_batches, nproc_per_node=1))
+            print(spread[-1].text(), flush=True)
     except LabError as error:
         print(f"bytes_over_link: {error}", file=sys.stderr)
         return 1
     if arguments.write:
-        PAGE.write_text(page(rows, time.monotonic() - began), encoding="utf-8")
-    over = [row for row in rows if max(row.ratios) > LIMIT]
+        PAGE.write_text(page(rows, spread, time.monotonic() - began), encoding="utf-8")
+    over = [row for row in rows + spread if max(row.ratios) > LIMIT]
     for row in over:
         print(f"more than {LIMIT} x theory: {row.text()}", file=sys.stderr)
     return 1 if over else 0

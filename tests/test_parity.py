@@ -93,8 +93,21 @@ def test_data_parallel_untied_and_sgd(records, tmp_path):
     """SGD shows a gradient that is off by a factor, which AdamW hides."""
     flags = [*records, *SGD, "--tie_embeddings", "false"]
     alone = train(tmp_path / "one", *flags, *ONE_PROCESS, "--grad_acc_steps", "1")
-    curve = train(tmp_path / "two", *flags, "--nnodes", "2", "--nproc_per_node", "1", "--nums_split", "1", "--grad_acc_steps", "2")
-    assert largest_difference(alone, curve) <= TOLERANCE
+    for shard in ("none", "parameters"):
+        curve = train(tmp_path / shard, *flags, "--nnodes", "2", "--nproc_per_node", "1", "--nums_split", "1", "--grad_acc_steps", "2",
+                      "--shard", shard)
+        assert largest_difference(alone, curve) <= 1e-5
+
+
+def test_lamb_with_its_state_spread(records, tmp_path):
+    """The trust ratio is one of whole parameters, whatever part of them a rank has."""
+    flags = [*records, "--optimizer", "lamb", "--learning_rate", "0.01", "--num_attention_heads", "2", "--save_final_weights", "true",
+             "--train_steps", "8"]
+    alone = train(tmp_path / "one", *flags, *ONE_PROCESS, "--grad_acc_steps", "1")
+    curve = train(tmp_path / "two", *flags, "--nums_split", "1", "--tensor_parallel", "2", "--grad_acc_steps", "1", "--shard", "optimizer")
+    assert largest_difference(alone, curve) <= 1e-5
+    first, second = (load_file(str(tmp_path / name / "final_weights.safetensors")) for name in ("one", "two"))
+    assert max(abs(first[name] - second[name]).max() for name in first) <= 1e-5
 
 
 def test_intra_first_with_sgd_tied(records, tmp_path):

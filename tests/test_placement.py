@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import combinations, product
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import assume, given, settings, strategies as st
 
 from pipeloom.core import placement
 from pipeloom.core.errors import UsageError
@@ -156,18 +156,19 @@ def test_tensor_parallel_ranks_are_part_of_a_stage():
         assert strategy.pipeloom_place(cluster=cluster, mesh=Mesh(2, 2, 2), config=None).stages == stages
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from([inter_first, intra_first]), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 64))
-def test_placements_of_three_axes(strategy, nodes, groups, tensor, splits):
-    """Clusters up to 4 nodes x (4 tensor groups x 4 ranks): groups inside nodes, and laid as single devices would be."""
-    assume((nodes * groups) % splits == 0)
-    cluster, mesh = Cluster(nodes, groups * tensor), Mesh(splits, nodes * groups // splits, tensor)
-    placed = strategy.pipeloom_place(cluster=cluster, mesh=mesh, config=None)
-    assert all(len({cluster.node_of(rank) for rank in group}) == 1 for group in placed.tensor_groups(tensor))
-    assert all(group == tuple(range(group[0], group[0] + tensor)) for group in placed.tensor_groups(tensor))
-    single = place(strategy, nodes, groups, splits)
-    assert placed.nodes_of_stages() == single.nodes_of_stages()
-    assert sum(hop.crosses_nodes for hop in placed.hops()) == tensor * sum(hop.crosses_nodes for hop in single.hops())
+@pytest.mark.parametrize("strategy", [inter_first, intra_first])
+def test_placements_of_three_axes(strategy, monkeypatch):
+    """All clusters up to 4 nodes x (4 tensor groups x 4 ranks): groups inside nodes, and laid as single devices would be."""
+    monkeypatch.setattr(strategy, "_place", lru_cache(maxsize=None)(strategy._place))
+    for nodes, groups, tensor in product(range(1, 5), repeat=3):
+        for splits in splits_of(nodes * groups):
+            cluster, mesh = Cluster(nodes, groups * tensor), Mesh(splits, nodes * groups // splits, tensor)
+            placed = strategy.pipeloom_place(cluster=cluster, mesh=mesh, config=None)
+            assert all(len({cluster.node_of(rank) for rank in group}) == 1 for group in placed.tensor_groups(tensor))
+            assert all(group == tuple(range(group[0], group[0] + tensor)) for group in placed.tensor_groups(tensor))
+            single = place(strategy, nodes, groups, splits)
+            assert placed.nodes_of_stages() == single.nodes_of_stages()
+            assert sum(hop.crosses_nodes for hop in placed.hops()) == tensor * sum(hop.crosses_nodes for hop in single.hops())
 
 
 @pytest.mark.parametrize("strategy", [inter_first, intra_first])
