@@ -7,11 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Tuple
 import yaml
 
 from pipeloom.core.errors import UsageError, did_you_mean
-from pipeloom.core.options import Options
-
-#: Keys of the YAML file that are not options.
-RESERVED = ("plugins", "strategy")
-
+from pipeloom.core.options import RESERVED, Options
 
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).

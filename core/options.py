@@ -31,6 +31,9 @@ class IntLists:
         return rows if rows and None not in rows else None
 
 
+#: Keys of the YAML file that are not options.
+RESERVED = ("plugins", "strategy")
+
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -103,10 +106,12 @@ class Options:
         self._aliases: Dict[str, str] = {}
         self.owner = "core"
 
-    def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugins",
+    def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugin_options",
             choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
             maximum: Optional[float] = None, aliases: Sequence[str] = ()) -> None:
-        """Declare an option. Raises ``UsageError`` naming both owners when the name is taken."""
+        """Declare an option. Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section."""
+        if section in RESERVED:
+            raise UsageError(f"plugin '{self.owner}': the option '{name}' cannot be in the section '{section}', which is a key of its own")
         for key in (name, *aliases):
             if key in self:
                 taken = self.get(key)

@@ -68,7 +68,8 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
         raise UsageError("parity takes --steps instead of --train_steps and --epochs")
     config = for_comparison(config, steps)
     plan = make_plan(config, plugins)
-    print(f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel x {config.grad_acc_steps} micro-batches on "
+    tensor = f" x {plan.mesh.tensor} tensor-parallel" if plan.mesh.tensor > 1 else ""
+    print(f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel{tensor} x {config.grad_acc_steps} micro-batches on "
           f"{plan.cluster}; {plan.placement.summary()}", flush=True)
     layout = train_alone(config, "the layout's")
     print("single process ...", flush=True)

@@ -7,6 +7,7 @@ import pytest
 
 from pipeloom.core.cli import parse
 from pipeloom.core.errors import UsageError
+from pipeloom.core.options import Options
 from pipeloom.core.plan import make_plan
 
 pytestmark = pytest.mark.fast
@@ -99,6 +100,16 @@ def test_one_device_leaves_nothing_to_lay_out(plugins, flags):
     """What ``parity`` compares with: the same plugins in a single process."""
     made = plan(plugins, "--nnodes", 1, "--nproc_per_node", 1, *flags)
     assert made.placement.stages == ((0,),) and made.split == (4,)
+
+
+def test_an_option_of_a_plugin_survives_the_resolved_configuration(tmp_path):
+    made = plan(EXAMPLE, "--head_on_node_0", "false")
+    (tmp_path / "resolved.yaml").write_text(made.config.to_yaml())
+    again = make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")]))
+    assert again.config.head_on_node_0 is False and again.placement == made.placement
+    for section in ("plugins", "strategy"):
+        with pytest.raises(UsageError, match=f"the option 'mine' cannot be in the section '{section}'"):
+            Options().add("mine", int, 1, help="", section=section)
 
 
 def test_the_example_is_a_strategy_in_less_than_40_lines():

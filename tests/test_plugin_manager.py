@@ -249,7 +249,7 @@ def test_an_option_of_two_plugins_names_both(site):
         assert str(raised.value) == says.replace("'nproc_per_node'", "'gpu_num_per_node'")
     options = options_of_the_core()
     load("./one.py").collect_options(options)
-    assert options.get("width").owner == "./one.py" and options.get("width").section == "plugins"
+    assert options.get("width").owner == "./one.py" and options.get("width").section == "plugin_options"
 
 
 # --- the book of the contract
