@@ -97,6 +97,8 @@ class Plan:
         if self.mesh.pipeline > 1 and config.grad_acc_steps == 1:
             lines.append("hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; "
                          f"try --grad_acc_steps {2 * self.mesh.pipeline}")
+        if config.shard != "none" and self.mesh.data == 1:
+            lines.append(f"hint: --shard {config.shard} spreads over data-parallel ranks, and there is one; leave it out")
         spread = self._groups_across_nodes()
         if spread:
             lines.append(f"warning: tensor groups lie across nodes (ranks {', '.join(map(str, spread[0]))}): every layer all-reduces over the "

@@ -153,6 +153,8 @@ def test_a_misfit_is_one_line(arguments, says):
     ([], []),
     (["--grad_acc_steps", 1], ["hint: with --grad_acc_steps 1 the stages take turns and nothing overlaps; try --grad_acc_steps 4"]),
     (["--nums_split", 1, "--grad_acc_steps", 1], []),
+    (["--shard", "parameters"], []),
+    (["--shard", "optimizer", "--nums_split", 4], ["hint: --shard optimizer spreads over data-parallel ranks, and there is one; leave it out"]),
     (["--tensor_parallel", 2], []),
     (["--tensor_parallel", 2, "--nproc_per_node", 1],
      ["warning: tensor groups lie across nodes (ranks 0, 1): every layer all-reduces over the slow network; "
