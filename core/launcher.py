@@ -30,7 +30,7 @@ __all__ = ["LaunchSpec", "free_port", "launch"]
 class LaunchSpec:
     """What to start on this node. All times are in seconds.
 
-    ``ranks`` are the global ranks of this node; the i-th of them gets local rank i. Every rank executes
+    ``ranks`` are the global ranks of this node; the i-th of them gets local rank ``first_local_rank + i``. Every rank executes
     ``command`` in the launcher's environment plus ``env``. ``start_timeout`` bounds the wait for rank 0's
     port, ``end_timeout`` how much later than the first rank the last may finish, ``stop_grace`` how long the
     ranks may take to stop after a SIGTERM.
@@ -44,6 +44,7 @@ class LaunchSpec:
     master_port: int
     log_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    first_local_rank: int = 0
     start_timeout: float = 60.0
     end_timeout: float = 30.0
     stop_grace: float = 5.0
@@ -156,7 +157,7 @@ class _Job:
 
     def start(self, rank: int) -> None:
         s = self.spec
-        local_rank = list(s.ranks).index(rank)
+        local_rank = s.first_local_rank + list(s.ranks).index(rank)
         identity = rank_environment(
             rank, local_rank, s.world_size, s.nproc_per_node, s.master_addr, s.master_port
         )

@@ -49,6 +49,17 @@ def refuse_taken_port(port: int) -> None:
             raise UsageError(f"port {port} cannot be used ({why}): choose another with --master_port") from None
 
 
+def is_own_address(address: str) -> bool:
+    """Whether ``address`` (a name or a number) is one of this host's own."""
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(address, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(target)
+        return True
+    except OSError:
+        return False
+
+
 def connects(address: str, port: int) -> bool:
     """Whether a TCP connection to ``address`` (a name or a number) is accepted within 2 seconds.
 

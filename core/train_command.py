@@ -12,6 +12,7 @@ from pipeloom.core.errors import UsageError
 from pipeloom.core.launcher import LaunchSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
 from pipeloom.core.run import RUN_DIR, STARTED, choose_directory
@@ -54,10 +55,13 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -
         for line in plan.hints():
             print(line, flush=True)
     directory = choose_directory(config.output_dir, config.plugins, shared=0 not in ranks)
+    # OneFlow tells machines apart by their addresses: ranks of a "node" on the host of node 0 are the further ones of
+    # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
+    first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
     return launch(LaunchSpec(
         command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
-        log_dir=directory / "logs", env={RUN_DIR: str(directory), STARTED: repr(started)}))
+        log_dir=directory / "logs", first_local_rank=first_local_rank, env={RUN_DIR: str(directory), STARTED: repr(started)}))
 
 
 def _master(plan: Plan):

@@ -12,6 +12,7 @@ from launch_site import Site, assert_nothing_left, runs, wait_for
 from pipeloom.core import launcher, processes
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.launcher import launch
+from pipeloom.core.ports import is_own_address
 
 pytestmark = pytest.mark.fast
 
@@ -54,6 +55,14 @@ def test_another_node_joins_a_master_that_listens(site):
     with socket.create_server(("127.0.0.1", 0)) as master:
         assert launch(site.spec({}, world=4, ranks=[2, 3], master_port=master.getsockname()[1])) == 0
     assert [site.env(r)["LOCAL_RANK"] for r in (2, 3)] == ["0", "1"]
+
+
+def test_ranks_of_another_node_on_the_same_host_are_its_further_ones(site):
+    with socket.create_server(("127.0.0.1", 0)) as master:
+        assert launch(site.spec({}, world=4, ranks=[2, 3], master_port=master.getsockname()[1], first_local_rank=2)) == 0
+    assert [site.env(r)["LOCAL_RANK"] for r in (2, 3)] == ["2", "3"]
+    assert is_own_address("127.0.0.1") and is_own_address("localhost")
+    assert not is_own_address("192.0.2.1") and not is_own_address("no-such-host.invalid")
 
 
 def test_a_killed_rank_is_named_and_all_end(site, capfd):

@@ -130,6 +130,20 @@ def _ranks_of(launcher: int):
     return found
 
 
+def test_two_nodes_each_with_its_own_launcher(tmp_path):
+    """As on two machines (``./run_ppl.sh 0`` and ``./run_ppl.sh 1``), here both on this one."""
+    from pipeloom.core.launcher import free_port
+
+    port = str(free_port())
+    nodes = [subprocess.Popen(command("--output_dir", tmp_path / f"node_{node}", *TINY, "--train_steps", "3", "--nnodes", "2", "--nproc_per_node",
+                                      "1", "--node_rank", str(node), "--master_addr", "127.0.0.1", "--master_port", port),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(), cwd=tmp_path) for node in (0, 1)]
+    said = [node.communicate(timeout=180)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert [entry["step"] for entry in metrics(tmp_path / "node_0")] == [1, 2, 3]
+    assert "pipeline hops: 1 between nodes, 0 inside" in said[0] and "step" not in said[1]
+
+
 def test_it_is_a_rank_under_oneflows_own_launcher(tmp_path):
     flags = command("--output_dir", tmp_path / "run", *TINY, "--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "2",
                     "--train_steps", "3")
