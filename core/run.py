@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -97,9 +98,8 @@ def choose_directory(output_dir: Optional[str], plugins, shared: bool = False) -
         raise UsageError(f"--output_dir {path} already holds a run: choose another directory")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".write_test"
-        probe.write_text("")
-        probe.unlink()
+        # One without a name: ranks that look at the same moment must not remove each other's.
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise UsageError(f"--output_dir {path}: {error.strerror}; choose a directory that can be written") from None
     return path.resolve()
