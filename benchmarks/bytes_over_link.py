@@ -5,7 +5,6 @@ whose counters are read. Ends with 1 when a row sends more than 1.1 x theory in 
 """
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import time
@@ -20,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.lab.measure import StepBytes, bytes_per_step  # noqa: E402  (the checkout is on the path now)
 from benchmarks.lab.namespaces import LabError, Link, why_not  # noqa: E402
 from benchmarks.lab.theory import crossing, plan_of  # noqa: E402
-from benchmarks.machine import origin, records_beside_the_checkout  # noqa: E402
+from benchmarks.machine import origin, page_parser  # noqa: E402
 from pipeloom.core.communication import Traffic  # noqa: E402
 
 LIMIT = 1.1
@@ -115,11 +114,7 @@ wire with frames of 1500 bytes headers add 4.6 % to the payload.
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
-    parser.add_argument("--ofrecord_path", default=records_beside_the_checkout(),
-                        help="records to train on (default: the public ones beside the checkout, else the built-in set)")
-    arguments = parser.parse_args()
+    arguments = page_parser(__doc__, PAGE, records=True).parse_args()
     reason = why_not()
     if reason:
         print(f"bytes_over_link: cannot run here: {reason}", file=sys.stderr)

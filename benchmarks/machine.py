@@ -1,6 +1,7 @@
-"""What the pages of figures say about where and from what they were measured."""
+"""What the scripts that write pages of figures share: their command line, and where and from what they measured."""
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -28,7 +29,12 @@ def origin(command: str, seconds: float) -> str:
     return f"`{command}`, {datetime.date.today()}, on top of commit {commit}, {machine()}; {max(1, round(seconds / 60))} minutes."
 
 
-def records_beside_the_checkout():
-    """The public Wikipedia records where they lie beside the checkout, else ``None``."""
-    records = ROOT.parent / "shared" / "data" / "wiki_ofrecord_seq_len_128"
-    return str(records) if records.exists() else None
+def page_parser(description: str, page: Path, records: bool = False) -> argparse.ArgumentParser:
+    """The command line of a script that writes ``page``; ``records``: it trains on records that one may choose."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {page.relative_to(ROOT)}")
+    if records:
+        beside = ROOT.parent / "shared" / "data" / "wiki_ofrecord_seq_len_128"
+        parser.add_argument("--ofrecord_path", default=str(beside) if beside.exists() else None,
+                            help="records to train on (default: the public ones beside the checkout, else the built-in set)")
+    return parser

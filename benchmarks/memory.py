@@ -5,7 +5,6 @@ from what it should be.
 """
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.lab.plan_memory import RankMemory, measure  # noqa: E402  (the checkout is on the path now)
-from benchmarks.machine import origin  # noqa: E402
+from benchmarks.machine import origin, page_parser  # noqa: E402
 from pipeloom.core.cli import parse  # noqa: E402
 from pipeloom.core.plan import make_plan  # noqa: E402
 
@@ -118,9 +117,7 @@ CUDA the engine shares. See docs/oneflow-notes.md.
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
-    arguments = parser.parse_args()
+    arguments = page_parser(__doc__, PAGE).parse_args()
     problems: List[str] = []
     began = time.monotonic()
     states = state_rows(problems)

@@ -5,7 +5,6 @@ single process than the tolerance, or when one layout trained twice does not giv
 """
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import origin, records_beside_the_checkout  # noqa: E402  (the checkout is on the path now)
+from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
 from pipeloom.core.cli import parse  # noqa: E402
 from pipeloom.core.errors import PipeloomError  # noqa: E402
 from pipeloom.core.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
@@ -132,11 +131,7 @@ One row as a command, with both curves: `python entry.py parity --plugins inter_
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
-    parser.add_argument("--ofrecord_path", default=records_beside_the_checkout(),
-                        help="records to train on (default: the public ones beside the checkout, else the built-in set)")
-    arguments = parser.parse_args()
+    arguments = page_parser(__doc__, PAGE, records=True).parse_args()
     path = arguments.ofrecord_path
     table, rows, began = Table(["--ofrecord_path", path] if path else []), [], time.monotonic()
     print(HEAD, flush=True)

@@ -23,11 +23,10 @@ def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, t
                  how: str) -> ModelSpec:
     """``model`` with its borrowed parts carried as ``how`` says; a part borrowed on its owner's stage stays so."""
     stage_of = {block.name: stage for stage, blocks in enumerate(model.stage_blocks(split)) for block in blocks}
-    if how == "vectors" or all(b.borrow is None or stage_of[b.borrow.owner] == stage_of[b.name] for b in model.blocks):
+    away = {b.name for b in model.blocks if b.borrow is not None and stage_of[b.borrow.owner] != stage_of[b.name]}
+    if how == "vectors" or not away:
         return model
-    copied = replace(model, blocks=tuple(
-        block if block.borrow is None or stage_of[block.borrow.owner] == stage_of[block.name] else block.borrow.copy
-        for block in model.blocks))
+    copied = replace(model, blocks=tuple(block.borrow.copy if block.name in away else block for block in model.blocks))
     if how == "table":
         return copied
 
