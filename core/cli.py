@@ -55,20 +55,25 @@ def _dispatch(arguments: List[str]) -> int:
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
         return parity(config, plugins, options.steps, options.tolerance)
-    config, plugins = parse(arguments)
+    config, plugins, resumed = parse_run(arguments)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 
-    return train(config, plugins, arguments)
+    return train(config, plugins, arguments, resumed)
 
 
 def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
     """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits."""
+    return parse_run(arguments)[:2]
+
+
+def parse_run(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager, Optional[Any]]:
+    """As ``parse``, and what ``--resume`` found (``core/checkpoint/resume.py``), ``None`` without it."""
     arguments = [_normalize(argument) for argument in arguments]
     first = _Parser(add_help=False)
     _add_general(first)
     selected, rest = first.parse_known_args(arguments)
     content = configs.read_yaml(selected.config) if selected.config else {}
-    names = _plugin_names(selected, content)
+    names = _plugin_names(selected, content) or _plugins_of_checkpoint(rest)
     wants_help = any(argument in ("-h", "--help") for argument in rest)
     manager = PluginManager()
     manager.load(names or (_all_for_help() if wants_help else ()))
@@ -88,9 +93,34 @@ def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
-    resolved = configs.resolve(options, names, has_gpu, (where, configs.flatten(content, options, where)),
-                               ("--set", assigned), ("flags", given))
-    return resolved, manager
+    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
+    config = configs.resolve(options, names, has_gpu, *sources)
+    if config.resume is None:
+        if config.resume_allow is not None:
+            raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
+        return config, manager, None
+    from pipeloom.core.checkpoint import resume
+
+    resumed = resume.find(config.resume, config.output_dir, names)
+    if resumed.path is not None:
+        given_now = {name for _, source in sources for name in source}
+        base = resume.options_from(resume.Checkpoint(resumed.path).manifest, options, given_now)
+        config = configs.resolve(options, names, has_gpu, *sources, base=base)
+    return config, manager, resumed
+
+
+def _plugins_of_checkpoint(arguments: Sequence[str]) -> List[str]:
+    """The plugins of the checkpoint that --resume names, for a command line that selects none."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--resume")
+    parser.add_argument("--output_dir")
+    peek = parser.parse_known_args(arguments)[0]
+    if peek.resume is None or (peek.resume == "auto" and peek.output_dir is None):
+        return []
+    from pipeloom.core.checkpoint import resume
+
+    resumed = resume.find(peek.resume, peek.output_dir, ())
+    return list(resume.Checkpoint(resumed.path).manifest.plugins) if resumed.path is not None else []
 
 
 def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List[str]:

@@ -12,15 +12,17 @@ from pipeloom.core.options import RESERVED, Options
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).
 
-    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set.
+    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set, ``resumes`` maps each
+    to what becomes of it when a run is resumed (``core/options.py``).
     """
 
     def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str],
-                 given: Iterable[str] = ()) -> None:
+                 given: Iterable[str] = (), resumes: Mapping[str, str] = {}) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
         self.__dict__["plugins"] = tuple(plugins)
         self.__dict__["given"] = frozenset(given)
+        self.__dict__["resumes"] = dict(resumes)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -35,7 +37,7 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given)
+        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.resumes)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -128,13 +130,16 @@ def parse_assignments(assignments: List[str], options: Options) -> Dict[str, Any
     return values
 
 
-def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]]) -> Config:
-    """Merge ``sources`` (weakest first) over the defaults of ``options``."""
+def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]],
+            base: Mapping[str, Any] = {}) -> Config:
+    """Merge ``sources`` (weakest first) over ``base`` and the defaults of ``options``; what is in ``base`` was not given."""
     values: Dict[str, Any] = {}
     for option in options:
         values[option.name] = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
     given: Dict[str, Any] = {}
     for _, source in sources:
         given.update(source)
+    values.update(base)
     values.update(given)
-    return Config(values, {option.name: option.section for option in options}, plugins, given)
+    return Config(values, {option.name: option.section for option in options}, plugins, given,
+                  {option.name: option.resume for option in options})

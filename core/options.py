@@ -34,12 +34,17 @@ class IntLists:
 #: Keys of the YAML file that are not options.
 RESERVED = ("plugins", "strategy")
 
+#: What becomes of an option when a run is resumed: it stays as it was, since it changes the mathematics; it may be changed
+#: freely, and is as the user gave it before unless given anew; or it belongs to one command alone.
+FIXED, FREE, FRESH = "fixed", "free", "fresh"
+
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given."""
+    """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given; ``resume`` is FIXED,
+    FREE or FRESH."""
 
     name: str
     type: type
@@ -52,6 +57,7 @@ class Option:
     minimum: Optional[float] = None
     maximum: Optional[float] = None
     aliases: Sequence[str] = ()
+    resume: str = FIXED
 
     def parse(self, value: Any, where: str) -> Any:
         """``value`` (text from the command line, or what YAML made of it) as this option's type.
@@ -108,8 +114,12 @@ class Options:
 
     def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugin_options",
             choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
-            maximum: Optional[float] = None, aliases: Sequence[str] = ()) -> None:
-        """Declare an option. Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section."""
+            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED) -> None:
+        """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
+        have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
+
+        Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section.
+        """
         if section in RESERVED:
             raise UsageError(f"plugin '{self.owner}': the option '{name}' cannot be in the section '{section}', which is a key of its own")
         for key in (name, *aliases):
@@ -117,7 +127,7 @@ class Options:
                 taken = self.get(key)
                 raise UsageError(f"plugins '{taken.owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
         self._by_name[name] = Option(name, type, default, help, section, self.owner, choices, cuda_default,
-                                     minimum, maximum, tuple(aliases))
+                                     minimum, maximum, tuple(aliases), resume)
         for alias in aliases:
             self._aliases[alias] = name
 

@@ -84,6 +84,11 @@ class PluginManager:
         raise UsageError(f"no {kind} is selected: add one to --plugins ({', '.join(able)}"
                          + (f"; installed: {', '.join(others)}" if others else "") + ")")
 
+    def who_answers(self, hook_name: str) -> str:
+        """The plugin whose answer to a one-answer hook counts; "" if there is none."""
+        implementations = getattr(self.hook, hook_name).get_hookimpls()    # the first to be asked is the last
+        return implementations[-1].plugin_name if implementations else ""
+
     def _check_hook_names(self, name: str, plugin: Any) -> None:
         known = [hook for hook in dir(hookspecs) if hook.startswith("pipeloom_")]
         for hook in hooks_of(plugin):

@@ -140,7 +140,7 @@ def rank_environment(
 def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
     """``env`` without what makes a process a rank: for a command that is to be a launcher of its own."""
     return {name: value for name, value in env.items()
-            if name not in (*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED")}
+            if name not in (*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED", "PIPELOOM_RESUME")}
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:

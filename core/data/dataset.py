@@ -1,6 +1,7 @@
 """What a dataset is to the rest of pipeloom: a length, named fields, random access by index."""
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Dict, Optional, Sequence, Tuple
 
@@ -46,3 +47,8 @@ class Dataset:
     def describe(self) -> str:
         """One phrase for the log: where the samples come from and how many there are."""
         raise NotImplementedError("abstract")
+
+    def fingerprint(self) -> str:
+        """A hash of what the samples are, the same wherever they lie: a resumed run must have the same ones."""
+        facts = repr((len(self), sorted((field.name, field.shape, field.dtype) for field in self.fields.values()), self.vocab_size))
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
