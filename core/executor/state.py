@@ -69,7 +69,8 @@ class TrainingState:
                 whole = tensor if tensor.sbp == tuple(axes.whole) else tensor.to_global(placement=tensor.placement, sbp=axes.whole)
         if self._rank != (0 if to_rank_0 else axes.ranks[0]):
             return None
-        return np.ascontiguousarray(whole.to_local().numpy()[tuple(map(slice, spec.shape))])
+        # A copy: on a CPU, numpy() looks at the very memory that the next step changes.
+        return np.array(whole.to_local().numpy()[tuple(map(slice, spec.shape))], order="C", copy=True)
 
     def _optimizer_state(self) -> Iterator[Tuple[int, str, ParameterSpec, flow.Tensor]]:
         """``(stage, kind, spec, tensor)`` of the optimizer's state, kind by kind, the same on every rank."""
