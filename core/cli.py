@@ -14,13 +14,14 @@ from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
-COMMANDS = ("train", "parity", "plugins")
+COMMANDS = ("train", "parity", "checkpoint", "plugins")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
   train     (the default) train the model that --plugins select
   parity    train in the given layout and in a single process, and compare the two
             (--steps 20 --tolerance 1e-4 and the options of train)
+  checkpoint  ls|verify|show PATH: list the checkpoints of a run, verify their checksums, print one
   plugins   list built-in and installed plugins and what they provide
 
 Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
@@ -49,6 +50,10 @@ def _dispatch(arguments: List[str]) -> int:
             raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
         print(describe_plugins())
         return 0
+    if command == "checkpoint":
+        from pipeloom.core.checkpoint.command import checkpoint_command
+
+        return checkpoint_command(arguments)
     if command == "parity":
         from pipeloom.core.parity import parity, take_options
 

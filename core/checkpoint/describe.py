@@ -22,7 +22,8 @@ def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, m
         # Masks and order are functions of these, so nothing of them must be kept but where the run is.
         dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
         config=config.to_dict(), given=sorted(config.given), plugins=dict(run.plugins.versions), answers=answers(run.plugins),
-        model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size, "sizes": dict(plan.model.sizes or {})},
+        model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size,
+               "huggingface": dict(plan.model.huggingface or {})},
         parameters={spec.name: list(spec.shape) for spec in plan.model.parameters}, optimizer=optimizer,
         data=plan.dataset.fingerprint(),
         layout={name: environment[name] for name in ("cluster", "mesh", "split", "placement")},

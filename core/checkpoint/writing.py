@@ -30,7 +30,9 @@ class Writer:
     def add(self, name: str, kind: str, array: np.ndarray) -> None:
         """Take the value of parameter ``name``, or its optimizer's state of a ``kind``. Raises ``OSError``, ``NotFinite``."""
         # The sum is the quick question: it is not finite if one of its terms is not.
-        if not np.isfinite(array.sum(dtype=np.float32)) and not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            total = array.sum(dtype=np.float32)
+        if not np.isfinite(total) and not np.isfinite(array).all():
             raise NotFinite(f"{kind + ' of ' if kind else ''}'{name}' is not finite")
         group = "optimizer" if kind else "parameters"
         waiting = self._waiting[group]
