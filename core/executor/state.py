@@ -54,6 +54,7 @@ class TrainingState:
         The array is ``None`` but on the first rank of the stage that owns the parameter, or (``to_rank_0``) on rank 0. One at
         a time, so that no rank holds more than one tensor beside its own.
         """
+        _settle_engine()
         owners = {spec.name: stage for stage, parameters in enumerate(self._held) for spec, _ in parameters}
         own = ((stage, "", spec, tensor) for stage, parameters in enumerate(self._held) for spec, tensor in parameters)
         for source in (own, self._optimizer_state()):
@@ -91,7 +92,10 @@ class TrainingState:
     def _engine_state(self) -> Dict[str, flow.Tensor]:
         """The tensors that the engine made beside the parameters; before the first step those that were loaded."""
         if not self._engine and self._graph._is_compiled:
-            self._engine = {name: tensor for name, tensor in self._graph.state_dict().items() if isinstance(tensor, flow.Tensor)}
+            # Constants that the graph uses (tables of positions) are among what it names; they are not state.
+            variables = set(self._variable_names().values())
+            self._engine = {name: tensor for name, tensor in self._graph.state_dict().items()
+                            if name == TRAIN_STEP or name.rpartition("-")[0] in variables}
             self._loaded.clear()
         return self._engine or self._loaded
 
@@ -148,6 +152,7 @@ class TrainingState:
 
     def backup(self) -> None:
         """Copy the whole state on the devices: as much memory as it takes itself, and a pass over it."""
+        _settle_engine()
         with flow.no_grad():
             for name, tensor in self._live().items():
                 if name in self._backups:
@@ -157,6 +162,7 @@ class TrainingState:
 
     def restore(self) -> None:
         """Set every tensor to what it was at the last backup, bit for bit."""
+        _settle_engine()
         with flow.no_grad():
             for name, tensor in self._live().items():
                 if name in self._backups:
@@ -164,6 +170,7 @@ class TrainingState:
                 else:
                     tensor.zero_()    # the engine made it, of zeros, in the very step that is taken back
         self._updates.drop_gradients()
+        _settle_engine()
 
     def _live(self) -> Dict[str, flow.Tensor]:
         """This rank's own part of every tensor that a step changes."""
@@ -175,3 +182,12 @@ class TrainingState:
         found.update(self._engine_state())
         found["norm_record"] = self._graph.norm_record[0].total
         return {name: tensor.to_local() for name, tensor in found.items() if self._rank in tensor.placement.ranks}
+
+
+def _settle_engine() -> None:
+    """Wait until the graph has done its step.
+
+    An operation on a parameter waits for that by itself. One on the optimizer's state does not: the engine hands the graph
+    the states of modules alone to hold back others from.
+    """
+    flow._oneflow_internal.eager.Sync()
