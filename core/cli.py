@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from pipeloom.core import config as configs
+from pipeloom.core import cluster_environment
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean
@@ -55,14 +58,17 @@ def _dispatch(arguments: List[str]) -> int:
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
         return parity(config, plugins, options.steps, options.tolerance)
-    config, plugins = parse(arguments)
+    config, plugins = parse(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 
     return train(config, plugins, arguments)
 
 
-def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
-    """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits."""
+def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Tuple[configs.Config, PluginManager]:
+    """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits.
+
+    ``environment``: where a cluster's batch system may say what was not given. Of a command that is one node's part of a job.
+    """
     arguments = [_normalize(argument) for argument in arguments]
     first = _Parser(add_help=False)
     _add_general(first)
@@ -88,9 +94,23 @@ def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
-    resolved = configs.resolve(options, names, has_gpu, (where, configs.flatten(content, options, where)),
-                               ("--set", assigned), ("flags", given))
+    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
+    taken = _from_cluster(environment, sources)
+    resolved = configs.resolve(options, names, has_gpu, *sources, environment=taken, transient=cluster_environment.TRANSIENT)
     return resolved, manager
+
+
+def _from_cluster(environment: Mapping[str, str], sources: Sequence[Tuple[str, Mapping[str, Any]]]) -> Dict[str, Any]:
+    """What Slurm says of options that no source gives; printed by the launcher."""
+    if "RANK" in environment and "PIPELOOM_LAUNCHED" not in environment:
+        return {}   # a rank of another launcher, which has said everything
+    given: Dict[str, Any] = {}
+    for _, source in sources:
+        given.update(source)
+    taken = cluster_environment.options_from_slurm(environment, given)
+    if taken and "RANK" not in environment:
+        print(cluster_environment.describe(taken), flush=True)
+    return taken
 
 
 def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List[str]:

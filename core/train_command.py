@@ -12,6 +12,7 @@ from pipeloom.core.errors import UsageError
 from pipeloom.core.launcher import LaunchSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.network import card_address, rank_environment
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
@@ -26,6 +27,7 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str]) -> i
 
 
 def _be_rank(config: Config, plugins: PluginManager) -> int:
+    os.environ.update(rank_environment(config.interface))
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
         plan = make_plan(config, plugins)
@@ -66,12 +68,17 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -
 
 def _master(plan: Plan):
     """Address and port of rank 0."""
-    config = plan.config
+    config, card = plan.config, plan.config.interface
+    own = card_address(card) if card is not None else None  # asked on every node, for its error
+    if card is not None and plan.cluster.logical:
+        raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")
     if plan.cluster.logical or plan.cluster.nodes == 1:
         if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
             raise UsageError(f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
                              "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here")
-        return config.master_addr or "127.0.0.1", config.master_port or free_port()
+        return config.master_addr or own or "127.0.0.1", config.master_port or free_port()
+    if config.master_addr is None and config.node_rank == 0 and own is not None:
+        return own, config.master_port or 29500
     if config.master_addr is None:
         raise UsageError(f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
                          "(or leave --node_rank out to run logical nodes on this host)")
