@@ -75,7 +75,8 @@ def test_the_engine_is_given_the_address_before_it_connects(tmp_path, variables,
         "def CompleteEnvProto(proto): proto.completed = True\n"
         "def GetEnv():\n    CompleteEnvProto(default)\n    assert default.completed\n    print(repr(default.ctrl_bootstrap_conf.host))\n")
     (tmp_path / "oneflow" / "__init__.py").write_text("import oneflow.framework.env_util as env_util\nenv_util.GetEnv()\n")
-    code = "import sys; before = list(sys.meta_path)\nfrom pipeloom.core.network import announce; announce()\nimport oneflow; assert sys.meta_path == before"
+    code = ("import sys; before = list(sys.meta_path)\nfrom pipeloom.core.network import announce; announce()\n"
+            "import oneflow; assert sys.meta_path == before")
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=30,
                           env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", **variables})
