@@ -11,7 +11,7 @@ from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
-from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean
+from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
@@ -74,10 +74,15 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProx
     _add_general(first)
     selected, rest = first.parse_known_args(arguments)
     content = configs.read_yaml(selected.config) if selected.config else {}
-    names = _plugin_names(selected, content)
+    where = f"--config {selected.config}"
+    names = _plugin_names(selected, content, where)
     wants_help = any(argument in ("-h", "--help") for argument in rest)
     manager = PluginManager()
-    manager.load(names or (_all_for_help() if wants_help else ()))
+    try:
+        manager.load(names or (_all_for_help() if wants_help else ()))
+    except UsageError as error:
+        from_file = selected.plugins is None and selected.strategy is None and selected.config
+        raise UsageError(f"{where}: {error}" if from_file else str(error)) from error.__cause__
 
     options = Options()
     add_core_options(options)
@@ -89,7 +94,6 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProx
     _check_aliases(flags, options, given)
     if not names:
         raise UsageError("no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)")
-    where = f"--config {selected.config}"
     assigned = configs.parse_assignments(selected.set or [], options)
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
@@ -113,12 +117,16 @@ def _from_cluster(environment: Mapping[str, str], sources: Sequence[Tuple[str, M
     return taken
 
 
-def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List[str]:
+def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any], where: str) -> List[str]:
+    """The plugins by flags, else by the file. Raises ``UsageError`` when the file has something else than names there."""
     listed = content.get("plugins") or [] if selected.plugins is None else selected.plugins
-    if not isinstance(listed, (list, tuple)):
-        listed = str(listed).split(",")
-    names = [str(name).strip() for name in listed if str(name).strip()]
+    if isinstance(listed, str):
+        listed = listed.split(",")
     strategy = selected.strategy or content.get("strategy")
+    for key, values in (("plugins", listed), ("strategy", [strategy or ""])):
+        if not isinstance(values, (list, tuple)) or not all(isinstance(value, (str, int)) for value in values):
+            raise UsageError(f"{where}: '{key}' must be {'names' if key == 'plugins' else 'a name'}, not {shown(content[key])}")
+    names = [str(name).strip() for name in listed if str(name).strip()]
     if strategy and strategy not in names:
         names.append(str(strategy))
     return names

@@ -61,7 +61,7 @@ def read_yaml(path: str) -> Dict[str, Any]:
         content = yaml.load(text, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date with month 13
+    except Exception as error:  # PyYAML's own, or what its constructors run into: a month 13, !!bool maybe, endless nesting
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         raise UsageError(f"--config {path}{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None

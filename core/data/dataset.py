@@ -13,8 +13,8 @@ class Field:
     """One named array of a sample.
 
     ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``.
-    Values must lie in ``low <= value < high`` where the bounds are given: an engine kernel that gets an
-    index out of range kills the process, so a dataset checks what it reads.
+    Values must lie in ``low <= value < high`` where the bounds are given, and those of a float field be finite: an engine
+    kernel that gets an index out of range kills the process, and a NaN ends in every weight, so a dataset checks what it reads.
     """
 
     name: str

@@ -127,15 +127,18 @@ class OFRecordDataset(Dataset):
                       error: Type[PipeloomError]) -> None:
         if batch.size == 0:
             return
+        flat = batch.reshape(len(indices), -1)
+        if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+            row, position = np.argwhere(~np.isfinite(flat))[0]
+            raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {flat[row, position]} at position "
+                        f"{position}, it must be a finite number")
         low = batch.min() if field.low is None else field.low
         high = batch.max() if field.high is None else field.high - 1
-        # Both ends first, over the whole batch: the search for the culprit is for the rare case. Written
-        # so that a NaN, which compares false with everything, fails too.
+        # Both ends first, over the whole batch: the search for the culprit is for the rare case.
         if batch.min() >= low and batch.max() <= high:
             return
-        wrong = ~((batch >= low) & (batch <= high)).reshape(len(indices), -1)
-        row, position = np.argwhere(wrong)[0]
-        value = batch.reshape(len(indices), -1)[row, position]
+        row, position = np.argwhere(~((flat >= low) & (flat <= high)))[0]
+        value = flat[row, position]
         advice = f"--vocab_size {self.vocab_size} allows" if field.high == self.vocab_size else "allowed are"
         raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {value} at position "
                     f"{position}, {advice} {'any' if field.low is None else low} to "
