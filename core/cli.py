@@ -17,7 +17,7 @@ from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
-COMMANDS = ("train", "parity", "plugins")
+COMMANDS = ("train", "parity", "plugins", "doctor")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
@@ -25,6 +25,8 @@ commands:
   parity    train in the given layout and in a single process, and compare the two
             (--steps 20 --tolerance 1e-4 and the options of train)
   plugins   list built-in and installed plugins and what they provide
+  doctor    look whether this machine can train: libraries, devices, memory, disks, network, engine
+            (--no-engine: only what takes no time)
 
 Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
 
@@ -52,6 +54,10 @@ def _dispatch(arguments: List[str]) -> int:
             raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
         print(describe_plugins())
         return 0
+    if command == "doctor":
+        from pipeloom.core.doctor import doctor
+
+        return doctor(arguments)
     if command == "parity":
         from pipeloom.core.parity import parity, take_options
 
