@@ -48,12 +48,38 @@ def card_address(name: str) -> str:
     return found[name]
 
 
-def rank_environment(interface: Optional[str]) -> Dict[str, str]:
-    """The variables by which a rank's traffic takes the card ``interface``; none where none is asked for."""
-    if interface is None:
-        return {}
-    # NCCL takes a prefix; with = in front, the name as it is. Gloo and UCX are not in the engine.
-    return {ADDRESS: card_address(interface), "NCCL_SOCKET_IFNAME": f"={interface}"}
+def rank_environment(interface: Optional[str], master_addr: Optional[str] = None) -> Dict[str, str]:
+    """The variables by which the ranks of this machine are reached: at the card ``interface``, or where the name of node 0 needs
+    it (:func:`hidden_address`). Raises ``UsageError`` as :func:`card_address` and :func:`hidden_address` do.
+    """
+    if interface is not None:
+        # NCCL takes a prefix; with = in front, the name as it is.
+        return {ADDRESS: card_address(interface), "NCCL_SOCKET_IFNAME": f"={interface}"}
+    hidden = hidden_address(master_addr)
+    return {ADDRESS: hidden} if hidden else {}
+
+
+def hidden_address(master_addr: Optional[str]) -> Optional[str]:
+    """This machine's address on its network, if here alone ``master_addr`` is a name for 127.x; else ``None``.
+
+    Many a Linux has its own name in /etc/hosts as 127.0.1.1. Ranks on node 0 would meet rank 0 by that address, be known
+    by it, and be looked for by ranks of other machines at those machines themselves: a hang. Numbers and ``localhost`` are
+    taken at their word. Raises ``UsageError`` where several cards could be meant.
+    """
+    if master_addr is None or master_addr == "localhost" or master_addr.replace(".", "").isdigit():
+        return None
+    try:
+        meant = {found[4][0] for found in socket.getaddrinfo(master_addr, None, socket.AF_INET)}
+    except (OSError, UnicodeError):
+        return None     # whoever connects to it says so
+    if not all(address.startswith("127.") for address in meant):
+        return None
+    there = {card: address for card, address in cards().items() if address and not address.startswith("127.")}
+    if len(there) != 1:
+        known = ", ".join(f"{card} {address}" for card, address in there.items()) or "none has an address"
+        raise UsageError(f"--master_addr {master_addr} is {', '.join(sorted(meant))} on this machine, where no other finds it: "
+                         f"give it as a number, or name the card by --interface ({known})")
+    return next(iter(there.values()))
 
 
 def announce(environment: Mapping[str, str] = os.environ) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from pipeloom.core.config import Config
 from pipeloom.core.errors import UsageError
@@ -27,7 +27,6 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str]) -> i
 
 
 def _be_rank(config: Config, plugins: PluginManager) -> int:
-    os.environ.update(rank_environment(config.interface))
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
         plan = make_plan(config, plugins)
@@ -38,9 +37,16 @@ def _be_rank(config: Config, plugins: PluginManager) -> int:
     if plan.cluster.size != world_size:
         raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
                          "give --nnodes and --nproc_per_node")
+    os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
     from pipeloom.core.trainer import train_in_rank  # imports oneflow
 
     return train_in_rank(plan, plugins, directory, rank)
+
+
+def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:
+    """What the engine is told of this machine's address; nothing where all nodes are here."""
+    several = plan.cluster.nodes > 1 and not plan.cluster.logical
+    return rank_environment(plan.config.interface, master_addr if several else None)
 
 
 def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -> int:
@@ -69,7 +75,7 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -
 def _master(plan: Plan):
     """Address and port of rank 0."""
     config, card = plan.config, plan.config.interface
-    own = card_address(card) if card is not None else None  # asked on every node, for its error
+    own = card_address(card) if card is not None else None
     if card is not None and plan.cluster.logical:
         raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")
     if plan.cluster.logical or plan.cluster.nodes == 1:
@@ -82,6 +88,7 @@ def _master(plan: Plan):
     if config.master_addr is None:
         raise UsageError(f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
                          "(or leave --node_rank out to run logical nodes on this host)")
+    _reached_by(plan, config.master_addr)   # for its error
     return config.master_addr, config.master_port or 29500
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeloom.core.cli import parse
 from pipeloom.core.errors import UsageError
 from pipeloom.core.network import ADDRESS, card_address, cards, rank_environment
 from pipeloom.core.plan import make_plan
-from pipeloom.core.train_command import _master
+from pipeloom.core.train_command import _master, _reached_by
 
 sys.path.insert(0, str(ROOT))
 from benchmarks.lab import namespaces  # noqa: E402  (the checkout's root is on the path now)
@@ -54,6 +55,33 @@ def test_on_node_0_the_card_says_where_rank_0_is():
     assert master("--node_rank", "0", "--interface", "lo", "--master_addr", "10.0.0.1")[0] == "10.0.0.1"
     with pytest.raises(UsageError, match="2 nodes need --master_addr"):
         master("--node_rank", "1", "--interface", "lo")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name, meant, there, address", [
+    ("node0", ["127.0.1.1"], {"lo": "127.0.0.1", "eth0": "10.0.0.7", "ib0": None}, "10.0.0.7"),
+    ("node0", ["10.0.0.9"], {"eth0": "10.0.0.7"}, None), ("node0", ["127.0.1.1", "10.0.0.7"], {"eth0": "10.0.0.7"}, None),
+    ("node0", None, {"eth0": "10.0.0.7"}, None), ("127.0.0.1", ["127.0.0.1"], {"eth0": "10.0.0.7"}, None),
+    ("localhost", ["127.0.0.1"], {"eth0": "10.0.0.7"}, None),
+    ("node0", ["127.0.1.1"], {"lo": "127.0.0.1", "eth0": "10.0.0.7", "eth1": "10.1.0.7"}, UsageError),
+    ("node0", ["127.0.1.1"], {"lo": "127.0.0.1"}, UsageError),
+])
+def test_a_name_of_node_0_that_means_loopback_there(monkeypatch, name, meant, there, address):
+    def look_up(*_):
+        if meant is None:
+            raise socket.gaierror("unknown")
+        return [(socket.AF_INET, 0, 0, "", (number, 0)) for number in meant]
+
+    monkeypatch.setattr("pipeloom.core.network.cards", lambda: there)
+    monkeypatch.setattr("pipeloom.core.network.socket.getaddrinfo", look_up)
+    if address is UsageError:
+        with pytest.raises(UsageError, match=r"^--master_addr node0 is 127.0.1.1 on this machine, where no other finds it: .*--interface"):
+            master("--node_rank", "0", "--master_addr", name)
+        assert rank_environment("eth0" if "eth0" in there else "lo", name)[ADDRESS] in there.values()
+        return
+    assert rank_environment(None, name) == ({ADDRESS: address} if address else {})
+    assert master("--node_rank", "0", "--master_addr", name)[0] == name
+    assert _reached_by(make_plan(*parse([*SELECTED, "--nnodes", "2"])), name) == {}     # logical nodes: all here
 
 
 @pytest.mark.fast
