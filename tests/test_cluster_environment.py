@@ -198,7 +198,8 @@ def test_two_launchers_of_an_srun_step_train_together(tmp_path):
     reason = namespaces.why_not()
     if reason:
         pytest.skip(reason)
-    flags = "--num_hidden_layers 1 --num_attention_heads 1 --train_global_batch_size 8 --train_steps 2 --log_every 1 --nproc_per_node 1".split()
+    flags = ("--num_hidden_layers 1 --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 --train_global_batch_size 8 --train_steps 2 "
+             "--log_every 1 --nproc_per_node 1").split()
     with namespaces.Link() as link:
         nodes = []
         for node in (0, 1):
