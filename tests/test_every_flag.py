@@ -65,6 +65,7 @@ EFFECTS = {
 #: Options whose effect another test shows.
 ELSEWHERE = {
     "precision": "test_plan.py (amp without CUDA is refused)",
+    "interface": "test_network.py",
     "device": "test_plan.py (cuda without a GPU is refused)",
     "ofrecord_path": "test_wiki_ofrecord.py, test_parity.py",
     "log_every": "test_main_run.py::test_metrics_jsonl",

@@ -174,7 +174,8 @@ def test_the_checkpoint_command(made, capsys):
     assert main(["checkpoint", "show", str(made / "checkpoints" / "step_0000010")]) == 0
     shown = capsys.readouterr().out
     assert "step       10 of 50; 320 samples" in shown and "bert.pooler.dense.weight [64, 64]" in shown and "learning_rate: 0.01" in shown
-    for arguments, told in ((["lst", "x"], "did you mean 'ls'"), (["ls"], "takes one path"), ([], "needs one of"), (["ls", "/nowhere"], "no checkpoint")):
+    for arguments, told in ((["lst", "x"], "did you mean 'ls'"), (["ls"], "takes one path"), ([], "needs one of"),
+                            (["ls", "/nowhere"], "no checkpoint")):
         assert main(["checkpoint", *arguments]) == 2
         assert told in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ class Field:
     """One named array of a sample.
 
     ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``.
-    Values must lie in ``low <= value < high`` where the bounds are given: an engine kernel that gets an
-    index out of range kills the process, so a dataset checks what it reads.
+    Values must lie in ``low <= value < high`` where the bounds are given, and those of a float field be finite: an engine
+    kernel that gets an index out of range kills the process, and a NaN ends in every weight, so a dataset checks what it reads.
     """
 
     name: str
@@ -49,6 +49,10 @@ class Dataset:
         raise NotImplementedError("abstract")
 
     def fingerprint(self) -> str:
-        """A hash of what the samples are, the same wherever they lie: a resumed run must have the same ones."""
-        facts = repr((len(self), sorted((field.name, field.shape, field.dtype) for field in self.fields.values()), self.vocab_size))
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+        """A hash that is the same on all nodes that have these very samples, wherever they lie there.
+
+        This default knows the facts that every dataset has: number of samples, task, fields, vocabulary. One that
+        reads files should add what tells their contents. Quick: it is asked at each start.
+        """
+        fields = sorted((field.name, field.shape, field.dtype, field.low, field.high) for field in self.fields.values())
+        return hashlib.sha256(repr((len(self), self.task, fields, self.vocab_size)).encode()).hexdigest()
