@@ -97,7 +97,7 @@ def describe(path: Path) -> str:
 
 def _layout(manifest: Manifest) -> str:
     mesh, cluster = manifest.layout["mesh"], manifest.layout["cluster"]
-    return (f"made by {cluster['nodes']} x {cluster['devices_per_node']} {cluster['device_type']} ranks, pipeline {mesh['pipeline']} x data "
+    return (f"made by {cluster.get('nodes')} x {cluster.get('devices_per_node')} {cluster.get('device_type')} ranks, pipeline {mesh['pipeline']} x data "
             f"{mesh['data']} x tensor {mesh['tensor']}; any other can read it")
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from pipeloom.core.checkpoint import disk
+from pipeloom.core.errors import shown
 
 MANIFEST = "checkpoint.json"
 #: Raised when an older pipeloom could not read what is written now.
@@ -69,7 +70,7 @@ class Manifest:
     def optimizer_kinds(self) -> List[str]:
         """What the optimizer keeps for each parameter (``exp_avg``, ...)."""
         names = [tensor for entry in self.files.values() for tensor in entry.tensors]
-        return sorted({name.split("/")[1] for name in names if name.startswith(_OPTIMIZER)})
+        return sorted({name[len(_OPTIMIZER):].partition("/")[0] for name in names if name.startswith(_OPTIMIZER)})
 
     def option(self, name: str, default: Any = None) -> Any:
         """The value of an option, wherever in the sections of the configuration it stands."""
@@ -100,11 +101,43 @@ def read_manifest(folder: Path) -> Manifest:
         raise BadCheckpoint(f"{MANIFEST} is damaged (no checksum)")
     if _sha256({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
         raise BadCheckpoint(f"{MANIFEST} is damaged (its checksum differs)")
-    if content.pop("format") != FORMAT:
+    if content.pop("format", None) != FORMAT:
         raise BadCheckpoint(f"{MANIFEST} is of a format that this version of pipeloom does not know")
     del content["sha256"]
+    wrong = _what_is_wrong(content)
+    if wrong:
+        raise BadCheckpoint(f"{MANIFEST}: {wrong}")
     files = {name: FileEntry(**entry) for name, entry in content.pop("files").items()}
     return Manifest(files=files, **content)
+
+
+def _what_is_wrong(content: Mapping[str, Any]) -> str:
+    """The checksum is right, but it was not made by this program: what does not fit, or ""."""
+    kinds = {field.name: list if "List" in field.type and "Dict" not in field.type else str if field.type == "str" else dict
+             for field in fields(Manifest)}
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            return f"'{name}' is missing or of a wrong type"
+    unknown = sorted(set(content) - set(kinds))
+    if unknown:
+        return f"'{shown(unknown[0])}' is not known"
+    position, layout, model = content["position"], content["layout"], content["model"]
+    if any(type(position.get(name)) is not int or position[name] < 0 for name in ("step", "data_step", "skipped", "norm_since", "samples")) \
+            or type(position.get("norm_sum")) not in (int, float):
+        return "'position' is damaged"
+    if any(not isinstance(layout.get(name), dict) for name in ("mesh", "cluster")) or type(model.get("size")) is not int \
+            or any(type(layout["mesh"].get(name)) is not int for name in ("pipeline", "data", "tensor")) \
+            or any(not isinstance(model.get(name), str) for name in ("name", "task")) or not isinstance(model.get("huggingface", {}), dict):
+        return "'layout' or 'model' is damaged"
+    if any(type(value) not in (int, float) for name in ("metrics", "evaluation") for value in content[name].values()):
+        return "'metrics' or 'evaluation' is damaged"
+    if any(not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape) for shape in content["parameters"].values()):
+        return "'parameters' is damaged"
+    for name, entry in content["files"].items():
+        if not isinstance(entry, dict) or set(entry) != {"sha256", "bytes", "tensors"} or not isinstance(entry["tensors"], list) \
+                or any(not isinstance(tensor, str) for tensor in entry["tensors"]) or Path(name).name != name or name in ("", ".", ".."):
+            return f"'files' is damaged ({shown(name)})"
+    return ""
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

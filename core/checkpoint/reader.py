@@ -37,6 +37,8 @@ class Checkpoint:
             raise RunError(f"checkpoint {self.path} has no tensor '{name}'") from None
         except (OSError, ValueError) as error:
             raise RunError(f"checkpoint {self.path}: {getattr(error, 'strerror', None) or error}") from None
+        if array.dtype != np.float32:
+            raise RunError(f"checkpoint {self.path}: '{name}' is of {array.dtype}, not float32")
         if array.shape != tuple(spec.shape):
             raise RunError(f"checkpoint {self.path}: '{name}' has the shape {list(array.shape)}, the model needs {list(spec.shape)}")
         return array

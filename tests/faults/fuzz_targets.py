@@ -2,13 +2,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
+from checkpoints import SHAPES, save_alone, value
 from mutations import Files, Mutation, Target
+from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.checkpoint.command import describe
+from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.cli import parse
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.data.dataset import Field
@@ -213,9 +220,77 @@ def _check_values(config: Any, plugins: Any) -> None:
             assert option.maximum is None or value <= option.maximum, option.name
 
 
+# --- checkpoints
+
+#: Beside a checkpoint whose checksums were made anew after the damage.
+_SIGNED = "signed-again"
+
+
+def read_checkpoint(folder: Path) -> None:
+    found = find(str(folder), None, ())
+    assert found.path is not None
+    checkpoint = Checkpoint(found.path)
+    describe(found.path)
+    for name, shape in SHAPES.items():
+        spec = ParameterSpec(name, shape)
+        for kind, array in (("", checkpoint.parameter(spec)), ("exp_avg", checkpoint.optimizer("exp_avg", spec))):
+            assert array.shape == shape and array.dtype == np.float32, name
+            # What passes its checksums is what was saved, bit for bit.
+            assert (folder / _SIGNED).exists() or np.array_equal(array, value(name, kind, 5)), name
+
+
+@functools.lru_cache(maxsize=None)
+def _checkpoint() -> Mapping[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        save_alone(Path(folder), 5)
+        return {path.name: path.read_bytes() for path in (Path(folder) / "checkpoints" / "step_0000005").iterdir()}
+
+
+def _signed(files: Files, content: Dict[str, Any]) -> Files:
+    """With checksums that fit what the files hold now."""
+    for name, entry in (content["files"].items() if isinstance(content.get("files"), dict) else ()):
+        if name in files and isinstance(entry, dict):
+            entry.update(sha256=hashlib.sha256(files[name]).hexdigest(), bytes=len(files[name]))
+    content.pop("sha256", None)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return {**files, "checkpoint.json": json.dumps({**content, "sha256": digest}).encode(), _SIGNED: b""}
+
+
+_ODD_JSON: List[Any] = [None, "", "x", 0, -1, 1.5, 10 ** 30, [], {}, [1], {"a": 1}, [None], True, "\x1b[2J", "a\nb", [["a"]], {"step": "x"}, float("nan")]
+
+
+def _other_entry(files: Files, rng: np.random.Generator) -> Files:
+    """One value of the manifest, at any depth, is another or gone."""
+    content = json.loads(files["checkpoint.json"])
+    place = content
+    while True:
+        key = list(place)[int(rng.integers(0, len(place)))] if isinstance(place, dict) else int(rng.integers(0, len(place)))
+        if not isinstance(place[key], (dict, list)) or not place[key] or rng.integers(0, 3) == 0:
+            break
+        place = place[key]
+    if rng.integers(0, 4) == 0:
+        del place[key]
+    else:
+        place[key] = _ODD_JSON[int(rng.integers(0, len(_ODD_JSON)))]
+    return _signed(files, content)
+
+
+def _other_tensors(files: Files, rng: np.random.Generator) -> Files:
+    """A file of tensors is damaged, and its checksum fits."""
+    name = str(rng.choice([name for name in files if name.endswith(".safetensors")]))
+    data = bytearray(files[name])
+    for position in rng.integers(0, min(len(data), 300), int(rng.integers(1, 6))):
+        data[position] = int(rng.integers(0, 256))
+    return _signed({**files, name: bytes(data[:int(rng.integers(0, len(data)))] if rng.integers(0, 3) == 0 else data)},
+                   json.loads(files["checkpoint.json"]))
+
+
 TARGETS = {
     # Every line names the folder, and the record unless a whole file is at fault.
     "ofrecord": Target(read_parts, lambda: dict(_parts()), part_mutations, r"{folder}/part-\d record \d+: |^no files part-\* in {folder}"),
     "config": Target(read_config, lambda: {"run.yaml": YAML.encode()}, yaml_mutations,
                      r"^--config {folder}/(run|again)\.yaml|^no plugins are selected"),
+    "checkpoint": Target(read_checkpoint, lambda: dict(_checkpoint()),
+                         lambda: {"another entry, signed": _other_entry, "other tensors, signed": _other_tensors},
+                         r"^(--resume|checkpoint) {folder}"),
 }
