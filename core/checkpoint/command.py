@@ -97,8 +97,8 @@ def describe(path: Path) -> str:
 
 def _layout(manifest: Manifest) -> str:
     mesh, cluster = manifest.layout["mesh"], manifest.layout["cluster"]
-    return (f"made by {cluster.get('nodes')} x {cluster.get('devices_per_node')} {cluster.get('device_type')} ranks, pipeline {mesh['pipeline']} x data "
-            f"{mesh['data']} x tensor {mesh['tensor']}; any other can read it")
+    return (f"made by {cluster.get('nodes')} x {cluster.get('devices_per_node')} {cluster.get('device_type')} ranks, "
+            f"pipeline {mesh['pipeline']} x data {mesh['data']} x tensor {mesh['tensor']}; any other can read it")
 
 
 def _figures(title: str, figures: Dict[str, float]) -> List[str]:

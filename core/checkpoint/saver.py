@@ -6,6 +6,7 @@ engine is for the main threads. Where the ranks do not share one, rank 0 is hand
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -50,6 +51,7 @@ class Saver:
         self._own_part_over, self._given_up = threading.Event(), threading.Event()
         self._own_failure, self._reason = "", ""
         self._results: List[Saved] = []
+        self._left_over: Optional[Path] = None
         self._attempt, self.shared = self._meet()
 
     def _meet(self) -> Tuple[str, bool]:
@@ -114,11 +116,7 @@ class Saver:
             self._reason = _told(error)
         except BaseException as error:    # a thread that dies in silence would be taken for one that writes
             self._reason = f"{type(error).__name__}: {error}"
-        if path is None:
-            try:
-                disk.remove_folder(scratch)
-            except OSError:
-                pass
+        self._left_over = None if path else scratch
         size = sum(entry.bytes for entry in (files or {}).values())
         self._results.append(Saved(manifest.step, path, None if path else self._reason, time.monotonic() - began, size))
 
@@ -147,6 +145,10 @@ class Saver:
             self._give_up("; ".join(failures))
         self._thread.join()
         self._thread = None
+        if self._left_over is not None and self._left_over.exists():    # now that no other rank writes there any more
+            with contextlib.suppress(OSError):
+                disk.remove_folder(self._left_over)
+        self._left_over = None
 
     def poll(self) -> Optional[Saved]:
         """On rank 0 what became of a checkpoint since the last call, as soon as it is known."""

@@ -256,7 +256,8 @@ def _signed(files: Files, content: Dict[str, Any]) -> Files:
     return {**files, "checkpoint.json": json.dumps({**content, "sha256": digest}).encode(), _SIGNED: b""}
 
 
-_ODD_JSON: List[Any] = [None, "", "x", 0, -1, 1.5, 10 ** 30, [], {}, [1], {"a": 1}, [None], True, "\x1b[2J", "a\nb", [["a"]], {"step": "x"}, float("nan")]
+_ODD_JSON: List[Any] = [None, "", "x", 0, -1, 1.5, 10 ** 30, [], {}, [1], {"a": 1}, [None], True, "\x1b[2J", "a\nb", [["a"]],
+                        {"step": "x"}, float("nan")]
 
 
 def _other_entry(files: Files, rng: np.random.Generator) -> Files:
