@@ -12,13 +12,15 @@ from pipeloom.core.engine import import_oneflow
 
 flow = import_oneflow()
 
-from pipeloom.core.executor.axes import axes_of  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.data.batches import TrainingBatches  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.executor.axes import axes_of  # noqa: E402
+from pipeloom.core.executor.evaluation import Evaluator  # noqa: E402
 from pipeloom.core.executor.feed import Feed  # noqa: E402
 from pipeloom.core.executor.graph import PipelineGraph, StepSettings  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
 from pipeloom.core.executor.updates import Updates  # noqa: E402
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
-from pipeloom.core.metrics import StepMeter  # noqa: E402
+from pipeloom.core.metrics import StepMeter, check_evaluation  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
 from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
 
@@ -41,7 +43,9 @@ class Trainer:
         settings = StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale,
                                 config.precision == "amp")
         self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, settings, self.updates)
-        self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
+        batches = TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, config.seed)
+        self.feed = Feed(batches, plan.placement, axes, packings, run.rank)
+        self.evaluator = Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read) if plan.evaluation is not None else None
         self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
                                config.seq_length, run.total_steps)
         self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
@@ -57,6 +61,17 @@ class Trainer:
             if number == 1:
                 self.run.say(f"first step {time.time() - self.run.started:.1f} s after the start")
             self.hook.pipeloom_on_step_end(run=self.run, step=number, metrics=metrics)
+            if self.evaluator is not None and (number % self.run.config.eval_every == 0 or number == self.run.total_steps):
+                self.evaluate(number, outputs)
+
+    def evaluate(self, number: int, outputs) -> None:
+        """Evaluate after step ``number``, whose ``outputs`` need not have been read."""
+        self.read(outputs)    # until here the devices were training
+        started = time.perf_counter()
+        metrics = self.evaluator.evaluate()
+        check_evaluation(number, metrics)
+        self.hook.pipeloom_on_evaluate(run=self.run, step=number, metrics=metrics)
+        self.meter.leave_out(time.perf_counter() - started)
 
     def save_final_weights(self) -> None:
         """Write every parameter, by name, into the run directory; whole or not at all."""

@@ -46,3 +46,20 @@ class Dataset:
     def describe(self) -> str:
         """One phrase for the log: where the samples come from and how many there are."""
         raise NotImplementedError("abstract")
+
+
+class FirstSamples(Dataset):
+    """The first ``count`` samples of a dataset that has as many."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        self._dataset, self._count = dataset, count
+        self.task, self.fields, self.vocab_size = dataset.task, dataset.fields, dataset.vocab_size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._dataset.read(indices, names)
+
+    def describe(self) -> str:
+        return f"the first {self._count} of {self._dataset.describe()}"
