@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeloom.core.errors import RunError
-from pipeloom.core.metrics import StepMeter
+from pipeloom.core.metrics import StepMeter, check_evaluation
 
 pytestmark = pytest.mark.fast
 
@@ -33,3 +33,20 @@ def test_what_is_not_finite_ends_the_run_in_one_line(value):
         meter().measure(3, np.array([value, 0, 0]), lr=0.1, norms=1.0)
     with pytest.raises(RunError, match="^a gradient up to step 3 is not a finite number: try a lower --learning_rate"):
         meter().measure(3, np.zeros(3), lr=0.1, norms=value)
+
+
+def test_what_was_no_training_is_left_out_of_the_rates(monkeypatch):
+    clock = iter([100.0, 110.0, 120.0])
+    monkeypatch.setattr("pipeloom.core.metrics.time.perf_counter", lambda: next(clock))
+    measured = meter()
+    measured.leave_out(3.0)    # before the first step there is nothing to leave it out of
+    measured.measure(1, np.zeros(3), lr=0.1, norms=1.0)
+    measured.leave_out(6.0)
+    assert measured.measure(3, np.zeros(3), lr=0.1, norms=1.0)["samples_per_second"] == pytest.approx(2 * 16 / 4.0)
+    assert measured.measure(4, np.zeros(3), lr=0.1, norms=1.0)["samples_per_second"] == pytest.approx(16 / 10.0)
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_run_in_one_line():
+    check_evaluation(20, {"loss": 1.5, "mlm_loss": 1.5, "mlm_accuracy": 0.1})
+    with pytest.raises(RunError, match=r"^the loss on the held-out set is nan after step 20 \(mlm_loss nan, mlm_accuracy 0.1\): try a lower"):
+        check_evaluation(20, {"loss": float("nan"), "mlm_loss": float("nan"), "mlm_accuracy": 0.1})

@@ -13,7 +13,7 @@ def pipeloom_add_options(options):
     options.add("ofrecord_path", str, default=None, section="data",
                 help="OFRecord file, or folder of files part-*; default: a small English set, built once and cached")
     options.add("eval_path", str, default=None, section="data",
-                help="the same of held-out records, for --eval_every")
+                help="the same with held-out records, for --eval_every; default: for the small English set, a smaller one")
     options.add("max_predictions", int, default=20, section="data",
                 help="masked tokens that a sample has room for")
 
@@ -24,9 +24,9 @@ def pipeloom_open_dataset(config, split):
     from pipeloom.core.data.sample import ensure_sample, sample_vocab_size
 
     if split == "eval":
-        if config.eval_path is None:
-            raise UsageError(f"--eval_every {config.eval_every} needs held-out records: give them with --eval_path")
-        return _records(config, config.eval_path, config.vocab_size)
+        return _held_out(config)
+    if split != "train":
+        raise UsageError(f"wiki_ofrecord has no split '{split}'; it has 'train' and 'eval'")
     if config.eval_path is not None and config.eval_every is None:
         raise UsageError(f"--eval_path {config.eval_path} has no effect without --eval_every: give the steps between two evaluations")
     if config.ofrecord_path is None:
@@ -39,6 +39,16 @@ def pipeloom_open_dataset(config, split):
         path = config.ofrecord_path
         vocab_size = config.vocab_size or _BERT_VOCAB_SIZE
     return _records(config, path, vocab_size)
+
+
+def _held_out(config):
+    from pipeloom.core.data.held_out_sample import ensure_held_out
+
+    if config.eval_path is not None:
+        return _records(config, config.eval_path, config.vocab_size)
+    if config.ofrecord_path is not None:
+        raise UsageError(f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with --eval_path")
+    return _records(config, ensure_held_out(config.seq_length, config.max_predictions), config.vocab_size)
 
 
 def _records(config, path, vocab_size):
