@@ -1,6 +1,6 @@
 """Held-out samples for the embedded sample: other text that every Python carries, in the same vocabulary.
 
-The docstrings of a few modules of the standard library: English of the same kind, and no paragraph of it is in what is
+The docstrings of a few modules of the standard library: English of the same kind, and no sentence of it is in what is
 trained on, so the training set stays whole.
 """
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 import sysconfig
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Set
 
 from pipeloom.core.data import sample
 from pipeloom.core.errors import UsageError
 
-# Modules with much prose in their docstrings; each is a document.
-_MODULES = ("bdb", "configparser", "difflib", "email/message", "http/cookiejar", "inspect", "ipaddress", "logging/__init__",
-            "mailbox", "pathlib", "pydoc", "statistics", "tarfile", "threading", "typing")
+# Modules about the language itself, as the training text is; each is a document.
+_MODULES = ("_collections_abc", "argparse", "ast", "asyncio/futures", "bdb", "collections/__init__", "configparser", "contextlib", "dataclasses",
+            "doctest", "enum", "functools", "importlib/_bootstrap", "inspect", "pkgutil", "re", "subprocess", "symtable", "tempfile",
+            "traceback", "typing", "unittest/case", "unittest/mock")
+# Code in the training text stands in double quotes, in docstrings in these.
+_QUOTED = re.compile(r"``([^`]+)``|`([^`'\n]+)[`']|(?<!\w)'([^'\n]+)'(?!\w)")
 _SETTINGS = {"format": 1, "dupe_factor": 1, "seed": 20181012, "parts": 1}
 
 
@@ -38,16 +42,18 @@ def ensure_held_out(seq_length: int, max_predictions: int) -> Path:
 
 
 def held_out_documents(sources: Dict[str, str]) -> List[List[str]]:
-    """One document for each module with its sentences, without the paragraphs that the training text has."""
-    seen = sample.sample_paragraphs()
-    documents = [[sentence for text in _docstrings(source) for sentence in sample.sentences_of(text, seen)] for source in sources.values()]
+    """One document for each module with its sentences, without those that are in the training text."""
+    trained = {sentence for document in sample.sample_documents() for sentence in document}
+    seen: Set[str] = set()
+    documents = [[sentence for text in _docstrings(source) for sentence in sample.sentences_of(text, seen) if sentence not in trained]
+                 for source in sources.values()]
     return [sentences for sentences in documents if sentences]
 
 
 def _docstrings(source: str) -> List[str]:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = [ast.get_docstring(node) for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
-    return [text for text in found if text]
+    return [_QUOTED.sub(lambda match: f'"{match[match.lastindex]}"', text) for text in found if text]
 
 
 def _sources() -> Dict[str, str]:

@@ -75,11 +75,6 @@ def sample_documents() -> List[List[str]]:
     return [sentences for sentences in documents if sentences]
 
 
-def sample_paragraphs() -> Set[str]:
-    """All paragraphs of the sample's text."""
-    return {paragraph for text in _topics().values() for paragraph in _paragraphs(text)}
-
-
 def sentences_of(text: str, seen: Set[str]) -> List[str]:
     """The English sentences of a text whose paragraphs are not in ``seen``, where they are added."""
     sentences: List[str] = []
