@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 #: Fields that the core itself provides to a block that asks for them: two int32 per sample that key the
-#: dropout masks, and one float32 per sample, 1 / global batch.
+#: dropout masks (``None`` in evaluation, where nothing is dropped), and one float32 per sample, its share of the whole: 1 /
+#: global batch, in evaluation 1 / held-out samples.
 DROPOUT_SEEDS = "dropout_seeds"
 SAMPLE_WEIGHT = "sample_weight"
 
@@ -120,11 +121,13 @@ class Block:
 class ModelSpec:
     """A model for one task.
 
-    The last block returns a dict of scalar tensors. Each is a *sum* over the samples it saw, weighted so
-    that the sum over the whole global batch is the value to report; ``losses`` gives the weight of those
-    that make up the training loss. ``normalize`` names the float fields that are divided by their sum
-    over the global batch before they are fed: so every token counts the same, whatever the micro-batch.
-    ``huggingface`` is what ``config.json`` of a HuggingFace folder would say of the model.
+    The last block returns a dict of scalar tensors. Each is a *sum* over the samples it saw, weighted by
+    ``SAMPLE_WEIGHT`` or a field of ``normalize`` so that the sum over the whole global batch (in evaluation: over the whole
+    held-out set) is the value to report. ``losses`` gives the weight of those that make up the training loss;
+    ``metrics`` names those that it returns beside them in evaluation, when the module's ``training`` is false (in training
+    nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global batch before they
+    are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what ``config.json`` of a
+    HuggingFace folder would say of the model.
     """
 
     name: str
@@ -149,7 +152,12 @@ class ModelSpec:
 
     @property
     def outputs(self) -> Tuple[str, ...]:
-        """Names of what the last block returns, in the order in which they are packed."""
+        """Names of what the last block returns in training, in the order in which they are packed."""
+        return tuple(self.losses)
+
+    @property
+    def evaluated(self) -> Tuple[str, ...]:
+        """Names of what it returns in evaluation, in that order."""
         return (*self.losses, *self.metrics)
 
     def flops_per_token(self) -> float:

@@ -44,6 +44,9 @@ def add_core_options(options: Options) -> None:
     add("seed", int, 1234, section="train", minimum=0, maximum=2 ** 63, help="seed of weights, dropout and the order of samples")
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, resume=FREE, section="train", minimum=1, help="steps between two logged lines")
+    add("eval_every", int, None, resume=FREE, section="train", minimum=1,
+        help="steps between two evaluations on held-out samples; also after the last step (default: none)")
+    add("eval_samples", int, None, resume=FREE, section="train", minimum=1, help="how many of the held-out samples, the first ones (default: all)")
     add("output_dir", str, None, resume=FRESH, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
     add("save_every", int, None, resume=FREE, section="train", minimum=0,
         help="steps between two checkpoints; 0 = none at all (default: when the run ends or is interrupted)")

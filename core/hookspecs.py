@@ -77,10 +77,12 @@ def pipeloom_build_model(config, task):
 
 @hookspec(firstresult=True)
 def pipeloom_open_dataset(config, split):
-    """One answer, no default: the ``Dataset`` of ``split`` (``"train"``).
+    """One answer, no default: the ``Dataset`` of ``split``, ``"train"`` or ``"eval"``.
 
     Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an
-    error that lists the datasets there are.
+    error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every`` alone: held-out samples with
+    the fields, the task and the vocabulary of the training data. ``None`` where the dataset has no such split, or a
+    ``UsageError`` that says how to get one.
     """
 
 
@@ -121,6 +123,15 @@ def pipeloom_on_step_end(run, step, metrics):
 
     ``metrics`` is a dict of floats every ``--log_every`` steps and at the first and last step, else
     ``None``: reading a loss waits for the devices, so it is not done at every step.
+    """
+
+
+@hookspec
+def pipeloom_on_evaluate(run, step, metrics):
+    """The model was evaluated on the held-out set after step ``step``. Called on every rank, after ``pipeloom_on_step_end``.
+
+    ``metrics`` is a dict of floats over the whole set: ``loss``, its parts, and the model's metrics. Every ``--eval_every``
+    steps and after the last step; never without that option.
     """
 
 

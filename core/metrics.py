@@ -4,6 +4,10 @@ from __future__ import annotations
 import time
 from typing import Dict, Mapping, Optional
 
+import numpy as np
+
+from pipeloom.core.errors import RunError
+
 
 class StepMeter:
     """Loss, learning rate and throughput of logged steps.
@@ -33,3 +37,15 @@ class StepMeter:
             metrics["eta_seconds"] = 0.0
         self._last = (step, now)
         return metrics
+
+    def leave_out(self, seconds: float) -> None:
+        """Time since the last measured step that was not spent on training."""
+        if self._last is not None:
+            self._last = (self._last[0], self._last[1] + seconds)
+
+
+def check_evaluation(step: int, metrics: Dict[str, float]) -> None:
+    """Raise ``RunError`` when the loss on the held-out set is not a finite number."""
+    if not np.isfinite(metrics["loss"]):
+        parts = ", ".join(f"{name} {value:g}" for name, value in metrics.items() if name != "loss")
+        raise RunError(f"the loss on the held-out set is {metrics['loss']} after step {step} ({parts}): try a lower --learning_rate")

@@ -38,10 +38,11 @@ def take_options(arguments: Sequence[str]) -> Tuple[argparse.Namespace, List[str
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run left: the logged metrics of each step, and the final parameters by name."""
+    """What a run left: the logged metrics of each step, the final parameters by name, and with ``--eval_every`` the evaluations."""
 
     curve: List[Dict[str, float]]
     weights: Dict[str, np.ndarray]
+    evaluations: Sequence[Dict[str, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,19 @@ def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Tr
         if result.returncode:
             print(result.stdout, file=sys.stderr)
             raise RunError(f"{whose} run ended with exit code {result.returncode}; what it said is above")
-        lines = (directory / "metrics.jsonl").read_text().splitlines()
-        return Trained([json.loads(line) for line in lines], load_file(str(directory / FINAL_WEIGHTS)))
+        curve, evaluations = (_read_lines(directory / name) for name in ("metrics.jsonl", "evaluation.jsonl"))
+        return Trained(curve, load_file(str(directory / FINAL_WEIGHTS)), evaluations)
+
+
+def _read_lines(file: Path) -> List[Dict[str, float]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def compare(layout: Trained, single: Trained, outputs: Sequence[str]) -> Comparison:
-    """How far ``layout`` is from ``single``; ``outputs`` are the parts of the loss."""
-    loss = np.max([abs(a[name] - b[name]) for a, b in zip(single.curve, layout.curve) for name in ("loss", *outputs)])
+    """How far ``layout`` is from ``single``; ``outputs`` are the parts of the loss. Of evaluations too, but for what counts hits:
+    rounding may turn round the order of two answers that are nearly equal."""
+    pairs = [*zip(single.curve, layout.curve), *zip(single.evaluations, layout.evaluations)]
+    loss = np.max([abs(a[name] - b[name]) for a, b in pairs for name in ("loss", *outputs)])
     differences = {name: np.abs(layout.weights[name] - value).max() for name, value in single.weights.items()}
     worst = max(differences, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
     return Comparison(float(loss), float(differences[worst]), worst)
@@ -122,6 +129,9 @@ def _report(layout: Trained, single: Trained, found: Comparison, tolerance: floa
     print(f"{'step':>5} {'single process':>16} {'this layout':>16} {'difference':>12}")
     for a, b in zip(single.curve, layout.curve):
         print(f"{a['step']:>5} {a['loss']:>16.7f} {b['loss']:>16.7f} {abs(a['loss'] - b['loss']):>12.1e}")
+    for a, b in zip(single.evaluations, layout.evaluations):
+        print(f"evaluation after step {a['step']}: single process {a['loss']:.7f}, this layout {b['loss']:.7f}, "
+              f"difference {abs(a['loss'] - b['loss']):.1e}")
     equal = found.within(tolerance)
     print(f"largest difference of a loss: {found.loss:.1e}")
     print(f"largest difference of a final parameter: {found.parameter:.1e} ({found.worst_parameter})")

@@ -13,6 +13,7 @@ from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.data.core_fields import known_fields
+from pipeloom.core.held_out import open_held_out
 from pipeloom.core.partition import imbalance
 from pipeloom.core.placement import Placement
 from pipeloom.core.plugin_manager import PluginManager
@@ -22,7 +23,7 @@ from pipeloom.core.topology import Cluster, Mesh, mesh_from_splits
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run where. ``split`` counts the blocks of each stage."""
+    """What will run where. ``split`` counts the blocks of each stage; ``evaluation`` is the held-out set, if there is one."""
 
     config: Config
     cluster: Cluster
@@ -31,6 +32,7 @@ class Plan:
     model: ModelSpec
     split: Tuple[int, ...]
     placement: Placement
+    evaluation: Optional[Dataset] = None
 
     @property
     def micro_batch_size(self) -> int:
@@ -72,6 +74,7 @@ class Plan:
             f"model      {self.model.name}, {self.model.size / 1e6:.2f} M parameters in {len(self.model.blocks)} blocks, "
             f"{self.model.flops_per_token() / 1e6:.1f} MFLOP a token",
             f"data       {self.dataset.describe()}",
+            *([f"evaluation {self.evaluation.describe()}; every {config.eval_every} steps"] if self.evaluation is not None else []),
             f"mesh       {self.mesh} on {self.cluster}",
             f"partition  {stages}; imbalance {imbalance(sizes):.0%} of parameters, {imbalance(flops):.0%} of FLOPs",
             *(f"placement  {line}" if number == 0 else f"           {line}"
@@ -149,10 +152,11 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     plugins.hook.pipeloom_lr_schedule(config=config)    # here for its errors alone: the ranks ask again
     model = plugins.hook.pipeloom_build_model(config=config, task=dataset.task)
     _check_fields(model, dataset)
+    evaluation = open_held_out(config, plugins, dataset, model)
     split = (len(model.blocks),) if alone else _partition(plugins, model, mesh, config)
     placement = Placement.of(cluster, [[0]]) if alone else _place(plugins, cluster, mesh, config)
     model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, mesh.tensor, config.tied_transfer)
-    return Plan(config, cluster, mesh, dataset, model, split, placement)
+    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation)
 
 
 def _partition(plugins: PluginManager, model: ModelSpec, mesh: Mesh, config: Config) -> Tuple[int, ...]:

@@ -15,8 +15,10 @@ flow = import_oneflow()
 from pipeloom.core.checkpoint.describe import manifest_of  # noqa: E402  (after the engine was imported quietly)
 from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
+from pipeloom.core.data.batches import TrainingBatches  # noqa: E402
 from pipeloom.core.errors import RunError  # noqa: E402
 from pipeloom.core.executor.axes import axes_of  # noqa: E402
+from pipeloom.core.executor.evaluation import Evaluator  # noqa: E402
 from pipeloom.core.executor.exchange import tell_all  # noqa: E402
 from pipeloom.core.executor.feed import Feed  # noqa: E402
 from pipeloom.core.executor.graph import PipelineGraph, StepSettings  # noqa: E402
@@ -24,7 +26,7 @@ from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: 
 from pipeloom.core.executor.state import TrainingState  # noqa: E402
 from pipeloom.core.executor.updates import Updates  # noqa: E402
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
-from pipeloom.core.metrics import StepMeter  # noqa: E402
+from pipeloom.core.metrics import StepMeter, check_evaluation  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
 from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
 from pipeloom.core.watch import LossWatch, Position  # noqa: E402
@@ -60,7 +62,9 @@ class Trainer:
                                 config.precision == "amp")
         self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, settings, self.updates)
         self.state = TrainingState(held, axes, self.updates, self.graph)
-        self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
+        batches = TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, config.seed)
+        self.feed = Feed(batches, plan.placement, axes, packings, run.rank)
+        self.evaluator = Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read) if plan.evaluation is not None else None
 
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
@@ -126,19 +130,31 @@ class Trainer:
         metrics = None
         saves = self.saver is not None and (last or bool(config.save_every and number % config.save_every == 0))
         logs = first or number % config.log_every == 0 or number == run.total_steps
-        if logs or saves:
+        evaluates = self.evaluator is not None and (last or number % config.eval_every == 0)
+        if logs or saves or evaluates:
             self._check()
         if logs:
             metrics = self.metrics = self.meter.measure(number, self.watch.losses, self.schedule.at(number - 1), self._mean_norm(number))
         if first:
             run.say(f"first step {time.time() - run.started:.1f} s after the start")
         self.hook.pipeloom_on_step_end(run=run, step=number, metrics=metrics)
+        if evaluates:
+            saves = self.evaluate(number) or saves
         if saves:
             self.save()
         if self.saver is not None:
             if last:
                 self.saver.finish()
             self._report_saved(last)
+
+    def evaluate(self, number: int) -> bool:
+        """Evaluate after step ``number``, which has been looked at; whether to keep it as the best so far."""
+        started = time.perf_counter()
+        self.evaluation = self.evaluator.evaluate()
+        check_evaluation(number, self.evaluation)
+        self.hook.pipeloom_on_evaluate(run=self.run, step=number, metrics=self.evaluation)
+        self.meter.leave_out(time.perf_counter() - started)
+        return self.saver is not None and self.saver.is_best(self.evaluation)
 
     def _check(self) -> None:
         try:

@@ -143,6 +143,7 @@ def test_the_flops_of_bert_large_are_six_for_each_multiplied_parameter():
 def test_what_makes_up_the_loss():
     model = build(num_hidden_layers=2)
     assert (model.losses, model.outputs, model.normalize) == ({"mlm_loss": 1.0, "nsp_loss": 1.0}, ("mlm_loss", "nsp_loss"), ("masked_lm_weights",))
+    assert model.evaluated == ("mlm_loss", "nsp_loss", "mlm_accuracy", "nsp_accuracy")
     assert index_by_name(model.blocks) == {"embeddings": 0, "layer.0": 1, "layer.1": 2, "pretraining_head": 3}
     assert model.sizes["hidden"] == 128 and model.sizes["intermediate"] == 512 and model.sizes["layers"] == 2
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from pipeloom.core.data import sample
+from pipeloom.core.data import held_out_sample, sample
 from pipeloom.core.data.ofrecord import decode, index_part
 from pipeloom.core.errors import UsageError
 
@@ -248,3 +248,31 @@ def test_a_python_without_the_text_is_one_line(monkeypatch):
 def test_sizes_that_cannot_be_are_one_line(cheap, sizes, says):
     with pytest.raises(UsageError, match=says):
         sample.ensure_sample(*sizes)
+
+
+def test_what_is_held_out_is_not_in_the_text_that_is_trained_on(built):
+    trained = {sentence for document in sample.sample_documents() for sentence in document}
+    documents = held_out_sample.held_out_documents(held_out_sample._sources())
+    sentences = [sentence for document in documents for sentence in document]
+    assert len(documents) == len(held_out_sample._MODULES) and len(sentences) > 1000
+    assert not trained.intersection(sentences)
+
+
+def test_held_out_samples_follow_the_vocabulary(cheap, monkeypatch):
+    monkeypatch.setattr(held_out_sample, "_MODULES", ("bdb", "difflib"))
+    folders = [held_out_sample.ensure_held_out(32, 4), held_out_sample.ensure_held_out(32, 5)]
+    monkeypatch.setitem(sample._SETTINGS, "vocab_size", 700)
+    folders.append(held_out_sample.ensure_held_out(32, 4))
+    assert len(set(folders)) == 3 and all(sample._is_intact(folder) for folder in folders)
+    assert [sample.sample_vocab_size(folder) for folder in folders] == [600, 600, 700]
+
+
+def test_code_in_held_out_text_is_quoted_as_in_the_training_text():
+    source = 'def f():\n    """Use ``a`` and `b\', or `c`; \'it\' isn\'t theirs."""'
+    assert held_out_sample._docstrings(source) == ['Use "a" and "b", or "c"; "it" isn\'t theirs.']
+
+
+def test_a_library_without_sources_is_one_line(cheap, monkeypatch, tmp_path):
+    monkeypatch.setattr(held_out_sample.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    with pytest.raises(UsageError, match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out records with --eval_path$"):
+        held_out_sample.ensure_held_out(32, 4)

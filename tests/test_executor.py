@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeloom.core.blocks import SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.data.batches import TrainingBatches
 from pipeloom.core.data.dataset import Dataset, Field
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.placement import Placement
@@ -117,6 +118,21 @@ def test_the_softmax_over_parts_of_a_vocabulary(flow, parts, scale):
         np.testing.assert_allclose(tensor.grad.numpy(), gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
 
 
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_the_largest_of_parts_of_a_vocabulary_is_the_first_of_equal_ones(flow, ops, parts):
+    from pipeloom.core.executor.vocabulary import parallel_argmax
+
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(-2, 3, (64, 3)), rng.integers(-1, 2, (12, 3))    # small whole numbers: many equal logits
+    bias = np.where(np.arange(12) < 11, 0.0, -1e9)                            # the last row fills the vocabulary up
+    logits = x @ weight.T + bias
+    assert ((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum() > 10
+    arrays = [array.astype(np.float32) for array in (x, weight, bias)]
+    tensors = [flow.from_numpy(array).to_global(placement=flow.placement("cpu", [[0]]), sbp=[flow.sbp.broadcast] * 2) for array in arrays]
+    np.testing.assert_array_equal(parallel_argmax(*tensors, parts).numpy(), logits.argmax(1))
+    np.testing.assert_array_equal(ops.vocabulary_argmax(*(as_global(flow, array) for array in arrays)).numpy(), logits.argmax(1))
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
 @pytest.mark.parametrize("shape", [(7,), (16, 8), (2, 16, 16)])
 def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
@@ -154,7 +170,7 @@ class Points(Dataset):
 
 
 def regression():
-    """One block whose loss is the weighted mean of squared errors plus a mean absolute prediction."""
+    """One block whose loss is the weighted mean of squared errors; beside it the mean prediction."""
 
     def build(scope):
         import oneflow as flow
@@ -173,7 +189,7 @@ def regression():
 
     parameters = (ParameterSpec("weight", (1, 3), std=1.0), ParameterSpec("bias", (1,), "ones", decay=False))
     block = Block("regression", parameters, Cost(1, 1, 1), ("x", "y", "weights", SAMPLE_WEIGHT), build)
-    return ModelSpec("regression", "regression", (block,), {"error": 1.0}, metrics=("mean",), normalize=("weights",))
+    return ModelSpec("regression", "regression", (block,), {"error": 1.0, "mean": 0.0}, normalize=("weights",))
 
 
 def train_numpy(data, order, config, schedule, steps):
@@ -256,7 +272,7 @@ def test_steps_of_training_equal_numpy(flow, changes):
     settings = StepSettings(config.micro_batches, (), config.clip_grad_norm, config.loss_scale)
     graph = PipelineGraph(model, [1], axes, stages, [parameters], settings, updates)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
-    feed = Feed(data, order, placement, axes, packings, model.normalize, config.seed, rank=0)
+    feed = Feed(TrainingBatches(data, order, model.normalize, config.seed), placement, axes, packings, rank=0)
     expected, history = train_numpy(data, order, config, schedule, steps)
     norms = 0.0
     for step in range(steps):

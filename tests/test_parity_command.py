@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import subprocess
 
+import numpy as np
 import pytest
 
 from jobs import ROOT, TINY, command, environment
 from pipeloom.core.cli import main
+from pipeloom.core.parity import Trained, compare
 
 #: An optimizer whose rate grows with the number of ranks.
 WRONG = '''
@@ -57,3 +59,11 @@ def test_a_plugin_that_depends_on_the_layout_is_found_out(tmp_path):
 def test_refusals(capsys, flags, message):
     assert main(["parity", "--plugins", "inter_first,bert,wiki_ofrecord", *flags]) == 2
     assert capsys.readouterr().err == f"pipeloom: error: {message}\n"
+
+
+@pytest.mark.fast
+def test_an_evaluation_counts_too():
+    step, weights = {"step": 1, "loss": 3.0, "part": 1.0}, {"w": np.zeros(2)}
+    evaluations = [[{**step, "accuracy": accuracy, "part": part}] for accuracy, part in ((0.5, 1.0), (0.75, 1.25))]
+    one, two = (Trained([step], weights, evaluated) for evaluated in evaluations)
+    assert compare(one, two, ("part",)).loss == 0.25 and compare(one, one, ("part",)).loss == 0

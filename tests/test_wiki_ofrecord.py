@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def open_dataset(split="train", **changes):
-    config = dict(seq_length=128, vocab_size=None, ofrecord_path=None, max_predictions=20)
+    config = dict(seq_length=128, vocab_size=None, ofrecord_path=None, max_predictions=20, eval_path=None, eval_every=None)
     return wiki_ofrecord.pipeloom_open_dataset(config=SimpleNamespace(**{**config, **changes}), split=split)
 
 
@@ -44,7 +44,7 @@ def test_options_are_declared():
     options = SimpleNamespace(add=lambda name, type, **rest: added.update({name: (type, rest)}))
     wiki_ofrecord.pipeloom_add_options(options=options)
     assert {name: (type, rest["default"], rest["section"]) for name, (type, rest) in added.items()} == {
-        "ofrecord_path": (str, None, "data"), "max_predictions": (int, 20, "data")}
+        "ofrecord_path": (str, None, "data"), "eval_path": (str, None, "data"), "max_predictions": (int, 20, "data")}
 
 
 def test_without_a_path_the_embedded_sample_is_read(cache):
@@ -125,6 +125,26 @@ def test_a_misspelt_path_gets_a_suggestion(public, tmp_path):
         open_dataset(ofrecord_path=str(tmp_path / "wiki_ofrecords"))
 
 
-def test_there_is_only_the_training_split():
-    with pytest.raises(UsageError, match="no split 'dev'; it has 'train'"):
+def test_there_are_two_splits():
+    with pytest.raises(UsageError, match="no split 'dev'; it has 'train' and 'eval'"):
         open_dataset(split="dev")
+
+
+def test_held_out_records_are_those_of_their_own_path(public, cache):
+    data = open_dataset("eval", eval_every=10, ofrecord_path="elsewhere", eval_path=str(public), vocab_size=30522)
+    assert len(data) == 1024 and data.path == public
+    assert open_dataset("eval", eval_every=10, eval_path=str(public), vocab_size=30522).path == public
+    with pytest.raises(UsageError, match="^--eval_every 10: which records are held out from --ofrecord_path[?] give others with --eval_path$"):
+        open_dataset("eval", eval_every=10, ofrecord_path=str(public))
+    with pytest.raises(UsageError, match="^--eval_path elsewhere has no effect without --eval_every"):
+        open_dataset(eval_path="elsewhere")
+
+
+def test_the_embedded_sample_has_held_out_samples_of_its_vocabulary(cache):
+    training, held_out = open_dataset(), open_dataset("eval", eval_every=10, vocab_size=4096)
+    assert {name: (field.shape, field.dtype) for name, field in held_out.fields.items()} == FIELDS
+    assert held_out.path != training.path and 200 < len(held_out) < 1000
+    batch = held_out.read(range(len(held_out)), list(FIELDS))
+    assert (batch["input_ids"] == 1).sum() < 0.02 * batch["input_mask"].sum()    # few words unknown
+    assert 0.4 < batch["next_sentence_labels"].mean() < 0.6
+    assert (held_out.path / "vocab.txt").read_bytes() == (training.path / "vocab.txt").read_bytes()

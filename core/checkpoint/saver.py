@@ -12,12 +12,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from pipeloom.core.checkpoint import disk
-from pipeloom.core.checkpoint.manifest import FileEntry, Manifest
+from pipeloom.core.checkpoint.manifest import FileEntry, Manifest, best_of
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.checkpoint.writing import NotFinite, Writer, collect
 
@@ -57,6 +57,9 @@ class Saver:
     def _meet(self) -> Tuple[str, bool]:
         """Agree on a name for scratch folders, and find out whether all ranks see the same folder."""
         attempt = self._tell_all(f"{time.time_ns():x}{os.getpid():x}")[0]
+        best = self.store.best() if self._rank == 0 else None
+        known = self._tell_all(repr(best_of({self._metric: best["value"]}, self._metric)) if best and best["metric"] == self._metric else "")[0]
+        self._best = float(known) if known else None
         probe = self.store.directory.with_name(f"{disk.HIDDEN}seen.{attempt}")
         if self._rank == 0:
             try:
@@ -71,6 +74,14 @@ class Saver:
             probe.unlink()
         # Where rank 0 itself could not write, nobody sees the probe; that says nothing about the others.
         return attempt, seen[0] == "no" or all(answer == "yes" for answer in seen)
+
+    def is_best(self, evaluation: Mapping[str, float]) -> bool:
+        """Whether no evaluation before was as good; every rank has the same answer."""
+        value = best_of(evaluation, self._metric)
+        if value is None or (self._best is not None and value >= self._best):
+            return False
+        self._best = value
+        return True
 
     def save(self, manifest: Manifest) -> None:
         """Begin a checkpoint; what became of it comes from ``poll``, or from ``finish`` at the latest."""

@@ -56,3 +56,23 @@ class Dataset:
         """
         fields = sorted((field.name, field.shape, field.dtype, field.low, field.high) for field in self.fields.values())
         return hashlib.sha256(repr((len(self), self.task, fields, self.vocab_size)).encode()).hexdigest()
+
+
+class FirstSamples(Dataset):
+    """The first ``count`` samples of a dataset that has as many."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        self._dataset, self._count = dataset, count
+        self.task, self.fields, self.vocab_size = dataset.task, dataset.fields, dataset.vocab_size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._dataset.read(indices, names)
+
+    def describe(self) -> str:
+        return f"the first {self._count} of {self._dataset.describe()}"
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self._count} of {self._dataset.fingerprint()}".encode()).hexdigest()

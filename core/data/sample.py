@@ -16,7 +16,7 @@ import uuid
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Union
+from typing import Callable, Dict, Iterator, List, Set, Union
 
 from pipeloom.core.errors import RunError, UsageError
 
@@ -36,18 +36,22 @@ def ensure_sample(seq_length: int, max_predictions: int) -> Path:
     appears there complete or not at all, also when processes race or die; one whose files do not match their
     checksums is built again. Raises ``UsageError`` where the cache cannot be written or a size cannot be.
     """
-    topics = _topics()
     settings = {**_SETTINGS, "seq_length": seq_length, "max_predictions": max_predictions}
-    identity = json.dumps([sorted(topics.items()), settings], sort_keys=True)
+    identity = json.dumps([sorted(_topics().items()), settings], sort_keys=True)
+    return ensure_folder("sample", identity, lambda folder: _build(folder, settings))
+
+
+def ensure_folder(kind: str, identity: str, build: Callable[[Path], None]) -> Path:
+    """The folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it (with ``write_sample``) where need be."""
     root = cache_root()
-    folder = root / f"sample-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    folder = root / f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if not _is_intact(folder):
         try:
             root.mkdir(parents=True, exist_ok=True)
             with _only_builder(root):
                 if not _is_intact(folder):  # another process may have built it while this one waited
                     _remove_stale(root)
-                    _build(folder, settings)
+                    build(folder)
         except (OSError, RunError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot build the embedded sample in the cache {root}: {reason}; set PIPELOOM_CACHE "
@@ -66,18 +70,19 @@ def sample_documents() -> List[List[str]]:
     Headings, code, grammar and tables are left out, and so is a paragraph that an earlier topic had:
     chapters include one another, and a "random" next sentence must not be the true one.
     """
-    topics = _topics()
-    seen = set()
-    documents = []
-    for name in sorted(topics):
-        sentences = []
-        for paragraph in _paragraphs(topics[name]):
-            if paragraph not in seen:
-                seen.add(paragraph)
-                sentences += filter(_is_prose, _SENTENCE_END.split(paragraph))
-        if sentences:
-            documents.append(sentences)
-    return documents
+    topics, seen = _topics(), set()
+    documents = [sentences_of(topics[name], seen) for name in sorted(topics)]
+    return [sentences for sentences in documents if sentences]
+
+
+def sentences_of(text: str, seen: Set[str]) -> List[str]:
+    """The English sentences of a text whose paragraphs are not in ``seen``, where they are added."""
+    sentences: List[str] = []
+    for paragraph in _paragraphs(text):
+        if paragraph not in seen:
+            seen.add(paragraph)
+            sentences += filter(_is_prose, _SENTENCE_END.split(paragraph))
+    return sentences
 
 
 def _topics() -> Dict[str, str]:
@@ -131,18 +136,24 @@ def _is_prose(sentence: str) -> bool:
 
 
 def _build(folder: Path, settings: Dict[str, int]) -> None:
+    from pipeloom.core.data.tokenization import train_wordpiece
+
+    documents = sample_documents()
+    tokenizer = train_wordpiece([" ".join(document) for document in documents], settings["vocab_size"],
+                                min_frequency=1)  # the text is short; with 2 it has no 4096 pieces
+    write_sample(folder, settings, documents, tokenizer)
+
+
+def write_sample(folder: Path, settings: Dict[str, int], documents: List[List[str]], tokenizer) -> None:
+    """Make the examples of ``documents``, and ``folder`` with them, at once."""
     # Here and not above: a process that finds the sample ready should not wait for these imports.
     import numpy as np
 
     from pipeloom.core.data.examples import ExampleMaker, ExampleSettings
     from pipeloom.core.data.ofrecord import sync_folder, write_part
-    from pipeloom.core.data.tokenization import train_wordpiece
 
     example_settings = ExampleSettings(seq_length=settings["seq_length"], max_predictions=settings["max_predictions"],
                                        dupe_factor=settings["dupe_factor"])
-    documents = sample_documents()
-    tokenizer = train_wordpiece([" ".join(document) for document in documents], settings["vocab_size"],
-                                min_frequency=1)  # the text is short; with 2 it has no 4096 pieces
     rng = np.random.default_rng(settings["seed"])
     ids = [tokenizer.encode_batch(document) for document in documents]
     examples = list(ExampleMaker(tokenizer, example_settings).examples(ids, rng))

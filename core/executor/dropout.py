@@ -51,8 +51,8 @@ class Dropout:
         self._first, self._second = _constant(name), _constant(name + "/2")
 
     def __call__(self, x, seeds):
-        """``x``: ``(B, ...)``; ``seeds``: int32 ``(B, 2)``. Kept values are scaled by 1 / (1 - p)."""
-        if self._p == 0.0:
+        """``x``: ``(B, ...)``; ``seeds``: int32 ``(B, 2)``, or ``None`` to keep all. Kept values are scaled by 1 / (1 - p)."""
+        if self._p == 0.0 or seeds is None:
             return x
         batch = x.shape[0]
         # Differences, not sums: OneFlow 0.9.0 adds int32 tensors of one shape in float32 on a CPU, rounded

@@ -1,4 +1,4 @@
-"""The training graph: stages in a pipeline, micro-batches by gradient accumulation."""
+"""The graph of a step: stages in a pipeline, micro-batches by gradient accumulation; or of an evaluation."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -34,17 +34,19 @@ class PipelineGraph(flow.nn.Graph):
 
     Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
     tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
-    data-parallel ranks, for each micro-batch. Without ``updates`` it evaluates.
+    data-parallel ranks, for each micro-batch. Without ``updates`` it evaluates: the blocks are in evaluation mode, and what
+    they return has the model's metrics in it.
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
                  parameters: Sequence[Parameters], settings: StepSettings, updates: Optional[Updates] = None) -> None:
         super().__init__()
         self.settings = settings
-        self.model_outputs = tuple(model.outputs)
+        self.model_outputs = model.outputs if updates is not None else model.evaluated
         self.loss_weights = dict(model.losses)
         self.axes = list(axes)
         self.stages = flow.nn.ModuleList(list(stages))
+        self.plain_stages = list(stages)    # in a list: not wrapped for tracing
         for number, here in enumerate(self.axes):
             self.stages[number].to(GraphModule).set_stage(number, here.place)
         for number, positions in enumerate(settings.recomputed):
@@ -89,6 +91,9 @@ class PipelineGraph(flow.nn.Graph):
         return borrowed
 
     def build(self, *inputs):
+        # Here and not before: another graph over the same modules may be traced at any time before this one.
+        for stage in self.plain_stages:
+            stage.train(self.config.training)
         hidden = None
         for number, here in enumerate(self.axes):
             if number in self.borrowed:

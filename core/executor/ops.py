@@ -18,7 +18,7 @@ from typing import Optional
 import oneflow as flow
 
 from pipeloom.core.executor.axes import StageAxes, split_dim
-from pipeloom.core.executor.vocabulary import parallel_log_sum
+from pipeloom.core.executor.vocabulary import parallel_argmax, parallel_log_sum
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
@@ -168,6 +168,19 @@ class Ops:
         # The logit of each label by its row of the weight: no rank has all logits.
         picked = flow.matmul(x * self.lookup(weight, labels), _constant((x.shape[1], 1), 1.0, x)).reshape(x.shape[0])
         return parallel_log_sum(x, gathered(weight), gathered(bias), self._axes.tensor, _sum_rows) - picked - self.lookup(bias, labels)
+
+    def vocabulary_argmax(self, x, weight, bias):
+        """The class with the largest ``linear(x, weight, bias)``, the first of equal ones: int32 ``(N,)``. For evaluation.
+
+        ``x`` from ``into_group``, the classes split over the tensor group.
+        """
+        if self._axes is None:
+            return self.argmax(self.linear(x, weight, bias))
+        return parallel_argmax(x, gathered(weight), gathered(bias), self._axes.tensor)
+
+    def argmax(self, logits):
+        """The class with the largest of logits ``(N, C)``, the first of equal ones: int32 ``(N,)``."""
+        return flow.argmax(logits, dim=1).to(flow.int32)
 
     def linear(self, x, weight, bias):
         """``(N, I) x (O, I) -> (N, O)``."""

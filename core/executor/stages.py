@@ -6,7 +6,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 import oneflow as flow
 
-from pipeloom.core.blocks import Block, ModelSpec, ParameterSpec, stage_inputs
+from pipeloom.core.blocks import DROPOUT_SEEDS, Block, ModelSpec, ParameterSpec, stage_inputs
 from pipeloom.core.data.core_fields import known_fields
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.executor.axes import StageAxes
@@ -61,6 +61,8 @@ class Stage(flow.nn.Module):
     def forward(self, hidden, ints, floats):
         """``hidden``: what the stage before sent, or what the first block borrowed, or None."""
         fields = self.packing.unpack(ints, floats)
+        if not self.training:
+            fields[DROPOUT_SEEDS] = None
         for block in self.blocks:
             hidden = block(hidden, fields)
         return hidden

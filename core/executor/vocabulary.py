@@ -1,4 +1,4 @@
-"""The normalizer of a softmax over a vocabulary whose rows are spread over a tensor group.
+"""The normalizer of a softmax, and the arg max, over a vocabulary whose rows are spread over a tensor group.
 
 As in Megatron-LM (Shoeybi et al. 2019, section 3): each rank has the logits of its own rows, and of each
 prediction only a log-sum and the gradient of the input are put together. Written out because the engine's own
@@ -14,6 +14,16 @@ import oneflow as flow
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
 
+def whole(value):
+    """``value`` on every rank of a tensor group, split by samples."""
+    return value.to_global(placement=value.placement, sbp=[_S(0), _B])
+
+
+def split(value):
+    """``value`` split by samples and, along dim 1, over a tensor group."""
+    return value.to_global(placement=value.placement, sbp=[_S(0), _S(1)])
+
+
 def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
     """``log sum exp(x weight^T + bias)`` over the vocabulary: ``(N,)``, on every rank of the group.
 
@@ -21,12 +31,6 @@ def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
     """
     place = x_NH.placement
     N, V = x_NH.shape[0], weight_VH.shape[0]
-
-    def whole(value):
-        return value.to_global(placement=place, sbp=[_S(0), _B])
-
-    def split(value):
-        return value.to_global(placement=place, sbp=[_S(0), _S(1)])
 
     class LogSum(flow.autograd.Function):
         @staticmethod
@@ -48,3 +52,17 @@ def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
             return whole(flow.matmul(dense_NV, weight)), flow.matmul(dense_NV, x, transpose_a=True), sum_rows(dense_NV)
 
     return LogSum.apply(x_NH, weight_VH, bias_V)
+
+
+def parallel_argmax(x_NH, weight_VH, bias_V, tensor: int):
+    """The word with the largest logit, the first of equal ones: int32 ``(N,)``, on every rank of the group; shapes as above.
+
+    Each rank finds the largest of its own rows; of each prediction only that and its place are put together.
+    """
+    N, V = x_NH.shape[0], weight_VH.shape[0]
+    logits_NTW = split(flow.matmul(x_NH, weight_VH, transpose_b=True) + bias_V).reshape(N, tensor, V // tensor)
+    most_NT = whole(split(logits_NTW.amax(dim=2)))
+    row_NT = whole(split(flow.argmax(logits_NTW, dim=2).to(flow.float32)))    # exact: below 2**24
+    rank_N = flow.argmax(most_NT, dim=1)
+    row_N = (flow._C.one_hot(rank_N, tensor, 1, 0).to(flow.float32) * row_NT).sum(dim=1)
+    return rank_N.to(flow.int32) * (V // tensor) + row_N.to(flow.int32)

@@ -12,6 +12,8 @@ _BERT_VOCAB_SIZE = 30522
 def pipeloom_add_options(options):
     options.add("ofrecord_path", str, default=None, section="data", resume="free",
                 help="OFRecord file, or folder of files part-*; default: a small English set, built once and cached")
+    options.add("eval_path", str, default=None, section="data", resume="free",
+                help="the same with held-out records, for --eval_every; default: for the small English set, a smaller one")
     options.add("max_predictions", int, default=20, section="data",
                 help="masked tokens that a sample has room for")
 
@@ -19,11 +21,14 @@ def pipeloom_add_options(options):
 @pipeloom.hookimpl
 def pipeloom_open_dataset(config, split):
     # Here and not above: listing the plugins should not wait for what reads data.
-    from pipeloom.core.data.reader import OFRecordDataset
     from pipeloom.core.data.sample import ensure_sample, sample_vocab_size
 
+    if split == "eval":
+        return _held_out(config)
     if split != "train":
-        raise UsageError(f"wiki_ofrecord has no split '{split}'; it has 'train'")
+        raise UsageError(f"wiki_ofrecord has no split '{split}'; it has 'train' and 'eval'")
+    if config.eval_path is not None and config.eval_every is None:
+        raise UsageError(f"--eval_path {config.eval_path} has no effect without --eval_every: give the steps between two evaluations")
     if config.ofrecord_path is None:
         path = ensure_sample(config.seq_length, config.max_predictions)
         vocab_size = config.vocab_size or sample_vocab_size(path)
@@ -33,6 +38,22 @@ def pipeloom_open_dataset(config, split):
     else:
         path = config.ofrecord_path
         vocab_size = config.vocab_size or _BERT_VOCAB_SIZE
+    return _records(config, path, vocab_size)
+
+
+def _held_out(config):
+    from pipeloom.core.data.held_out_sample import ensure_held_out
+
+    if config.eval_path is not None:
+        return _records(config, config.eval_path, config.vocab_size)
+    if config.ofrecord_path is not None:
+        raise UsageError(f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with --eval_path")
+    return _records(config, ensure_held_out(config.seq_length, config.max_predictions), config.vocab_size)
+
+
+def _records(config, path, vocab_size):
+    from pipeloom.core.data.reader import OFRecordDataset
+
     return OFRecordDataset(
         path,
         _fields(config.seq_length, config.max_predictions, vocab_size),

@@ -29,8 +29,19 @@ def pipeloom_on_step_end(run, step, metrics):
         bar.update(task, completed=step)
     if metrics is None:
         return
-    line = format_line(step, run.total_steps, metrics, run.plan.model.outputs)
+    _show(run, format_line(step, run.total_steps, metrics, run.plan.model.outputs))
+
+
+@pipeloom.hookimpl
+def pipeloom_on_evaluate(run, step, metrics):
+    if run.is_main:
+        _show(run, " | ".join([f"eval step {step}", *(f"{name} {value:.4f}" for name, value in metrics.items())]))
+
+
+def _show(run, line: str) -> None:
+    """Print a line, above the progress bar if there is one, and note it in the log."""
     run.note(line)
+    bar, _ = _bars.get(run.directory, (None, None))
     if bar is not None:
         bar.console.print(line, highlight=False, markup=False)
     else:

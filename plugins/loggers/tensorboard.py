@@ -40,6 +40,15 @@ def _text(tag: str, text: str):
 
 @pipeloom.hookimpl
 def pipeloom_on_step_end(run, step, metrics):
+    _scalars(run, step, metrics)
+
+
+@pipeloom.hookimpl
+def pipeloom_on_evaluate(run, step, metrics):
+    _scalars(run, step, {f"eval/{name}": value for name, value in metrics.items()})
+
+
+def _scalars(run, step, metrics):
     writer = _writers.get(run.directory)
     if writer is None or metrics is None:
         return

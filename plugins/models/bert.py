@@ -42,7 +42,8 @@ def _spec(config, task: str, sizes: Sizes) -> Dict[str, Any]:
     blocks += [_layer(sizes, number) for number in range(sizes.layers)]
     blocks += [_pretraining_head(sizes, config.tie_embeddings, config.max_predictions)]
     return dict(name="bert", task=task, blocks=tuple(blocks), losses={"mlm_loss": 1.0, "nsp_loss": 1.0},
-                normalize=("masked_lm_weights",), sizes=sizes.describe(), huggingface=_config_json(sizes, config.tie_embeddings))
+                metrics=("mlm_accuracy", "nsp_accuracy"), normalize=("masked_lm_weights",), sizes=sizes.describe(),
+                huggingface=_config_json(sizes, config.tie_embeddings))
 
 
 def _config_json(sizes: Sizes, tied: bool) -> Dict[str, Any]:

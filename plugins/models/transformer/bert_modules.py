@@ -128,7 +128,7 @@ class Layer(nn.Module):
 
 
 class PretrainingHead(nn.Module):
-    """Pooler, masked-token prediction at the masked positions only, next-sentence prediction."""
+    """Pooler, masked-token prediction at the masked positions only, next-sentence prediction; in evaluation their accuracies."""
 
     def __init__(self, scope, sizes: Sizes, tied: bool) -> None:
         super().__init__()
@@ -156,10 +156,19 @@ class PretrainingHead(nn.Module):
         x_NH = self.transform_norm(self.ops.gelu(self.transform(x_NH)))
         bias_V = self.ops.use(self.decoder_bias)
         bias_V = bias_V if self.never is None else bias_V + self.never
-        losses_N = self.ops.vocabulary_cross_entropy(self.ops.into_group(x_NH), self.word.weight, bias_V, fields["masked_lm_ids"].reshape(B * M))
-        mlm_loss = (losses_N * fields["masked_lm_weights"].reshape(B * M)).sum()
+        x_NH, words_N = self.ops.into_group(x_NH), fields["masked_lm_ids"].reshape(B * M)
+        weights_N, weights_B = fields["masked_lm_weights"].reshape(B * M), fields[SAMPLE_WEIGHT].reshape(B)
+        losses_N = self.ops.vocabulary_cross_entropy(x_NH, self.word.weight, bias_V, words_N)
 
         pooled_BH = flow.tanh(self.pooler(flow.narrow(hidden_BLH, 1, 0, 1).reshape(B, H)))
-        losses_B = self.ops.cross_entropy(self.relationship(pooled_BH), fields["next_sentence_labels"].reshape(B))
-        nsp_loss = (losses_B * fields[SAMPLE_WEIGHT].reshape(B)).sum()
-        return {"mlm_loss": mlm_loss, "nsp_loss": nsp_loss}
+        logits_B2, labels_B = self.relationship(pooled_BH), fields["next_sentence_labels"].reshape(B)
+        results = {"mlm_loss": (losses_N * weights_N).sum(), "nsp_loss": (self.ops.cross_entropy(logits_B2, labels_B) * weights_B).sum()}
+        if not self.training:
+            results["mlm_accuracy"] = _hits(self.ops.vocabulary_argmax(x_NH, self.word.weight, bias_V), words_N, weights_N)
+            results["nsp_accuracy"] = _hits(self.ops.argmax(logits_B2), labels_B, weights_B)
+        return results
+
+
+def _hits(answers_N, labels_N, weights_N):
+    """The sum of the weights of what is answered right."""
+    return ((answers_N == labels_N).to(flow.float32) * weights_N).sum()
