@@ -19,6 +19,15 @@ def add_core_options(options: Options) -> None:
     add("master_addr", str, None, section="cluster", help="address of node 0 (default: 127.0.0.1 on a single host)")
     add("master_port", int, None, section="cluster", minimum=1, maximum=65535,
         help="port of rank 0 (default: a free one on a single host, else 29500)")
+    add("node_timeout", float, 60.0, section="cluster", minimum=1,
+        help="seconds in which the launchers of all nodes must have found each other, or found each other again for a restart")
+    add("heartbeat_timeout", float, 15.0, section="cluster", minimum=2,
+        help="seconds of silence after which a node is taken as gone, which ends the job on the others")
+    add("step_timeout", float, 600.0, section="cluster", minimum=0,
+        help="seconds without any rank beginning a step after which the job is taken as hanging, and ended; the first step includes "
+             "compiling the graph; 0 = off")
+    add("max_restarts", int, 0, section="cluster", minimum=0,
+        help="how often the job is started again after a fault: a rank or a node that died, an error in a rank, a hang")
     add("device", str, "auto", section="cluster", choices=("auto", "cpu", "cuda"), help="device type of the ranks")
     add("nums_split", int, None, section="parallel", minimum=1,
         help="number of pipeline stages; the rest of the devices are data parallel (default: 2 if that divides)")
@@ -38,6 +47,8 @@ def add_core_options(options: Options) -> None:
         help="samples of one optimizer step, over all ranks and micro-batches")
     add("train_steps", int, None, section="train", minimum=1, help="number of steps (default: 200, or what --epochs gives)")
     add("epochs", float, None, section="train", minimum=0, help="passes over the data; another way to give --train_steps")
+    add("stop_at", int, None, section="train", minimum=1,
+        help="end the run after this step as if it were interrupted; schedules still reach to --train_steps")
     add("seed", int, 1234, section="train", minimum=0, maximum=2 ** 63, help="seed of weights, dropout and the order of samples")
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, section="train", minimum=1, help="steps between two logged lines")

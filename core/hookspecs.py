@@ -126,4 +126,7 @@ def pipeloom_on_step_end(run, step, metrics):
 
 @hookspec
 def pipeloom_on_run_end(run, error):
-    """The run is over; ``error`` is the exception that ended it, or ``None``. Close files here."""
+    """The run is over; ``error`` is the exception that ended it, or ``None``. Close files here.
+
+    ``run.stopped_after`` is the last step of a run that was asked to stop before its end, else ``None``.
+    """

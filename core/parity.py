@@ -66,6 +66,8 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
         raise UsageError("parity runs on this host alone: leave --node_rank out, the nodes are logical then")
     if "train_steps" in config.given or "epochs" in config.given:
         raise UsageError("parity takes --steps instead of --train_steps and --epochs")
+    if config.stop_at is not None:
+        raise UsageError("parity takes --steps instead of --stop_at")
     config = for_comparison(config, steps)
     plan = make_plan(config, plugins)
     tensor = f" x {plan.mesh.tensor} tensor-parallel" if plan.mesh.tensor > 1 else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from pipeloom import __version__
+from pipeloom.core.control.rank_link import RankLink
 from pipeloom.core.errors import UsageError
 from pipeloom.core.plan import Plan
 
@@ -30,6 +31,9 @@ class Run:
         self.directory, self.rank = directory, rank
         self.is_main = rank == 0
         self.total_steps: int = plan.config.train_steps
+        self.link = RankLink.from_environment(plan.config.stop_at)
+        #: The last step made, once the run has ended before ``total_steps`` because it was asked to.
+        self.stopped_after: Optional[int] = None
         self.started = float(os.environ.get(STARTED, time.time()))
         self._log: Optional[Any] = None
 

@@ -5,11 +5,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from pipeloom.core.config import Config
 from pipeloom.core.errors import UsageError
-from pipeloom.core.launcher import LaunchSpec, free_port, launch
+from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.ports import is_own_address
@@ -61,7 +61,34 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -
     return launch(LaunchSpec(
         command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
-        log_dir=directory / "logs", first_local_rank=first_local_rank, env={RUN_DIR: str(directory), STARTED: repr(started)}))
+        log_dir=directory / "logs", first_local_rank=first_local_rank, env={RUN_DIR: str(directory), STARTED: repr(started)},
+        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: None, **_limits(plan)))
+
+
+def _limits(plan: Plan) -> Dict[str, Any]:
+    """What a hang is, and how a restart goes: fields of a ``LaunchSpec``."""
+    config = plan.config
+    return {"step_timeout": config.step_timeout, "max_restarts": config.max_restarts,
+            "port_is_free_to_choose": config.master_port is None and (plan.cluster.logical or plan.cluster.nodes == 1)}
+
+
+def _nodes(plan: Plan, address: str, port: int, plugins: PluginManager) -> Optional[NodesSpec]:
+    """This node among several with a launcher each; ``None`` when all ranks are on this host."""
+    config, cluster = plan.config, plan.cluster
+    if cluster.logical or cluster.nodes == 1:
+        return None
+    if port == 65535:
+        raise UsageError("--master_port 65535: the launchers of the nodes meet on the port after it; choose a lower one")
+    return NodesSpec(config.node_rank, cluster.nodes, cluster.devices_per_node, address, port + 1, config.node_timeout,
+                     config.heartbeat_timeout, _identity(plan, plugins))
+
+
+def _identity(plan: Plan, plugins: PluginManager) -> Dict[str, str]:
+    try:
+        from pipeloom.core.identity import identity
+    except ImportError:
+        return {}
+    return identity(plan, plugins)
 
 
 def _master(plan: Plan):

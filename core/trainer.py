@@ -47,8 +47,11 @@ class Trainer:
         self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
 
     def train(self) -> None:
-        """All steps of the run."""
+        """All steps of the run, or those up to one on which all ranks have agreed to stop."""
         for step in range(self.run.total_steps):
+            if not self.run.link.begin_step(step + 1):
+                self.run.stopped_after = step
+                break
             outputs = self.graph(*self.feed.inputs(step))
             number, metrics = step + 1, None
             self.updates.after_step(number)
@@ -62,6 +65,7 @@ class Trainer:
         """Write every parameter, by name, into the run directory; whole or not at all."""
         from safetensors.numpy import save_file
 
+        self.run.link.busy("writing the final weights", 600)
         weights = {name: np.ascontiguousarray(self.read(tensor)[tuple(map(slice, spec.shape))])    # without what fills it up
                    for name, (spec, tensor) in self.parameters.items()}                               # all ranks take part
         if self.run.is_main:

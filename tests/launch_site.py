@@ -1,6 +1,7 @@
 """Ranks of plain Python for tests of the launcher: a script that behaves as told, and the folder it works in."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -79,6 +80,11 @@ elif todo == "train":
         starts = os.path.join(folder, "starts_" + rank)
         with open(starts, "a") as f: f.write(json.dumps([port, os.environ.get("PIPELOOM_RESUME")]) + "\n")
         number = len(open(starts).readlines())
+        def has_started(r):
+            path = os.path.join(folder, "starts_%d" % r)
+            return os.path.exists(path) and len(open(path).readlines()) >= number
+        while plan.get("all") == "train" and not all(map(has_started, range(int(os.environ["WORLD_SIZE"])))):
+            time.sleep(0.005)
         link = RankLink.from_environment(plan.get("stop_at"))
         assert link.connected and "PIPELOOM_CONTROL_FD" not in os.environ
         last, bad = 0, plan.get("fault", {})
@@ -112,7 +118,7 @@ class Site:
     """A folder with the rank script, and what its ranks left there."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.drivers = folder, []
         (folder / "rank.py").write_text(RANK)
 
     def fields(self, plan, world=2, ranks=None, **more):
@@ -134,6 +140,7 @@ class Site:
             [sys.executable, "-c", DRIVER, json.dumps(self.fields(plan, **more))],
             env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
+        self.drivers.append(process)
         if until is not None:
             wait_for(lambda: (self.folder / until).exists())
         return process
@@ -154,6 +161,15 @@ class Site:
         """(port, resume) of each start of a rank."""
         return [tuple(json.loads(line)) for line in (self.folder / f"starts_{rank}").read_text().splitlines()]
 
+    def close(self):
+        """Leave nothing running, not even after a test that failed."""
+        for process in self.drivers:
+            process.kill()
+            process.stdout.close()
+            process.wait()
+        for pid in filter(runs, self.pids()):
+            os.kill(pid, signal.SIGKILL)
+
     def pids(self):
         return [int(p.read_text()) for p in self.folder.glob("pid_*") if p.suffix != ".tmp"]
 
@@ -168,7 +184,7 @@ def runs(pid):
         return False
 
 
-def wait_for(condition, seconds=8.0):
+def wait_for(condition, seconds=20.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

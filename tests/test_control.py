@@ -8,7 +8,6 @@ import pytest
 from launch_site import Site, assert_nothing_left, runs, wait_for
 from pipeloom.core.launcher import launch
 
-pytestmark = pytest.mark.fast
 TRAIN = {"all": "train"}
 
 
@@ -16,11 +15,10 @@ TRAIN = {"all": "train"}
 def site(tmp_path):
     site = Site(tmp_path)
     yield site
-    for pid in filter(runs, site.pids()):  # only if the launcher is broken
-        os.kill(pid, signal.SIGKILL)
+    site.close()
 
 
-def end_of(process, seconds=15):
+def end_of(process, seconds=30):
     output = process.communicate(timeout=seconds)[0]
     return process.returncode, output
 
@@ -61,7 +59,7 @@ def test_sigterm_to_one_rank_stops_the_job(site):
 
 
 @pytest.mark.parametrize("more, signals, said", [
-    (dict(stop_limit=60), 2, ""), (dict(stop_limit=0.4), 1, "error: rank 1 had not stopped 0.4 s after SIGINT: killed"),
+    (dict(stop_limit=60), 2, ""), (dict(stop_limit=1.5), 1, "error: rank 1 had not stopped 1.5 s after SIGINT: killed"),
 ], ids=["once more", "limit"])
 def test_a_rank_that_does_not_finish_its_step_is_killed(site, more, signals, said):
     process = training(site, {"hang at the end": "1"}, **more)
@@ -76,7 +74,7 @@ def test_a_rank_that_does_not_finish_its_step_is_killed(site, more, signals, sai
 def test_a_signal_before_all_have_begun_ends_the_ranks_at_once(site):
     process = site.driver({"0": "train", "1": "wait"}, until="begun_0", stop_grace=30)
     process.terminate()
-    assert end_of(process, 8) == (143, "pipeloom: SIGTERM: stopping the ranks (once more kills them at once)\n")
+    assert end_of(process, 25) == (143, "pipeloom: SIGTERM: stopping the ranks (once more kills them at once)\n")
 
 
 def test_stop_at_ends_after_that_step(site):
@@ -87,31 +85,23 @@ def test_stop_at_ends_after_that_step(site):
 
 def test_a_job_whose_ranks_no_longer_begin_a_step_is_ended(site, capfd):
     plan = {**TRAIN, "steps": 50, "fault": {"rank": "1", "step": 3, "how": "sleep"}, "sleep": 60}
-    assert launch(site.spec(plan, step_timeout=0.8, end_timeout=60)) == 1
-    assert capfd.readouterr().err == ("pipeloom: error: no rank has begun a step for 0.8 s (--step_timeout): furthest behind, in step 3: "
+    assert launch(site.spec(plan, step_timeout=2.5, end_timeout=60)) == 1
+    assert capfd.readouterr().err == ("pipeloom: error: no rank has begun a step for 2.5 s (--step_timeout): furthest behind, in step 3: "
                                       "rank 1\n")
     assert_nothing_left(site, 2)
 
 
-def test_a_stopped_rank_is_called_so(site, capfd):
-    plan = {**TRAIN, "steps": 50, "fault": {"rank": "0", "step": 3, "how": "stop"}}
-    assert launch(site.spec(plan, step_timeout=0.8, end_timeout=60)) == 1
-    assert "in step 3: rank 0; stopped by a signal (state T): rank 0\n" in capfd.readouterr().err
-    assert_nothing_left(site, 2)
-
-
 def test_a_long_phase_that_was_announced_is_no_hang(site):
-    plan = {**TRAIN, "steps": 5, "fault": {"rank": "1", "step": 3, "how": "sleep"}, "sleep": 1.2, "busy": 20}
-    assert launch(site.spec(plan, step_timeout=0.5, end_timeout=60)) == 0
+    plan = {**TRAIN, "steps": 5, "fault": {"rank": "1", "step": 3, "how": "sleep"}, "sleep": 3.5, "busy": 20}
+    assert launch(site.spec(plan, step_timeout=2.5, end_timeout=60)) == 0
     assert site.number("last_1") == 5
 
 
-@pytest.mark.parametrize("how, said", [("kill", "rank 1 failed: killed by SIGKILL"), ("raise", "  | RuntimeError: the cup fell"),
-                                       ("stop", "stopped by a signal (state T): rank 1")])
+@pytest.mark.parametrize("how, said", [("kill", "rank 1 failed: killed by SIGKILL"), ("stop", "stopped by a signal (state T): rank 1")])
 def test_a_fault_is_followed_by_a_restart_from_the_point_chosen_anew(site, capfd, how, said):
     points = iter([site.folder / "step_2"])
-    plan = {**TRAIN, "steps": 6, "pace": {"0": 0.1}, "first": {"2": 3}, "fault": {"rank": "1", "step": 3, "how": how}}
-    assert launch(site.spec(plan, max_restarts=2, choose_resume=lambda: next(points), port_is_free_to_choose=True, step_timeout=2)) == 0
+    plan = {**TRAIN, "steps": 6, "pace": {"0": 0.02}, "first": {"2": 3}, "fault": {"rank": "1", "step": 3, "how": how}}
+    assert launch(site.spec(plan, max_restarts=2, choose_resume=lambda: next(points), port_is_free_to_choose=True, step_timeout=2.5)) == 0
     error = capfd.readouterr().err
     assert said in error and error.endswith("pipeloom: restart 1 of 2: from step_2\n")
     (first, before), (second, after) = site.starts(1)

@@ -24,6 +24,8 @@ OBSERVE = {
     "rates": lambda plan, plugins: [plugins.hook.pipeloom_lr_schedule(config=plan.config).at(step) for step in range(200)],
     "transfer": lambda plan, plugins: (plan.traffic(), [block.inputs for block in plan.model.blocks]),
     "recomputed": lambda plan, plugins: plan.recomputed(),
+    "limits": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_limits"])._limits(plan),
+    "nodes": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_nodes"])._nodes(plan, "10.0.0.1", 4000, plugins),
     "master": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_master"])._master(plan),
 }
 
@@ -34,6 +36,10 @@ EFFECTS = {
     "node_rank": ("1", "cluster", ["--master_addr", "10.0.0.1"]),
     "master_addr": ("10.0.0.9", "master", ["--master_addr", "10.0.0.8", "--node_rank", "0", "--master_port", "4000", "--nnodes", "2"]),
     "master_port": ("4001", "master", []),
+    "node_timeout": ("5", "nodes", ["--node_rank", "0", "--master_addr", "10.0.0.1"]),
+    "heartbeat_timeout": ("5", "nodes", ["--node_rank", "0", "--master_addr", "10.0.0.1"]),
+    "step_timeout": ("9", "limits", []),
+    "max_restarts": ("3", "limits", []),
     "nums_split": ("4", "mesh", []),
     "tensor_parallel": ("2", "mesh", []),
     "recompute": ("full", "recomputed", []),
@@ -67,6 +73,7 @@ ELSEWHERE = {
     "precision": "test_plan.py (amp without CUDA is refused)",
     "device": "test_plan.py (cuda without a GPU is refused)",
     "ofrecord_path": "test_wiki_ofrecord.py, test_parity.py",
+    "stop_at": "test_stopping.py, test_control.py::test_stop_at_ends_after_that_step",
     "log_every": "test_main_run.py::test_metrics_jsonl",
     "output_dir": "test_main_run.py::test_run_directory",
     "save_final_weights": "test_parity_command.py",

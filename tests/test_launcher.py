@@ -1,5 +1,4 @@
 """The launcher with ranks of plain Python: what they are told, and what is left when one of them fails."""
-import os
 import re
 import signal
 import socket
@@ -22,8 +21,7 @@ pytestmark = pytest.mark.fast
 def site(tmp_path):
     site = Site(tmp_path)
     yield site
-    for pid in filter(runs, site.pids()):  # only if the launcher is broken
-        os.kill(pid, signal.SIGKILL)
+    site.close()
 
 
 def test_ranks_get_their_environment_and_rank_0_listens_first(site, monkeypatch, capfd):

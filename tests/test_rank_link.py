@@ -137,9 +137,9 @@ def test_the_last_message_arrives_though_the_other_side_has_sent_more():
 
 
 def test_hang_line_names_who_is_behind_and_who_is_stopped():
-    progress = Progress(3, 2, 100.0)
-    for state in progress.ranks.values():
-        state.started = True
+    progress = Progress(3, 2)
+    assert progress.hang(5, 1e9) is None
+    progress.all_started(100)
     assert progress.hang(5, 104) is None and progress.hang(0, 1e9) is None
     assert progress.hang(5, 106) == ("no rank has begun a step for 5 s (--step_timeout): furthest behind, before their first step: "
                                      "ranks 0, 1, 2")

@@ -28,7 +28,7 @@ class Coordinator:
     def __init__(self, spec: Any, signals: Signals, ranks: LocalRanks, hub: Optional[Hub], port: int, resume: str):
         self.spec, self.signals, self.ranks, self.hub = spec, signals, ranks, hub
         self.port, self.resume = port, resume
-        self.progress = Progress(spec.world_size, spec.nproc_per_node, time.monotonic())
+        self.progress = Progress(spec.world_size, spec.nproc_per_node)
         self.settle_by: Optional[float] = None  # set once ranks have ended in a way that may be another's doing
         self.end_by: Optional[float] = None  # set once a rank has finished with 0
         self.request: Optional[int] = None  # the signal by which somebody has asked to stop
@@ -44,8 +44,7 @@ class Coordinator:
             if self.hub is not None:
                 self.hub.order({"start": {"resume": self.resume}})
             self.start([rank for rank in self.spec.ranks if rank != 0])
-            for state in self.progress.ranks.values():
-                state.started = True
+            self.progress.all_started(time.monotonic())
         while verdict is None:
             time.sleep(_POLL_SECONDS)
             verdict = self.look()

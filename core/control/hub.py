@@ -59,7 +59,10 @@ class Hub:
         """
         seconds, ready = self.spec.node_timeout, set()
         deadline, settled = time.monotonic() + seconds, None
-        say(f"waiting up to {seconds:g} s for the other nodes {'to come back' if again else f'on port {self.spec.port}'}")
+        if not again:
+            say(f"waiting up to {seconds:g} s for the other nodes on port {self.spec.port}")
+        elif len(self.peers) < self.spec.nnodes - 1:
+            say(f"waiting up to {seconds:g} s for the missing nodes to come back")
         while True:
             signals.check()
             self._admit(during_run=False)

@@ -21,9 +21,14 @@ class RankState:
 class Progress:
     """The state of ranks ``0 .. world_size - 1``, from the events of ``LocalRanks``. Times are monotonic seconds."""
 
-    def __init__(self, world_size: int, nproc_per_node: int, now: float):
+    def __init__(self, world_size: int, nproc_per_node: int):
         self.ranks: Dict[int, RankState] = {rank: RankState(rank // nproc_per_node) for rank in range(world_size)}
         self.ends: List[Mapping[str, Any]] = []  # bad ones, as they came
+        self._moved: Optional[float] = None  # when a rank last began a step; first, when the last rank was started
+
+    def all_started(self, now: float) -> None:
+        for state in self.ranks.values():
+            state.started = True
         self._moved = now
 
     def note(self, event: Mapping[str, Any], now: float) -> None:
@@ -64,7 +69,7 @@ class Progress:
     def hang(self, limit: float, now: float) -> Optional[str]:
         """A line about ranks that no longer move, once none has begun a step for ``limit`` seconds; 0: never."""
         alive = self.alive()
-        if not limit or not alive or now <= max(self._moved + limit, self.busy_until()):
+        if not limit or not alive or self._moved is None or now <= max(self._moved + limit, self.busy_until()):
             return None
         least = min(self.ranks[rank].begun for rank in alive)
         behind = [rank for rank in alive if self.ranks[rank].begun == least]

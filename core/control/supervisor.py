@@ -18,7 +18,7 @@ from pipeloom.core.errors import PipeloomError, RunError, UsageError
 from pipeloom.core.ports import free_port, is_own_address, refuse_taken_port
 
 _PORT_SECONDS = 60.0
-_DOUBLE_SECONDS = 3.0
+_DOUBLE_SECONDS = 2.0
 
 
 def supervise(spec: Any, signals: Signals) -> int:

@@ -10,8 +10,8 @@ from pipeloom.core.errors import RunError
 
 @dataclass(frozen=True)
 class Verdict:
-    """``line`` and ``details`` tell what happened on ``node``; on that node itself ``hint`` is added, and
-    ``own_words`` (what a rank has said, as it is; nothing, if it stands on the console) replace them.
+    """``line`` and ``details`` tell what happened on ``node`` (``None``: to the whole job); on that node itself ``hint`` is
+    added, and ``own_words`` (what a rank has said, as it is; nothing, if it stands on the console) replace them.
 
     ``fault``: starting again may help. ``step`` is the highest step that a rank had begun, 0 for none.
     """
@@ -19,7 +19,7 @@ class Verdict:
     code: int
     line: str = ""
     details: Sequence[str] = ()
-    node: int = 0
+    node: Optional[int] = None
     hint: str = ""
     own_words: Optional[Sequence[str]] = None
     fault: bool = False
@@ -33,7 +33,7 @@ class Verdict:
             return
         if not self.line:
             return
-        fail(self.line + self.hint if node == self.node else f"node {self.node}: {self.line}")
+        fail(self.line + self.hint if self.node in (None, node) else f"node {self.node}: {self.line}")
         for text in self.details:
             print(f"  | {text}", file=sys.stderr, flush=True)
 

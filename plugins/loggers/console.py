@@ -43,7 +43,8 @@ def pipeloom_on_run_end(run, error):
     if bar is not None:
         bar.stop()
     if error is None and run.is_main:
-        run.say(f"done: {run.total_steps} steps; logs in {run.directory}")
+        steps = f"{run.total_steps} steps" if run.stopped_after is None else f"stopped after step {run.stopped_after} of {run.total_steps}"
+        run.say(f"done: {steps}; logs in {run.directory}")
 
 
 def format_line(step: int, total: int, metrics, outputs) -> str:
