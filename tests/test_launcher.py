@@ -57,10 +57,10 @@ def test_which_addresses_are_this_hosts():
 
 def test_a_killed_rank_is_named_and_all_end(site, capfd):
     began = time.monotonic()
-    code = launch(site.spec({"1": "killed", "2": "wait with a child", "all": "abort when another has gone"}, world=4))
+    code = launch(site.spec({"1": "killed", "2": "wait with a child", "all": "abort when another has gone"}, world=4, nproc_per_node=1))
     assert code == 1 and time.monotonic() - began < 5
     error = capfd.readouterr().err
-    assert "rank 1 failed: killed by SIGKILL" in error and "rank_1.log; it said nothing" in error
+    assert error.startswith("pipeloom: error: rank 1 failed: killed by SIGKILL") and "rank_1.log; it said nothing" in error
     assert error.count("\n") == 1
     assert len(site.pids()) == 4 + 2
     wait_for(lambda: not any(map(runs, site.pids())), 2)

@@ -28,7 +28,8 @@ class Coordinator:
     def __init__(self, spec: Any, signals: Signals, ranks: LocalRanks, hub: Optional[Hub], port: int, resume: str):
         self.spec, self.signals, self.ranks, self.hub = spec, signals, ranks, hub
         self.port, self.resume = port, resume
-        self.progress = Progress(spec.world_size, spec.nproc_per_node)
+        # Logical nodes are all this one: a node is what has a launcher.
+        self.progress = Progress(spec.world_size, spec.nproc_per_node if hub is not None else spec.world_size)
         self.settle_by: Optional[float] = None  # set once ranks have ended in a way that may be another's doing
         self.end_by: Optional[float] = None  # set once a rank has finished with 0
         self.request: Optional[int] = None  # the signal by which somebody has asked to stop
