@@ -3,6 +3,7 @@
 #   ./run_ppl.sh [flags]              on this machine
 #   ./run_ppl.sh NODE_RANK [flags]    as one node of several: NNODES and MASTER_ADDR must be in the
 #                                     environment; MASTER_PORT and NPROC_PER_NODE may be
+#   srun --ntasks-per-node=1 ./run_ppl.sh [flags]    under Slurm, which knows all that (examples/slurm.sbatch)
 # PLUGINS=a,b,c replaces the plugins. All further flags go to entry.py (see: ./run_ppl.sh --help).
 set -euo pipefail
 
@@ -16,6 +17,10 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     cluster=(--node_rank "$1" --nnodes "$NNODES" --master_addr "$MASTER_ADDR")
     [ -z "${MASTER_PORT:-}" ] || cluster+=(--master_port "$MASTER_PORT")
     shift
+elif [ -n "${SLURM_PROCID:-}" ] && [ -n "${SLURM_NODEID:-}" ]; then  # what is not given, core/cluster_environment.py finds
+    [ -z "${NNODES:-}" ] || cluster+=(--nnodes "$NNODES")
+    [ -z "${MASTER_ADDR:-}" ] || cluster+=(--master_addr "$MASTER_ADDR")
+    [ -z "${MASTER_PORT:-}" ] || cluster+=(--master_port "$MASTER_PORT")
 elif [ "${NNODES:-1}" != 1 ]; then
     usage "NNODES=$NNODES needs to know which node this is: ./run_ppl.sh NODE_RANK (0 to NNODES-1), or unset NNODES"
 fi

@@ -124,6 +124,7 @@ class ModelSpec:
     that the sum over the whole global batch is the value to report; ``losses`` gives the weight of those
     that make up the training loss. ``normalize`` names the float fields that are divided by their sum
     over the global batch before they are fed: so every token counts the same, whatever the micro-batch.
+    ``huggingface`` is what ``config.json`` of a HuggingFace folder would say of the model.
     """
 
     name: str
@@ -133,6 +134,7 @@ class ModelSpec:
     metrics: Tuple[str, ...] = ()
     normalize: Tuple[str, ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
+    huggingface: Optional[Mapping[str, Any]] = None
 
     @property
     def parameters(self) -> Tuple[ParameterSpec, ...]:

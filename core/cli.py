@@ -2,26 +2,33 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from pipeloom.core import config as configs
+from pipeloom.core import cluster_environment
+from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
-from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean
+from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
-COMMANDS = ("train", "parity", "plugins")
+COMMANDS = ("train", "parity", "checkpoint", "plugins", "doctor")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
   train     (the default) train the model that --plugins select
   parity    train in the given layout and in a single process, and compare the two
             (--steps 20 --tolerance 1e-4 and the options of train)
+  checkpoint  ls|verify|show PATH: list the checkpoints of a run, verify their checksums, print one
   plugins   list built-in and installed plugins and what they provide
+  doctor    look whether this machine can train: libraries, devices, memory, disks, network, engine
+            (--no-engine: only what takes no time)
 
 Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
 
@@ -49,29 +56,51 @@ def _dispatch(arguments: List[str]) -> int:
             raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
         print(describe_plugins())
         return 0
+    if command == "checkpoint":
+        from pipeloom.core.checkpoint.command import checkpoint_command
+
+        return checkpoint_command(arguments)
+    if command == "doctor":
+        from pipeloom.core.doctor import doctor
+
+        return doctor(arguments)
     if command == "parity":
         from pipeloom.core.parity import parity, take_options
 
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
         return parity(config, plugins, options.steps, options.tolerance)
-    config, plugins = parse(arguments)
+    config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 
-    return train(config, plugins, arguments)
+    return train(config, plugins, arguments, resumed)
 
 
-def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
-    """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits."""
+def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Tuple[configs.Config, PluginManager]:
+    """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits.
+
+    ``environment``: where a cluster's batch system may say what was not given. Of a command that is one node's part of a job.
+    """
+    return parse_run(arguments, environment)[:2]
+
+
+def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
+              ) -> Tuple[configs.Config, PluginManager, Optional[Any]]:
+    """As ``parse``, and what ``--resume`` found (``core/checkpoint/resume.py``), ``None`` without it."""
     arguments = [_normalize(argument) for argument in arguments]
     first = _Parser(add_help=False)
     _add_general(first)
     selected, rest = first.parse_known_args(arguments)
     content = configs.read_yaml(selected.config) if selected.config else {}
-    names = _plugin_names(selected, content)
+    where = f"--config {selected.config}"
+    names = _plugin_names(selected, content, where) or _plugins_of_checkpoint(rest)
     wants_help = any(argument in ("-h", "--help") for argument in rest)
     manager = PluginManager()
-    manager.load(names or (_all_for_help() if wants_help else ()))
+    try:
+        manager.load(names or (_all_for_help() if wants_help else ()))
+    except UsageError as error:
+        from_file = selected.plugins is None and selected.strategy is None and selected.config
+        raise UsageError(f"{where}: {error}" if from_file else str(error)) from error.__cause__
 
     options = Options()
     add_core_options(options)
@@ -83,22 +112,63 @@ def parse(arguments: Sequence[str]) -> Tuple[configs.Config, PluginManager]:
     _check_aliases(flags, options, given)
     if not names:
         raise UsageError("no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)")
-    where = f"--config {selected.config}"
     assigned = configs.parse_assignments(selected.set or [], options)
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
-    resolved = configs.resolve(options, names, has_gpu, (where, configs.flatten(content, options, where)),
-                               ("--set", assigned), ("flags", given))
-    return resolved, manager
+    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
+    settings = {"environment": _from_cluster(environment, sources), "transient": cluster_environment.TRANSIENT}
+    config = configs.resolve(options, names, has_gpu, *sources, **settings)
+    if config.resume is None and not environment.get(RESUME):  # a restart goes on from where no user has said
+        if config.resume_allow is not None:
+            raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
+        return config, manager, None
+    from pipeloom.core.checkpoint import resume
+
+    resumed = resume.find(config.resume, config.output_dir, names)
+    if resumed.path is not None:
+        base = resume.options_from(resume.Checkpoint(resumed.path).manifest, options, config.given)
+        config = configs.resolve(options, names, has_gpu, *sources, **settings, base=base)
+    return config, manager, resumed
 
 
-def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any]) -> List[str]:
+def _plugins_of_checkpoint(arguments: Sequence[str]) -> List[str]:
+    """The plugins of the checkpoint that --resume names, for a command line that selects none."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--resume")
+    parser.add_argument("--output_dir")
+    peek = parser.parse_known_args(arguments)[0]
+    if peek.resume is None or (peek.resume == "auto" and peek.output_dir is None):
+        return []
+    from pipeloom.core.checkpoint import resume
+
+    resumed = resume.find(peek.resume, peek.output_dir, ())
+    return list(resume.Checkpoint(resumed.path).manifest.plugins) if resumed.path is not None else []
+
+
+def _from_cluster(environment: Mapping[str, str], sources: Sequence[Tuple[str, Mapping[str, Any]]]) -> Dict[str, Any]:
+    """What Slurm says of options that no source gives; printed by the launcher."""
+    if "RANK" in environment and "PIPELOOM_LAUNCHED" not in environment:
+        return {}   # a rank of another launcher, which has said everything
+    given: Dict[str, Any] = {}
+    for _, source in sources:
+        given.update(source)
+    taken = cluster_environment.options_from_slurm(environment, given)
+    if taken and "RANK" not in environment:
+        print(cluster_environment.describe(taken), flush=True)
+    return taken
+
+
+def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any], where: str) -> List[str]:
+    """The plugins by flags, else by the file. Raises ``UsageError`` when the file has something else than names there."""
     listed = content.get("plugins") or [] if selected.plugins is None else selected.plugins
-    if not isinstance(listed, (list, tuple)):
-        listed = str(listed).split(",")
-    names = [str(name).strip() for name in listed if str(name).strip()]
+    if isinstance(listed, str):
+        listed = listed.split(",")
     strategy = selected.strategy or content.get("strategy")
+    for key, values in (("plugins", listed), ("strategy", [strategy or ""])):
+        if not isinstance(values, (list, tuple)) or not all(isinstance(value, (str, int)) for value in values):
+            raise UsageError(f"{where}: '{key}' must be {'names' if key == 'plugins' else 'a name'}, not {shown(content[key])}")
+    names = [str(name).strip() for name in listed if str(name).strip()]
     if strategy and strategy not in names:
         names.append(str(strategy))
     return names

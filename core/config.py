@@ -1,7 +1,8 @@
-"""The resolved configuration: defaults, then the YAML file, then ``--set``, then flags."""
+"""The resolved configuration: defaults, then the cluster's environment, the YAML file, ``--set``, and flags."""
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 import yaml
@@ -12,15 +13,19 @@ from pipeloom.core.options import RESERVED, Options
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).
 
-    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set.
+    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set, and ``transient``
+    those whose value holds for this process alone (its place in a Slurm job): they are not written into a file. ``resumes``
+    maps each to what becomes of it when a run is resumed (``core/options.py``).
     """
 
-    def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str],
-                 given: Iterable[str] = ()) -> None:
+    def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str], given: Iterable[str] = (),
+                 transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({})) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
         self.__dict__["plugins"] = tuple(plugins)
         self.__dict__["given"] = frozenset(given)
+        self.__dict__["transient"] = frozenset(transient)
+        self.__dict__["resumes"] = dict(resumes)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -35,13 +40,13 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given)
+        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
         result: Dict[str, Any] = {"plugins": list(self.plugins)}
         for name, value in self._values.items():
-            result.setdefault(self._sections[name], {})[name] = value
+            result.setdefault(self._sections[name], {})[name] = None if name in self.transient else value
         return result
 
     def to_flat_dict(self) -> Dict[str, Any]:
@@ -58,7 +63,7 @@ def read_yaml(path: str) -> Dict[str, Any]:
         content = yaml.load(text, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date with month 13
+    except Exception as error:  # PyYAML's own, or what its constructors run into: a month 13, !!bool maybe, endless nesting
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         raise UsageError(f"--config {path}{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
@@ -128,13 +133,22 @@ def parse_assignments(assignments: List[str], options: Options) -> Dict[str, Any
     return values
 
 
-def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]]) -> Config:
-    """Merge ``sources`` (weakest first) over the defaults of ``options``."""
+def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]],
+            environment: Mapping[str, Any] = MappingProxyType({}), transient: Iterable[str] = (),
+            base: Mapping[str, Any] = MappingProxyType({})) -> Config:
+    """Merge ``sources`` (weakest first) over ``base`` and the defaults of ``options``; what is in ``base`` was not given.
+
+    ``environment`` is what the cluster's environment says of options that no source gives a value; those of them that
+    are in ``transient`` are not written into a file.
+    """
     values: Dict[str, Any] = {}
     for option in options:
         values[option.name] = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
     given: Dict[str, Any] = {}
     for _, source in sources:
         given.update(source)
+    given.update(environment)
+    values.update(base)
     values.update(given)
-    return Config(values, {option.name: option.section for option in options}, plugins, given)
+    return Config(values, {option.name: option.section for option in options}, plugins, given, environment.keys() & set(transient),
+                  {option.name: option.resume for option in options})

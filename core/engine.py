@@ -6,6 +6,7 @@ import sys
 import tempfile
 
 from pipeloom.core.errors import RunError
+from pipeloom.core.network import announce
 
 
 def import_oneflow():
@@ -18,6 +19,7 @@ def import_oneflow():
     os.environ.setdefault("GLOG_minloglevel", "3")
     if "oneflow" in sys.modules:
         return sys.modules["oneflow"]
+    announce()
     with _Silence() as silence:
         try:
             import oneflow

@@ -2,13 +2,21 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+import reprlib
+from typing import Any, Iterable
 
 
 class PipeloomError(Exception):
-    """Base of the errors that end the program with one line instead of a traceback."""
+    """Base of the errors that end the program with one line instead of a traceback.
+
+    What a file or a name brought in stays in that line: characters that are not printable (line ends, escapes of a
+    terminal, halves of characters) stand in it as ``\\n``, ``\\x1b``, ``\\ud800``.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message)))
 
 
 class UsageError(PipeloomError):
@@ -27,3 +35,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def shown(value: Any) -> str:
+    """``value`` as it is shown in an error: like ``repr``, but never long (a YAML file can stand for more than memory holds)."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 3

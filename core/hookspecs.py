@@ -125,8 +125,13 @@ def pipeloom_on_step_end(run, step, metrics):
 
 
 @hookspec
-def pipeloom_on_run_end(run, error):
-    """The run is over; ``error`` is the exception that ended it, or ``None``. Close files here.
+def pipeloom_on_checkpoint(run, step, path):
+    """The checkpoint of ``step`` is whole on the disk, in the folder ``path``. Called on the main rank alone.
 
-    ``run.stopped_after`` is the last step of a run that was asked to stop before its end, else ``None``.
+    It was written while training went on, so later steps may have been made. A failed one is not reported here.
     """
+
+
+@hookspec
+def pipeloom_on_run_end(run, error):
+    """The run is over; ``error`` is the exception that ended it, or ``None``. Close files here."""

@@ -2,11 +2,7 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, Optional, Sequence
-
-import numpy as np
-
-from pipeloom.core.errors import RunError
+from typing import Dict, Mapping, Optional
 
 
 class StepMeter:
@@ -17,29 +13,13 @@ class StepMeter:
     and LiBai do.
     """
 
-    def __init__(self, outputs: Sequence[str], loss_weights, samples_per_step: int, seq_length: int, total_steps: int) -> None:
-        self._outputs, self._weights = tuple(outputs), dict(loss_weights)
+    def __init__(self, samples_per_step: int, seq_length: int, total_steps: int) -> None:
         self._samples, self._seq_length, self._total = samples_per_step, seq_length, total_steps
         self._last: Optional[tuple] = None
 
-    def measure(self, step: int, packed: np.ndarray, lr: float, norms: float) -> Dict[str, float]:
-        """Metrics of ``step`` (from 1) whose model returned ``packed``, ``(micro-batches * outputs,)``.
-
-        ``norms`` is the sum of the gradient norms since the last measured step: ``grad_norm`` is their mean.
-
-        Raises ``RunError`` when the loss or a gradient is not a finite number: training on would waste the run.
-        """
-        sums = packed.astype(np.float64).reshape(-1, len(self._outputs)).sum(axis=0)
-        values = dict(zip(self._outputs, sums.tolist()))
-        metrics = {"loss": sum(weight * values[name] for name, weight in self._weights.items()), **values, "lr": lr,
-                   "grad_norm": norms / (step - (self._last[0] if self._last else 0))}
-        if not np.isfinite(metrics["loss"]):
-            parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
-            raise RunError(f"the loss is {metrics['loss']} at step {step} ({parts}): try a lower --learning_rate, "
-                           "a longer --warmup_steps, or --clip_grad_norm 1")
-        if not np.isfinite(norms):
-            raise RunError(f"a gradient up to step {step} is not a finite number: try a lower --learning_rate, or with "
-                           "--precision amp a lower --loss_scale")
+    def measure(self, step: int, losses: Mapping[str, float], lr: float, grad_norm: float) -> Dict[str, float]:
+        """Metrics of ``step`` (from 1): its ``losses``, and ``grad_norm``, the mean norm since the last log line."""
+        metrics = {**losses, "lr": lr, "grad_norm": grad_norm}
         now = time.perf_counter()
         if self._last is not None:
             then_step, then = self._last

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Dict, List, Optional, Sequence
 
-from pipeloom.core.errors import UsageError
+from pipeloom.core.errors import UsageError, shown
 
 
 class IntList:
@@ -15,8 +16,8 @@ class IntList:
 
     @staticmethod
     def convert(value: Any) -> Optional[List[int]]:
-        items = value if isinstance(value, (list, tuple)) else str(value).split(",")
-        texts = [str(item).strip() for item in items]
+        items = value if isinstance(value, (list, tuple)) else _text(value).split(",")
+        texts = [_text(item).strip() for item in items]
         return [int(text) for text in texts] if texts and all(text.isdecimal() for text in texts) else None
 
 
@@ -27,19 +28,29 @@ class IntLists:
 
     @staticmethod
     def convert(value: Any) -> Optional[List[List[int]]]:
-        rows = [IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else str(value).split(";"))]
+        rows = [IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else _text(value).split(";"))]
         return rows if rows and None not in rows else None
+
+
+def _text(value: Any) -> str:
+    """``value`` as text; of anything but text and numbers the empty one (a list may stand for more than memory holds)."""
+    return str(value) if isinstance(value, (str, int)) else ""
 
 
 #: Keys of the YAML file that are not options.
 RESERVED = ("plugins", "strategy")
+
+#: What becomes of an option when a run is resumed: it stays as it was, since it changes the mathematics; it may be changed
+#: freely, and is as the user gave it before unless given anew; or it belongs to one command alone.
+FIXED, FREE, FRESH = "fixed", "free", "fresh"
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given."""
+    """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given; ``resume`` is FIXED,
+    FREE or FRESH."""
 
     name: str
     type: type
@@ -52,6 +63,7 @@ class Option:
     minimum: Optional[float] = None
     maximum: Optional[float] = None
     aliases: Sequence[str] = ()
+    resume: str = FIXED
 
     def parse(self, value: Any, where: str) -> Any:
         """``value`` (text from the command line, or what YAML made of it) as this option's type.
@@ -66,22 +78,24 @@ class Option:
             raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")
         parsed = self._convert(value)
         if parsed is None:
-            raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {value!r}")
+            raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {shown(value)}")
         if self.choices is not None and parsed not in self.choices:
-            raise UsageError(f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+            raise UsageError(f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {shown(value)}")
         if self.minimum is not None and not parsed >= self.minimum:
-            raise UsageError(f"{where}: '{self.name}' must be at least {self.minimum}, not {value}")
+            raise UsageError(f"{where}: '{self.name}' must be at least {self.minimum}, not {_short(value)}")
         if self.maximum is not None and not parsed <= self.maximum:
-            raise UsageError(f"{where}: '{self.name}' must be at most {self.maximum}, not {value}")
+            raise UsageError(f"{where}: '{self.name}' must be at most {self.maximum}, not {_short(value)}")
         return parsed
 
     def _convert(self, value: Any) -> Any:
         if self.type in (IntList, IntLists):
             return self.type.convert(value)
+        if not isinstance(value, (str, int, float, date)):   # a list, a mapping, bytes: whatever YAML has besides
+            return None
         if self.type is bool:
             text = str(value).lower()
             return True if text in _TRUE else False if text in _FALSE else None
-        if isinstance(value, bool) or isinstance(value, (dict, list)):
+        if isinstance(value, bool):
             return None
         try:
             if self.type is int and not isinstance(value, int):
@@ -90,12 +104,20 @@ class Option:
                 number = float(value)
                 return int(number) if number == int(number) else None
             parsed = self.type(value)
+            if self.type is str:
+                parsed.encode("utf-8")  # half a character: ValueError
+                return parsed if "\0" not in parsed else None
             return parsed if self.type is not float or math.isfinite(parsed) else None
         except (TypeError, ValueError, OverflowError):
             return None
 
     def _wanted(self) -> str:
         return getattr(self.type, "wanted", None) or {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Options:
@@ -108,8 +130,12 @@ class Options:
 
     def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugin_options",
             choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
-            maximum: Optional[float] = None, aliases: Sequence[str] = ()) -> None:
-        """Declare an option. Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section."""
+            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED) -> None:
+        """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
+        have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
+
+        Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section.
+        """
         if section in RESERVED:
             raise UsageError(f"plugin '{self.owner}': the option '{name}' cannot be in the section '{section}', which is a key of its own")
         for key in (name, *aliases):
@@ -117,7 +143,7 @@ class Options:
                 taken = self.get(key)
                 raise UsageError(f"plugins '{taken.owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
         self._by_name[name] = Option(name, type, default, help, section, self.owner, choices, cuda_default,
-                                     minimum, maximum, tuple(aliases))
+                                     minimum, maximum, tuple(aliases), resume)
         for alias in aliases:
             self._aliases[alias] = name
 

@@ -68,6 +68,8 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
         raise UsageError("parity takes --steps instead of --train_steps and --epochs")
     if config.stop_at is not None:
         raise UsageError("parity takes --steps instead of --stop_at")
+    if config.resume is not None:
+        raise UsageError("parity compares runs from their beginning: leave --resume out")
     config = for_comparison(config, steps)
     plan = make_plan(config, plugins)
     tensor = f" x {plan.mesh.tensor} tensor-parallel" if plan.mesh.tensor > 1 else ""
@@ -81,7 +83,8 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
 
 def for_comparison(config: Config, steps: int) -> Config:
     """``config`` as a run of ``steps`` steps that logs each of them and keeps its final parameters."""
-    return config.replace(train_steps=steps, log_every=1, output_dir=None, save_final_weights=True)
+    return config.replace(train_steps=steps, log_every=1, output_dir=None, save_final_weights=True,
+                          save_every=0, stop_at=None)
 
 
 def single_process(config: Config) -> Config:

@@ -47,6 +47,10 @@ class PluginManager:
     def names(self) -> Tuple[str, ...]:
         return tuple(self.versions)
 
+    def get(self, name: str) -> Any:
+        """The module or object of the selected plugin ``name``."""
+        return self._manager.get_plugin(name)
+
     def load(self, names: Iterable[str]) -> None:
         """Load and register the plugins ``names``, then check their hooks.
 
@@ -83,6 +87,11 @@ class PluginManager:
         others = sorted(installed_plugins())
         raise UsageError(f"no {kind} is selected: add one to --plugins ({', '.join(able)}"
                          + (f"; installed: {', '.join(others)}" if others else "") + ")")
+
+    def who_answers(self, hook_name: str) -> str:
+        """The plugin whose answer to a one-answer hook counts; "" if there is none."""
+        implementations = getattr(self.hook, hook_name).get_hookimpls()    # the first to be asked is the last
+        return implementations[-1].plugin_name if implementations else ""
 
     def _check_hook_names(self, name: str, plugin: Any) -> None:
         known = [hook for hook in dir(hookspecs) if hook.startswith("pipeloom_")]

@@ -150,10 +150,10 @@ def rank_environment(
 
 
 def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` without what makes a process a rank: for a command that is to be a launcher of its own."""
-    return {name: value for name, value in env.items()
-            if name not in (*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED",
-                            CONTROL_FD, RESUME)}
+    """``env`` without what makes a process a rank, or the launcher of a node: for a command that is a job of its own."""
+    ours = {*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED", "PIPELOOM_ADDRESS",
+            CONTROL_FD, RESUME}
+    return {name: value for name, value in env.items() if name not in ours and not name.startswith("SLURM_")}
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import sys
 import tempfile
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from pipeloom import __version__
+from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.control.rank_link import RankLink
 from pipeloom.core.errors import UsageError
 from pipeloom.core.plan import Plan
@@ -32,8 +32,10 @@ class Run:
         self.is_main = rank == 0
         self.total_steps: int = plan.config.train_steps
         self.link = RankLink.from_environment(plan.config.stop_at)
-        #: The last step made, once the run has ended before ``total_steps`` because it was asked to.
-        self.stopped_after: Optional[int] = None
+        #: Steps that were done when this process began; more than 0 in a resumed run.
+        self.start_step = 0
+        #: Steps that are done by now.
+        self.done_steps = 0
         self.started = float(os.environ.get(STARTED, time.time()))
         self._log: Optional[Any] = None
 
@@ -84,22 +86,25 @@ def _version(package: str) -> Optional[str]:
         return None
 
 
-def choose_directory(output_dir: Optional[str], plugins, shared: bool = False) -> Path:
-    """Make the run directory: ``output_dir`` itself, or ``runs/<time>-<plugins>``.
+def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] = None, shared: bool = False) -> Path:
+    """Make the run directory: ``output_dir`` itself, that of the run that ``resumed`` goes on with, or ``runs/<time>-<plugins>``.
 
     ``shared``: other nodes may have made it already. Raises ``UsageError`` when it holds another run or
     cannot be written.
     """
-    if output_dir is None:
-        name = time.strftime("%Y%m%d-%H%M%S-") + "-".join(re.sub(r"\W+", "_", plugin).strip("_") for plugin in plugins)
+    own = resumed.directory if resumed is not None else None
+    if output_dir is None and own is not None:
+        path = own
+    elif output_dir is None:
+        name = time.strftime("%Y%m%d-%H%M%S-") + run_name(plugins)
         path, number = Path("runs") / name, 1
         while path.exists() and not shared:
             number += 1
             path = Path("runs") / f"{name}-{number}"
     else:
         path = Path(output_dir).expanduser()
-    if not shared and (path / "config.yaml").exists():
-        raise UsageError(f"--output_dir {path} already holds a run: choose another directory")
+    if not shared and own is None and (path / "config.yaml").exists():
+        raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
     try:
         path.mkdir(parents=True, exist_ok=True)
         # One without a name: ranks that look at the same moment must not remove each other's.

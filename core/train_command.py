@@ -7,41 +7,57 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
+from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
+from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config import Config
 from pipeloom.core.errors import UsageError
+from pipeloom.core.huggingface import settle
+from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.network import card_address, rank_environment
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
 from pipeloom.core.run import RUN_DIR, STARTED, choose_directory
 
 
-def train(config: Config, plugins: PluginManager, arguments: Sequence[str]) -> int:
-    """Train, as a rank if this process is one, else by starting the ranks; returns the exit code."""
+def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resumed: Optional[Resumed] = None) -> int:
+    """Train, as a rank if this process is one, else by starting the ranks; returns the exit code.
+
+    ``resumed``: what ``--resume`` found, ``None`` without it.
+    """
     if all(name in os.environ for name in RANK_VARIABLES):
-        return run_rank(lambda: _be_rank(config, plugins))
-    return _start_ranks(config, plugins, list(arguments))
+        return run_rank(lambda: _be_rank(config, plugins, resumed))
+    return _start_ranks(config, plugins, list(arguments), resumed)
 
 
-def _be_rank(config: Config, plugins: PluginManager) -> int:
+def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
         plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
     else:
         plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
-        directory = choose_directory(config.output_dir, config.plugins, shared=rank != 0)
+        directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
     if plan.cluster.size != world_size:
         raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
                          "give --nnodes and --nproc_per_node")
+    os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
     from pipeloom.core.trainer import train_in_rank  # imports oneflow
 
-    return train_in_rank(plan, plugins, directory, rank)
+    return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)
 
 
-def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -> int:
+def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:
+    """What the engine is told of this machine's address; nothing where all nodes are here."""
+    several = plan.cluster.nodes > 1 and not plan.cluster.logical
+    return rank_environment(plan.config.interface, master_addr if several else None)
+
+
+def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], resumed: Optional[Resumed]) -> int:
     started = time.time()
     plan = make_plan(config, plugins)
     cluster = plan.cluster
@@ -54,15 +70,19 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str]) -
         print(_chosen(plan), flush=True)
         for line in plan.hints():
             print(line, flush=True)
-    directory = choose_directory(config.output_dir, config.plugins, shared=0 not in ranks)
+    if resumed is not None:
+        for line in _describe(plan, plugins, resumed):
+            print(line, flush=True)
+    directory = choose_directory(config.output_dir, config.plugins, resumed, shared=0 not in ranks)
     # OneFlow tells machines apart by their addresses: ranks of a "node" on the host of node 0 are the further ones of
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
     return launch(LaunchSpec(
         command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
-        log_dir=directory / "logs", first_local_rank=first_local_rank, env={RUN_DIR: str(directory), STARTED: repr(started)},
-        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: None, **_limits(plan)))
+        log_dir=directory / "logs", first_local_rank=first_local_rank,
+        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
+        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: _resume_point(directory, resumed), **_limits(plan)))
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:
@@ -80,28 +100,48 @@ def _nodes(plan: Plan, address: str, port: int, plugins: PluginManager) -> Optio
     if port == 65535:
         raise UsageError("--master_port 65535: the launchers of the nodes meet on the port after it; choose a lower one")
     return NodesSpec(config.node_rank, cluster.nodes, cluster.devices_per_node, address, port + 1, config.node_timeout,
-                     config.heartbeat_timeout, _identity(plan, plugins))
+                     config.heartbeat_timeout, identity(plan, plugins))
 
 
-def _identity(plan: Plan, plugins: PluginManager) -> Dict[str, str]:
-    try:
-        from pipeloom.core.identity import identity
-    except ImportError:
-        return {}
-    return identity(plan, plugins)
+def _resume_point(directory: Path, resumed: Optional[Resumed]) -> Optional[Path]:
+    """Where a restart goes on: the newest whole checkpoint of this run, else where the run began."""
+    path, notes = Store(directory / FOLDER).newest_whole()
+    for note in notes:
+        print(note, flush=True)
+    return path or (resumed.path if resumed else None)
+
+
+def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]:
+    """What the log says about a resumed run. Raises ``UsageError`` where it must not go on."""
+    if resumed.path is None:
+        return resumed.notes
+    checkpoint = Checkpoint(resumed.path)
+    position, total = checkpoint.manifest.position, plan.config.train_steps
+    if position["step"] >= total:
+        raise UsageError(f"the checkpoint {resumed.path} has done step {position['step']} of --train_steps {total}: nothing is left to do; more "
+                         "steps change the schedule: --train_steps N --resume_allow train_steps")
+    left_out = f", {position['skipped']} batches left out" if position["skipped"] else ""
+    return [*resumed.notes, f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
+            *check(settle(plan).config, plan, plugins, checkpoint)]
 
 
 def _master(plan: Plan):
     """Address and port of rank 0."""
-    config = plan.config
+    config, card = plan.config, plan.config.interface
+    own = card_address(card) if card is not None else None
+    if card is not None and plan.cluster.logical:
+        raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")
     if plan.cluster.logical or plan.cluster.nodes == 1:
         if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
             raise UsageError(f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
                              "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here")
-        return config.master_addr or "127.0.0.1", config.master_port or free_port()
+        return config.master_addr or own or "127.0.0.1", config.master_port or free_port()
+    if config.master_addr is None and config.node_rank == 0 and own is not None:
+        return own, config.master_port or 29500
     if config.master_addr is None:
         raise UsageError(f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
                          "(or leave --node_rank out to run logical nodes on this host)")
+    _reached_by(plan, config.master_addr)   # for its error
     return config.master_addr, config.master_port or 29500
 
 

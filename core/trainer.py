@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Optional
 
 import numpy as np
 
@@ -12,81 +12,208 @@ from pipeloom.core.engine import import_oneflow
 
 flow = import_oneflow()
 
-from pipeloom.core.executor.axes import axes_of  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.checkpoint.describe import manifest_of  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
+from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
+from pipeloom.core.errors import RunError  # noqa: E402
+from pipeloom.core.executor.axes import axes_of  # noqa: E402
+from pipeloom.core.executor.exchange import tell_all  # noqa: E402
 from pipeloom.core.executor.feed import Feed  # noqa: E402
 from pipeloom.core.executor.graph import PipelineGraph, StepSettings  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
+from pipeloom.core.executor.state import TrainingState  # noqa: E402
 from pipeloom.core.executor.updates import Updates  # noqa: E402
 from pipeloom.core.huggingface import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.metrics import StepMeter  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
 from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
+from pipeloom.core.watch import LossWatch, Position  # noqa: E402
+
+
+#: So long may a checkpoint take before a rank that waits for it is taken as hanging.
+SAVE_SECONDS = 1800
 
 
 class Trainer:
     """Builds the graph of a plan and steps it. All ranks make the same calls in the same order."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, checkpoint: Optional[Checkpoint] = None) -> None:
         plan, config = run.plan, run.config
         self.run, self.hook = run, run.plugins.hook
+        self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
+        self._build(initial_values(plan.model, config.seed) if checkpoint is None else checkpoint.parameter)
+        self.order = plan.order()
+        self.watch = LossWatch(plan.model.outputs, plan.model.losses, self.read, self.order.indices)
+        self.meter = StepMeter(config.train_global_batch_size, config.seq_length, run.total_steps)
+        self.position, self.metrics, self.evaluation = Position(), {}, {}
+        if checkpoint is not None:
+            self._go_on_from(checkpoint)
+        self.saver = self._make_saver() if config.save_every != 0 else None
+        self.saved_step = run.start_step
+
+    def _build(self, value_of) -> None:
+        run, plan, config = self.run, self.run.plan, self.run.config
         packings = stage_packings(plan.model, plan.split, plan.dataset.fields)
         axes = axes_of(plan.placement, plan.mesh.tensor, config.shard)
-        values = initial_values(plan.model, config.seed)
-        self.stages, held = build_stages(plan.model, plan.split, axes, packings, plan.cluster.device_type, values)
+        self.stages, held = build_stages(plan.model, plan.split, axes, packings, plan.cluster.device_type, value_of)
         #: Each parameter by name, with its spec; of copies the last, which is the owner's.
         self.parameters = {spec.name: (spec, tensor) for stage in held for spec, tensor in stage}
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
-        self.updates = Updates(held, axes, values, lambda parameters: self.hook.pipeloom_build_optimizer(
+        self.updates = Updates(held, axes, value_of, lambda parameters: self.hook.pipeloom_build_optimizer(
             config=config, parameters=parameters), self.schedule)
         settings = StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale,
                                 config.precision == "amp")
         self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, settings, self.updates)
+        self.state = TrainingState(held, axes, self.updates, self.graph)
         self.feed = Feed(plan.dataset, plan.order(), plan.placement, axes, packings, plan.model.normalize, config.seed, run.rank)
-        self.meter = StepMeter(plan.model.outputs, plan.model.losses, config.train_global_batch_size,
-                               config.seq_length, run.total_steps)
-        self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
+
+    def _go_on_from(self, checkpoint: Checkpoint) -> None:
+        manifest = checkpoint.manifest
+        position = dict(manifest.position)
+        kinds = manifest.optimizer_kinds
+        if manifest.optimizer != self.state.optimizer_class:
+            self.run.say(f"resume     the optimizer begins anew: the checkpoint has the state of {manifest.optimizer}, "
+                         f"not of {self.state.optimizer_class}")
+            kinds = []
+        self.state.load_optimizer(kinds, position["step"], checkpoint.optimizer)
+        self.state.set_norm_sum(position["norm_sum"])
+        self.position = Position(position["step"], position["data_step"], position["skipped"], position["norm_since"])
+        self.metrics, self.evaluation = dict(manifest.metrics), dict(manifest.evaluation)
+        self.run.start_step = self.run.done_steps = self.position.step
+
+    def _make_saver(self) -> Saver:
+        config, cluster = self.run.config, self.run.plan.cluster
+        saver = Saver(self.run.directory, self.state, self.run.rank, lambda text: tell_all(text, cluster.device_type, cluster.size),
+                      config.keep, config.best_metric, config.async_save)
+        if not saver.shared:
+            self.run.say(f"note: not every node sees {self.run.directory}: checkpoints are gathered and written by rank 0")
+        return saver
 
     def train(self) -> None:
-        """All steps of the run, or those up to one on which all ranks have agreed to stop."""
-        for step in range(self.run.total_steps):
-            if not self.run.link.begin_step(step + 1):
-                self.run.stopped_after = step
+        """The steps of the run, from where it is to its end or to where all ranks have agreed to stop."""
+        while self.position.step < self.run.total_steps:
+            number = self.position.step + 1
+            if not self.run.link.begin_step(number):
+                self._stop()
                 break
-            outputs = self.graph(*self.feed.inputs(step))
-            number, metrics = step + 1, None
-            self.updates.after_step(number)
-            if number == 1 or number % self.run.config.log_every == 0 or number == self.run.total_steps:
-                metrics = self.meter.measure(number, self.read(outputs), self.schedule.at(step), self.read_norms())
-            if number == 1:
-                self.run.say(f"first step {time.time() - self.run.started:.1f} s after the start")
-            self.hook.pipeloom_on_step_end(run=self.run, step=number, metrics=metrics)
+            if self._step(number):
+                self._after_step(number)
+
+    def _stop(self) -> None:
+        """Leave before the last step, with a checkpoint.
+
+        That this is the place is known only now: while the step before ended, some ranks may not have heard of it yet.
+        """
+        run, step = self.run, self.position.step
+        if self.saver is not None:
+            if step != self.saved_step:
+                self._check()
+                self.save()
+            self.saver.finish()
+            self._report_saved(True)
+        run.say(f"stopped after step {step} of {run.total_steps}, as asked" + ("; go on with --resume" if self.saver else ""))
+
+    def _step(self, number: int) -> bool:
+        """Make step ``number``; false if it was taken back."""
+        skips = self.run.config.on_nan == "skip"
+        if skips:
+            self.state.backup()
+        outputs = self.graph(*self.feed.inputs(self.position.data_step))
+        self.watch.note(number, self.position.data_step, outputs, self.graph.norm_record[0].total.clone())
+        self.position.data_step += 1
+        damage = self.watch.look() if skips else None
+        if damage is not None:
+            self._take_back(damage)
+            return False
+        self.updates.after_step(number)
+        self.position.step = self.run.done_steps = number
+        return True
+
+    def _take_back(self, damage) -> None:
+        self.state.restore()
+        self.position.skipped += 1
+        if self.position.skipped > self.run.config.nan_limit:
+            self._end_saving()
+            raise RunError(f"{damage}: {self.position.skipped} batches were left out, more than --nan_limit {self.run.config.nan_limit}")
+        self.run.say(f"left out: {damage} ({self.position.skipped} of at most {self.run.config.nan_limit})")
+
+    def _after_step(self, number: int) -> None:
+        run, config = self.run, self.run.config
+        last, first = number == run.total_steps, number == run.start_step + 1
+        metrics = None
+        saves = self.saver is not None and (last or bool(config.save_every and number % config.save_every == 0))
+        logs = first or number % config.log_every == 0 or number == run.total_steps
+        if logs or saves:
+            self._check()
+        if logs:
+            metrics = self.metrics = self.meter.measure(number, self.watch.losses, self.schedule.at(number - 1), self._mean_norm(number))
+        if first:
+            run.say(f"first step {time.time() - run.started:.1f} s after the start")
+        self.hook.pipeloom_on_step_end(run=run, step=number, metrics=metrics)
+        if saves:
+            self.save()
+        if self.saver is not None:
+            if last:
+                self.saver.finish()
+            self._report_saved(last)
+
+    def _check(self) -> None:
+        try:
+            self.watch.check()
+        except RunError:
+            self._end_saving()
+            raise
+
+    def _end_saving(self) -> None:
+        """A checkpoint under way is of a step before the fault: it shall be whole."""
+        if self.saver is not None:
+            self.saver.finish()
+            self._report_saved(False)
+
+    def _mean_norm(self, number: int) -> float:
+        """Mean of the gradient norms since the last log line, which begins the next sum."""
+        mean = self.watch.norm_sum / (number - self.position.norm_since)
+        self.state.set_norm_sum(0.0)
+        self.watch.norm_sum, self.position.norm_since = 0.0, number
+        return mean
+
+    def save(self) -> None:
+        """Begin a checkpoint of this moment. Only after ``_check``: it must not hold damage."""
+        self.run.link.busy("saving a checkpoint", SAVE_SECONDS)
+        self.saved_step = self.position.step
+        self.saver.save(manifest_of(self.run, self.position, self.watch.norm_sum, self.state.optimizer_class, self.metrics, self.evaluation))
+
+    def _report_saved(self, last: bool) -> None:
+        saved = self.saver.poll()
+        while saved is not None:
+            if saved.error is None:
+                self.run.say(f"saved      {saved.path.name} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.1f} s)")
+                self.hook.pipeloom_on_checkpoint(run=self.run, step=saved.step, path=saved.path)
+            elif last:
+                raise RunError(f"the checkpoint of step {saved.step} could not be saved ({saved.error}), and the run is over")
+            else:
+                self.run.say(f"NOT SAVED  step {saved.step}: {saved.error}; training goes on, the next checkpoint is tried as planned")
+            saved = self.saver.poll()
 
     def save_final_weights(self) -> None:
         """Write every parameter, by name, into the run directory; whole or not at all."""
         from safetensors.numpy import save_file
 
-        self.run.link.busy("writing the final weights", 600)
-        weights = {name: np.ascontiguousarray(self.read(tensor)[tuple(map(slice, spec.shape))])    # without what fills it up
-                   for name, (spec, tensor) in self.parameters.items()}                               # all ranks take part
+        self.run.link.busy("writing the final weights", SAVE_SECONDS)
+        weights: Dict[str, np.ndarray] = {
+            name: np.ascontiguousarray(self.read(tensor)[tuple(map(slice, spec.shape))])    # without what fills it up
+            for name, (spec, tensor) in self.parameters.items()}                               # all ranks take part
         if self.run.is_main:
             path = self.run.directory / FINAL_WEIGHTS
             save_file(weights, str(path) + ".writing")
             os.replace(str(path) + ".writing", path)
 
-    def read_norms(self) -> float:
-        """Sum of the gradient norms, before clipping, of the steps since it was last read."""
-        total = self.graph.norm_record[0].total
-        value = float(self.read(total)[0])
-        with flow.no_grad():
-            total.zero_()
-        return value
-
-    def read(self, outputs):
-        """The outputs of a step as numpy, on every rank; waits for the devices."""
-        return outputs.to_global(placement=self.everywhere, sbp=flow.sbp.broadcast).to_local().numpy()
+    def read(self, tensor):
+        """A tensor as numpy, on every rank; waits for the devices."""
+        return tensor.to_global(placement=self.everywhere, sbp=flow.sbp.broadcast).to_local().numpy()
 
 
-def train_in_rank(plan: Plan, plugins, directory: Path, rank: int) -> int:
+def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: Optional[Checkpoint] = None) -> int:
     """A rank's whole life: build, train, close. Returns 0; errors pass through to ``run_rank``."""
     run = Run(settle(plan), plugins, directory, rank)
     run.open()
@@ -94,9 +221,9 @@ def train_in_rank(plan: Plan, plugins, directory: Path, rank: int) -> int:
     try:
         run.say(f"run        {os.path.relpath(directory)}")
         run.say(plan.describe())
-        for line in starting_point(plan.model):
+        for line in starting_point(plan.model) if checkpoint is None else [f"weights    all from {checkpoint.path}"]:
             run.say(line)
-        trainer = Trainer(run)
+        trainer = Trainer(run, checkpoint)
         plugins.hook.pipeloom_on_run_start(run=run)
         run.say("compiling the graph ...")
         trainer.train()

@@ -10,7 +10,7 @@ from pipeloom.core.placement import Placement
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
-    options.add("head_on_node_0", bool, True, help="lay the pipeline from the last node to the first")
+    options.add("head_on_node_0", bool, True, resume="free", help="lay the pipeline from the last node to the first")
 
 
 @pipeloom.hookimpl

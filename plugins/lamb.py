@@ -21,8 +21,7 @@ class Lamb(StepOptimizer):
     def __init__(self, parameters, betas, eps: float, weight_decay: float) -> None:
         super().__init__(parameters)
         self._betas, self._eps, self._decay = betas, eps, weight_decay
-        self._first = [flow.zeros_like(self.part(tensor)) if mine else None for (_, tensor), mine in zip(self.parameters, self.mine)]
-        self._second = [flow.zeros_like(self.part(tensor)) if mine else None for (_, tensor), mine in zip(self.parameters, self.mine)]
+        self.state = {"exp_avg": self.zeros(), "exp_avg_sq": self.zeros()}
 
     def update(self, gradients, number: int, rate: float) -> None:
         beta1, beta2 = self._betas
@@ -32,11 +31,12 @@ class Lamb(StepOptimizer):
                 updates.append(None)
                 squares.append((None, None))
                 continue
-            self._first[index] = self._first[index] * beta1 + gradient * (1 - beta1)
-            self._second[index] = self._second[index] * beta2 + gradient * gradient * (1 - beta2)
+            first, second = (self.part(self.state[kind][index]) for kind in ("exp_avg", "exp_avg_sq"))
+            first.copy_(first * beta1 + gradient * (1 - beta1))
+            second.copy_(second * beta2 + gradient * gradient * (1 - beta2))
             weight = self.part(tensor)
-            update = (self._first[index] * (1 / (1 - beta1 ** number))
-                      / (flow.sqrt(self._second[index] * (1 / (1 - beta2 ** number))) + self._eps))
+            update = (first * (1 / (1 - beta1 ** number))
+                      / (flow.sqrt(second * (1 / (1 - beta2 ** number))) + self._eps))
             if spec.decay and self._decay:
                 update = update + weight * self._decay
             updates.append(update)

@@ -147,8 +147,8 @@ def test_defaults_are_those_of_the_machine(monkeypatch):
 # --- unknown words
 
 @pytest.mark.parametrize("arguments, says", [
-    (["tarin"], "no command 'tarin' (did you mean 'train'?); there are: train, parity, plugins"),
-    (["fly", *SELECTED], "no command 'fly'; there are: train, parity, plugins"),
+    (["tarin"], "no command 'tarin' (did you mean 'train'?); there are: train, parity, checkpoint, plugins, doctor"),
+    (["fly", *SELECTED], "no command 'fly'; there are: train, parity, checkpoint, plugins, doctor"),
     ([*SELECTED, "--grad-acc-stps", "4"], "no option '--grad_acc_stps' (did you mean '--grad_acc_steps'?)"),
     ([*SELECTED, "--gpu_num_per_nod=4"], "no option '--gpu_num_per_nod' (did you mean '--gpu_num_per_node'?)"),
     ([*SELECTED, "--zzz", "4"], "no option '--zzz'"),
@@ -214,6 +214,16 @@ def test_without_plugins_there_is_an_example(fails, arguments):
         "no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)")
 
 
+@pytest.mark.parametrize("listed, says", [
+    ("bertt", "no plugin 'bertt' (did you mean 'bert'?); there are: "), ("{bert: 1}", "'plugins' must be names, not {'bert': 1}"),
+    ("[[bert]]", "'plugins' must be names, not [['bert']]"), ("[bert, bert]", "plugin 'bert' is selected twice"),
+    ("[bert]\nstrategy: [a]", "'strategy' must be a name, not ['a']"),
+])
+def test_a_wrong_plugin_in_the_file_names_the_file(fails, file, listed, says):
+    path = file("", plugins=f"plugins: {listed}\n")
+    assert fails("--config", path).startswith(f"--config {path}: {says}")
+
+
 def test_an_empty_list_of_plugins_in_the_file_is_none(fails, file):
     assert fails("--config", file("", plugins="plugins:\n")).startswith("no plugins are selected: ")
 
@@ -249,6 +259,14 @@ def test_a_key_stands_in_its_section_or_at_the_top(file):
     ("? [a, b]\n: 3", " line 2: a key must be text"),
     ("seed: " + "[" * 500, ": not valid YAML"),
     ("seed: \x07", ": not valid YAML"),
+    ("shuffle: !!bool maybe", ": not valid YAML"),
+    ('"a\\nb\\e": 1', ": no option 'a\\nb\\x1b'"),
+    ('output_dir: "a\\0"', ": 'output_dir' must be text, not 'a\\x00'"),
+    ('output_dir: "\\ud800"', ": 'output_dir' must be text, not '\\ud800'"),
+    ("output_dir: !!binary aGk=", ": 'output_dir' must be text, not b'hi'"),
+    ("seed: " + "9" * 300, ": 'seed' must be at most 9223372036854775808, not " + "9" * 57 + "..."),
+    ("x: &x [1]\ny: &y [*x, *x]\nshuffle: [*y, *y]", ": no option 'x'"),
+    ("shuffle: [[[[[1]]]], 2]", ": 'shuffle' must be true or false, not [[[[...]]], 2]"),
     ("seed: !!python/name:os.system", " line 2: could not determine a constructor for the tag 'tag:yaml.org,2002:python/name:os.system'"),
 ])
 def test_a_wrong_file_gets_one_line(fails, file, text, says):

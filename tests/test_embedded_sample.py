@@ -212,11 +212,11 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("PIPELOOM_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert str(sample._cache_root()) == "/home/someone/.cache/pipeloom"
+    assert str(sample.cache_root()) == "/home/someone/.cache/pipeloom"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert str(sample._cache_root()) == "/xdg/pipeloom"
+    assert str(sample.cache_root()) == "/xdg/pipeloom"
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path))
-    assert sample._cache_root() == tmp_path
+    assert sample.cache_root() == tmp_path
 
 
 @pytest.mark.parametrize("root", ["a_file", "a_file/below", "/proc/pipeloom"])

@@ -71,12 +71,16 @@ EFFECTS = {
 #: Options whose effect another test shows.
 ELSEWHERE = {
     "precision": "test_plan.py (amp without CUDA is refused)",
+    "interface": "test_network.py",
     "device": "test_plan.py (cuda without a GPU is refused)",
     "ofrecord_path": "test_wiki_ofrecord.py, test_parity.py",
-    "stop_at": "test_stopping.py, test_control.py::test_stop_at_ends_after_that_step",
     "log_every": "test_main_run.py::test_metrics_jsonl",
     "output_dir": "test_main_run.py::test_run_directory",
     "save_final_weights": "test_parity_command.py",
+    **dict.fromkeys(("save_every", "keep", "best_metric", "async_save"), "test_checkpoint_files.py, test_resume_runs.py"),
+    **dict.fromkeys(("resume", "resume_allow"), "test_resume.py, test_resume_runs.py"),
+    "stop_at": "test_resume_runs.py",
+    **dict.fromkeys(("on_nan", "nan_limit"), "test_on_nan.py"),
     "init_from": "test_huggingface.py, test_reference_curve.py",
     **dict.fromkeys(("optimizer", "weight_decay", "clip_grad_norm", "momentum", "adam_beta1", "adam_beta2", "adam_eps", "shard", "loss_scale"),
                     "test_executor.py::test_steps_of_training_equal_numpy"),

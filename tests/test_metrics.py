@@ -1,35 +1,19 @@
-"""What a logged step says, and what ends a run."""
+"""What a logged step says."""
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from pipeloom.core.errors import RunError
 from pipeloom.core.metrics import StepMeter
 
 pytestmark = pytest.mark.fast
 
 
-def meter():
-    return StepMeter(("mlm_loss", "nsp_loss", "accuracy"), {"mlm_loss": 1.0, "nsp_loss": 0.5}, samples_per_step=16, seq_length=8, total_steps=10)
-
-
-def test_outputs_are_summed_over_micro_batches_and_norms_averaged_over_steps():
-    measured = meter()
-    first = measured.measure(1, np.array([1.0, 2.0, 3.0, 0.5, 0.25, 1.0]), lr=0.1, norms=4.0)
-    assert (first["mlm_loss"], first["nsp_loss"], first["accuracy"], first["loss"]) == (1.5, 2.25, 4.0, 1.5 + 1.125)
-    assert first["grad_norm"] == 4.0 and first["lr"] == 0.1
+def test_a_line_has_losses_rate_and_throughput():
+    measured = StepMeter(samples_per_step=16, seq_length=8, total_steps=10)
+    first = measured.measure(1, {"loss": 2.0, "mlm_loss": 1.5}, lr=0.1, grad_norm=4.0)
+    assert (first["loss"], first["mlm_loss"], first["lr"], first["grad_norm"]) == (2.0, 1.5, 0.1, 4.0)
     # The first step compiles: no rate is taken of it.
     assert first["samples_per_second"] == first["tokens_per_second"] == 0
-    later = measured.measure(5, np.zeros(3), lr=0.1, norms=6.0)
-    assert later["grad_norm"] == 1.5
+    later = measured.measure(5, {"loss": 1.0}, lr=0.1, grad_norm=1.5)
     assert later["tokens_per_second"] == pytest.approx(8 * later["samples_per_second"]) and later["samples_per_second"] > 0
     assert later["eta_seconds"] == pytest.approx(5 * 16 / later["samples_per_second"])
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_ends_the_run_in_one_line(value):
-    with pytest.raises(RunError, match=r"^the loss is (nan|inf) at step 3 .*: try a lower --learning_rate"):
-        meter().measure(3, np.array([value, 0, 0]), lr=0.1, norms=1.0)
-    with pytest.raises(RunError, match="^a gradient up to step 3 is not a finite number: try a lower --learning_rate"):
-        meter().measure(3, np.zeros(3), lr=0.1, norms=value)

@@ -205,6 +205,26 @@ def test_not_a_number_is_out_of_bounds(tmp_path):
         data.read([1], ["weights"])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_float_field_without_bounds_must_be_finite_too(tmp_path, value):
+    write_part(tmp_path / "part-0", [record(0), {**record(1), "weights": np.array([0, value], np.float32)}])
+    with pytest.raises(RunError, match=f"part-0 record 1: field 'weights' has the value {value} at position 1, it must be a finite number") as error:
+        dataset(tmp_path).read([0, 1], ["ids", "weights"])
+    one_line(error)
+
+
+def test_a_field_whose_name_is_damaged(tmp_path):
+    write_part(tmp_path / "part-0", [record(0)])
+    data = (tmp_path / "part-0").read_bytes().replace(b"weights", b"weigh\xfft")
+    (tmp_path / "part-0").write_bytes(data)
+    with pytest.raises(UsageError, match="part-0 record 0: has a field whose name is not text; it is damaged"):
+        dataset(tmp_path)
+    (tmp_path / "part-0").write_bytes(data.replace(b"weigh\xfft", b"weigh\n\x1b"))
+    with pytest.raises(UsageError, match=r"has no field 'weights' \(it has ids, weigh\\n\\x1b\)") as error:
+        dataset(tmp_path)
+    one_line(error)
+
+
 def test_only_the_named_fields_are_decoded(tmp_path):
     write_part(tmp_path / "part-0", [record(0), {"ids": record(1)["ids"]}])
     data = dataset(tmp_path)

@@ -18,7 +18,7 @@ def pipeloom_on_step_end(run, step, metrics):
 
 @pipeloom.hookimpl
 def pipeloom_on_run_end(run, error):
-    (run.directory / f"end_{run.rank}").write_text(f"{run.stopped_after} {error}")
+    (run.directory / f"end_{run.rank}").write_text(f"{run.done_steps} {error}")
 """
 
 
@@ -50,7 +50,8 @@ def test_sigterm_stops_all_ranks_after_the_same_step(tmp_path):
     assert len(steps) == 1
     step = steps.pop()
     assert {(tmp_path / "run" / f"end_{rank}").read_text() for rank in (0, 1)} == {f"{step} None"}
-    assert f"done: stopped after step {step} of 100000" in rest
+    assert f"stopped after step {step} of 100000, as asked; go on with --resume" in rest
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")] == [f"step_{int(step):07d}"]
 
 
 def test_a_node_that_is_killed_ends_the_job_on_the_other(tmp_path):

@@ -1,6 +1,7 @@
 """What a dataset is to the rest of pipeloom: a length, named fields, random access by index."""
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Dict, Optional, Sequence, Tuple
 
@@ -12,8 +13,8 @@ class Field:
     """One named array of a sample.
 
     ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``.
-    Values must lie in ``low <= value < high`` where the bounds are given: an engine kernel that gets an
-    index out of range kills the process, so a dataset checks what it reads.
+    Values must lie in ``low <= value < high`` where the bounds are given, and those of a float field be finite: an engine
+    kernel that gets an index out of range kills the process, and a NaN ends in every weight, so a dataset checks what it reads.
     """
 
     name: str
@@ -46,3 +47,12 @@ class Dataset:
     def describe(self) -> str:
         """One phrase for the log: where the samples come from and how many there are."""
         raise NotImplementedError("abstract")
+
+    def fingerprint(self) -> str:
+        """A hash that is the same on all nodes that have these very samples, wherever they lie there.
+
+        This default knows the facts that every dataset has: number of samples, task, fields, vocabulary. One that
+        reads files should add what tells their contents. Quick: it is asked at each start.
+        """
+        fields = sorted((field.name, field.shape, field.dtype, field.low, field.high) for field in self.fields.values())
+        return hashlib.sha256(repr((len(self), self.task, fields, self.vocab_size)).encode()).hexdigest()

@@ -12,7 +12,7 @@ import struct
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -105,17 +105,29 @@ def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.
         raise BadRecord("is not an OFRecord message")
     feature = message.feature
     arrays = {}
-    for name in sorted(feature) if fields is None else fields:
+    for name in _names(feature) if fields is None else fields:
         # Asked before it is looked up: looking up a missing key of a protobuf map adds it.
         kind = feature[name].WhichOneof("kind") if name in feature else None
         if kind is None:
-            raise BadRecord(f"has no field '{name}' (it has {', '.join(sorted(feature)) or 'none'})")
+            there = ", ".join(_names(feature)) or "none"
+            raise BadRecord(f"has no field '{name}' (it has {there if len(there) < 300 else there[:300] + ' ...'})")
         values = getattr(feature[name], kind).value
         if kind == "bytes_list":
             arrays[name] = np.array(list(values), dtype=object)
         else:
             arrays[name] = np.fromiter(values, _DTYPES[kind], len(values))
     return arrays
+
+
+def _names(feature: Any) -> List[str]:
+    """The names of a record's fields. Raises :class:`BadRecord` for one that is no UTF-8."""
+    try:
+        names = list(feature)
+    except UnicodeDecodeError:  # so protobuf's Python implementation; the C++ one hands out bytes
+        names = [b""]
+    if any(isinstance(name, bytes) for name in names):
+        raise BadRecord("has a field whose name is not text; it is damaged")
+    return sorted(names)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A dataset of OFRecord parts: random access by record number, only the fields that are asked for."""
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 import os
@@ -17,6 +18,10 @@ from pipeloom.core.errors import PipeloomError, RunError, UsageError, did_you_me
 
 # Each memory map holds a file descriptor, and 1024 of those is a common limit for a process.
 _MAX_OPEN_PARTS = 128
+
+# What a fingerprint reads: so much at each end of a part, and of so many parts.
+_SAMPLE_BYTES = 64 * 1024
+_SAMPLED_PARTS = 256
 
 
 class OFRecordDataset(Dataset):
@@ -65,6 +70,26 @@ class OFRecordDataset(Dataset):
         parts = "1 part" if len(self._parts) == 1 else f"{len(self._parts)} parts"
         return f"{len(self)} samples in {parts} of {self.path}"
 
+    def fingerprint(self) -> str:
+        """A hash over the names and sizes of all parts, the numbers of their records, and their contents, sampled.
+
+        Of a part the first and the last 64 KiB are read, so all of it up to 128 KiB; of a folder of more than 256 parts
+        those of 256, spread evenly. A change in the middle of a large part that keeps the length of every record there
+        goes unnoticed. The folder's own place and times do not count. Raises ``RunError`` when a part cannot be read.
+        """
+        seen = hashlib.sha256(super().fingerprint().encode())
+        chosen = set(np.linspace(0, len(self._parts) - 1, min(len(self._parts), _SAMPLED_PARTS)).astype(int).tolist())
+        for number, (part, index) in enumerate(zip(self._parts, self._indexes)):
+            content = ""
+            if number in chosen:
+                try:
+                    content = sample_of_file(part, _SAMPLE_BYTES)
+                except OSError as error:
+                    raise RunError(f"cannot read {part}: {error.strerror or error}") from error
+            seen.update(repr((part.name, int(index[-1].sum()), len(index), content)).encode())
+            seen.update(hashlib.sha256(np.ascontiguousarray(index[:, 1])).digest())  # the length of every record
+        return seen.hexdigest()
+
     def close(self) -> None:
         """Lets go of the files. A later read opens them again."""
         self._maps.clear()
@@ -102,15 +127,18 @@ class OFRecordDataset(Dataset):
                       error: Type[PipeloomError]) -> None:
         if batch.size == 0:
             return
+        flat = batch.reshape(len(indices), -1)
+        if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+            row, position = np.argwhere(~np.isfinite(flat))[0]
+            raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {flat[row, position]} at position "
+                        f"{position}, it must be a finite number")
         low = batch.min() if field.low is None else field.low
         high = batch.max() if field.high is None else field.high - 1
-        # Both ends first, over the whole batch: the search for the culprit is for the rare case. Written
-        # so that a NaN, which compares false with everything, fails too.
+        # Both ends first, over the whole batch: the search for the culprit is for the rare case.
         if batch.min() >= low and batch.max() <= high:
             return
-        wrong = ~((batch >= low) & (batch <= high)).reshape(len(indices), -1)
-        row, position = np.argwhere(wrong)[0]
-        value = batch.reshape(len(indices), -1)[row, position]
+        row, position = np.argwhere(~((flat >= low) & (flat <= high)))[0]
+        value = flat[row, position]
         advice = f"--vocab_size {self.vocab_size} allows" if field.high == self.vocab_size else "allowed are"
         raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {value} at position "
                     f"{position}, {advice} {'any' if field.low is None else low} to "
@@ -140,6 +168,15 @@ class OFRecordDataset(Dataset):
                 self._maps.popitem(last=False)
         self._maps[part] = data
         return data
+
+
+def sample_of_file(path: Path, size: int) -> str:
+    """A hash over the first and the last ``size`` bytes of a file. Raises ``OSError``."""
+    with open(path, "rb") as file:
+        seen = hashlib.sha256(file.read(size))
+        file.seek(max(size, os.fstat(file.fileno()).st_size - size))
+        seen.update(file.read(size))
+    return seen.hexdigest()
 
 
 def _map_file(path: Path, size: int) -> mmap.mmap:

@@ -39,7 +39,7 @@ def ensure_sample(seq_length: int, max_predictions: int) -> Path:
     topics = _topics()
     settings = {**_SETTINGS, "seq_length": seq_length, "max_predictions": max_predictions}
     identity = json.dumps([sorted(topics.items()), settings], sort_keys=True)
-    root = _cache_root()
+    root = cache_root()
     folder = root / f"sample-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if not _is_intact(folder):
         try:
@@ -231,7 +231,8 @@ def _only_builder(root: Path) -> Iterator[None]:
         yield
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """The folder of the cache, which need not exist yet. Raises ``UsageError`` where there is no home folder for it."""
     chosen = os.environ.get("PIPELOOM_CACHE")
     if chosen:
         return Path(chosen)

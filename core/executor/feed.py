@@ -55,7 +55,8 @@ class Feed:
         # The weights of the whole batch are needed to normalise, whoever computes with the rest of it.
         for name, value in (self._dataset.read(indices, whole) if whole else {}).items():
             total = float(value.sum(dtype=np.float64))
-            values[name] = (value[mine] / (total or 1.0)).astype(np.float32)
+            with np.errstate(invalid="ignore"):    # what is not finite shows in the loss, with the step and the records
+                values[name] = (value[mine] / (total or 1.0)).astype(np.float32)
         values[DROPOUT_SEEDS] = dropout_seeds(self._seed, step, len(indices))[mine]
         values[SAMPLE_WEIGHT] = np.full((share, 1), 1.0 / len(indices), np.float32)
         return self._pack(packing, values, share, "int32"), self._pack(packing, values, share, "float32")

@@ -19,6 +19,7 @@ class StepOptimizer:
     """``pipeloom_build_optimizer`` may return one. Subclasses implement ``update``.
 
     ``parameters``: ``(spec, tensor)`` of all stages, as the hook gets them. Every rank makes the same calls.
+    What an update needs of earlier ones belongs into ``state``: it is saved in checkpoints and comes back from them.
     """
 
     def __init__(self, parameters: Sequence[Tuple[ParameterSpec, flow.Tensor]]) -> None:
@@ -26,6 +27,12 @@ class StepOptimizer:
         rank = flow.env.get_rank()
         #: Which of them this rank has a part of.
         self.mine = [rank in tensor.placement.ranks for _, tensor in self.parameters]
+        #: Kind of state -> for each parameter a tensor that lies as it does (``self.zeros()``); changed in place.
+        self.state: Dict[str, List[flow.Tensor]] = {}
+
+    def zeros(self) -> List[flow.Tensor]:
+        """For each parameter zeros that lie as it does."""
+        return [flow.zeros(*tensor.shape, placement=tensor.placement, sbp=tensor.sbp) for _, tensor in self.parameters]
 
     def step(self, records: Sequence[flow.Tensor], number: int, rate: float) -> None:
         """Update by ``records``, each minus the gradient of a parameter and lying like it; ``number`` counts from 1."""

@@ -51,10 +51,15 @@ class Updates:
         self._held, self._schedule, self._rank = held, schedule, flow.env.get_rank()
         self.mirrors = [Mirror(parameters, here, value_of) for parameters, here in zip(held, axes) if here.shard == "optimizer"]
         self._masters = [mirror.parameters_with_specs for mirror in self.mirrors]
-        self.optimizer = build_optimizer(_flat(self._masters or held))
-        self._between: Optional[StepOptimizer] = None
+        #: What the optimizer updates: ``(stage, spec, tensor)``.
+        self.targets = [(stage, spec, tensor) for stage, parameters in enumerate(self._masters or held) for spec, tensor in parameters]
+        self.optimizer = build_optimizer([(spec, tensor) for _, spec, tensor in self.targets])
+        self.optimizer_class = _class_of(self.optimizer)
+        #: The optimizer, if it works between the steps.
+        self.between: Optional[StepOptimizer] = None
+        self._records: Sequence[flow.Tensor] = ()
         if isinstance(self.optimizer, StepOptimizer):
-            self._between, self.scheduler = self.optimizer, None
+            self.between, self.scheduler = self.optimizer, None
             self.mirrors = [Mirror(parameters, here, _zeros) for parameters, here in zip(held, axes)]
             self._records = [tensor for _, tensor in _flat([mirror.parameters_with_specs for mirror in self.mirrors])]
             # It makes of records that are zero minus the gradients.
@@ -64,13 +69,17 @@ class Updates:
 
     def after_step(self, number: int) -> None:
         """What is left to do when the graph has done step ``number`` (from 1); every rank calls it."""
-        if self._between is not None:
-            self._between.step(self._records, number, self._schedule.at(number - 1))
-            with flow.no_grad():
-                for record in self._records:
-                    record.zero_()
+        if self.between is not None:
+            self.between.step(self._records, number, self._schedule.at(number - 1))
+            self.drop_gradients()
         if self._masters:
             self._gather()
+
+    def drop_gradients(self) -> None:
+        """Forget what the graph recorded for an optimizer between its steps."""
+        with flow.no_grad():
+            for record in self._records:
+                record.zero_()
 
     def _gather(self) -> None:
         with flow.no_grad():
@@ -78,6 +87,11 @@ class Updates:
                 whole = part if part.sbp == parameter.sbp else part.to_global(placement=parameter.placement, sbp=parameter.sbp)
                 if self._rank in parameter.placement.ranks:
                     parameter.to_local().copy_(whole.to_local())
+
+
+def _class_of(optimizer) -> str:
+    """The name of its class, or of the one it was derived from in passing."""
+    return next(kind.__name__ for kind in type(optimizer).__mro__ if "<locals>" not in kind.__qualname__)
 
 
 def _zeros(spec: ParameterSpec) -> np.ndarray:

@@ -10,7 +10,7 @@ _BERT_VOCAB_SIZE = 30522
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
-    options.add("ofrecord_path", str, default=None, section="data",
+    options.add("ofrecord_path", str, default=None, section="data", resume="free",
                 help="OFRecord file, or folder of files part-*; default: a small English set, built once and cached")
     options.add("max_predictions", int, default=20, section="data",
                 help="masked tokens that a sample has room for")

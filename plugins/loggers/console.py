@@ -17,7 +17,7 @@ def pipeloom_on_run_start(run):
 
     bar = Progress(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar.start()
-    _bars[run.directory] = (bar, bar.add_task("training", total=run.total_steps))
+    _bars[run.directory] = (bar, bar.add_task("training", total=run.total_steps, completed=run.start_step))
 
 
 @pipeloom.hookimpl
@@ -43,8 +43,7 @@ def pipeloom_on_run_end(run, error):
     if bar is not None:
         bar.stop()
     if error is None and run.is_main:
-        steps = f"{run.total_steps} steps" if run.stopped_after is None else f"stopped after step {run.stopped_after} of {run.total_steps}"
-        run.say(f"done: {steps}; logs in {run.directory}")
+        run.say(f"done: {run.done_steps} steps; logs in {run.directory}")
 
 
 def format_line(step: int, total: int, metrics, outputs) -> str:

@@ -12,13 +12,15 @@ _writers = {}
 def pipeloom_on_run_start(run):
     if not run.is_main:
         return
-    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import summary_v2
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     writer = EventFileWriter(str(run.directory / "tb"))
     _writers[run.directory] = writer
+    if run.start_step:    # what was logged after the checkpoint is logged anew: TensorBoard drops it
+        writer.add_event(Event(wall_time=time.time(), step=run.start_step + 1, session_log=SessionLog(status=SessionLog.START)))
     values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)
               for name, value in run.config.to_flat_dict().items() if value is not None}
     for summary in (summary_v2.hparams_pb({**values, "plugins": ",".join(run.config.plugins)}), _text("config", run.config.to_yaml())):

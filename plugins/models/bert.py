@@ -24,9 +24,10 @@ def pipeloom_build_model(config, task):
         raise UsageError(f"model 'bert' has no task '{task}': it does pretraining")
     if config.init_from is None:
         return ModelSpec(**_spec(config, task, sizes_from(config)))
-    from pipeloom.core.huggingface import Folder, PretrainedModel, Weights
+    from pipeloom.core.checkpoint.source import open_pretrained
+    from pipeloom.core.huggingface import PretrainedModel, Weights
 
-    folder = Folder(config.init_from)
+    folder = open_pretrained(config.init_from)
     settings = _settings(folder)
     config = agree(config, settings, folder.path)
     spec = _spec(config, task, sizes_from(config, folder.setting("layer_norm_eps", float, 1e-12)))
@@ -41,7 +42,16 @@ def _spec(config, task: str, sizes: Sizes) -> Dict[str, Any]:
     blocks += [_layer(sizes, number) for number in range(sizes.layers)]
     blocks += [_pretraining_head(sizes, config.tie_embeddings, config.max_predictions)]
     return dict(name="bert", task=task, blocks=tuple(blocks), losses={"mlm_loss": 1.0, "nsp_loss": 1.0},
-                normalize=("masked_lm_weights",), sizes=sizes.describe())
+                normalize=("masked_lm_weights",), sizes=sizes.describe(), huggingface=_config_json(sizes, config.tie_embeddings))
+
+
+def _config_json(sizes: Sizes, tied: bool) -> Dict[str, Any]:
+    """``config.json`` of such a model (transformers' ``BertConfig``)."""
+    return {"model_type": "bert", "architectures": ["BertForPreTraining"], "num_hidden_layers": sizes.layers,
+            "num_attention_heads": sizes.heads, "hidden_size": sizes.hidden, "intermediate_size": sizes.intermediate,
+            "vocab_size": sizes.vocab, "max_position_embeddings": sizes.positions, "type_vocab_size": 2, "hidden_act": "gelu",
+            "position_embedding_type": "absolute", "layer_norm_eps": sizes.norm_eps, "hidden_dropout_prob": sizes.hidden_dropout,
+            "attention_probs_dropout_prob": sizes.attention_dropout, "initializer_range": 0.02, "tie_word_embeddings": tied}
 
 
 def _settings(folder) -> Dict[str, Any]:

@@ -6,7 +6,7 @@ from pipeloom.core.options import IntList
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
-    options.add("split", IntList, None, section="parallel", help="blocks of each stage: embeddings, layers and head count one each")
+    options.add("split", IntList, None, section="parallel", resume="free", help="blocks of each stage: embeddings, layers and head count one each")
 
 
 @pipeloom.hookimpl

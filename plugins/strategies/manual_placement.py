@@ -8,7 +8,7 @@ from pipeloom.core.topology import mesh_from_splits
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
-    options.add("stages", IntLists, None, section="parallel",
+    options.add("stages", IntLists, None, section="parallel", resume="free",
                 help='the ranks that hold each stage, "0,3;1,2"; the engine pairs neighbouring stages by sorted rank')
 
 

@@ -1,0 +1,36 @@
+"""What a run says of itself in the manifest of a checkpoint."""
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any, Dict, Mapping
+
+from pipeloom.core.checkpoint.manifest import Manifest
+from pipeloom.core.hookspecs import ONE_ANSWER
+from pipeloom.core.watch import Position
+
+#: Hooks whose answer decides the mathematics; the others lay out.
+MATHEMATICAL = ("pipeloom_build_model", "pipeloom_open_dataset", "pipeloom_build_optimizer", "pipeloom_lr_schedule")
+
+
+def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, metrics: Mapping[str, float],
+                evaluation: Mapping[str, float]) -> Manifest:
+    """The manifest of ``run`` at ``position``; the files are added when they are written."""
+    plan, config, environment = run.plan, run.config, run.environment()
+    return Manifest(
+        position={**asdict(position), "norm_sum": norm_sum, "samples": position.data_step * config.train_global_batch_size},
+        # Masks and order are functions of these, so nothing of them must be kept but where the run is.
+        dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
+        config=config.to_dict(), given=sorted(config.given), plugins=dict(run.plugins.versions), answers=answers(run.plugins),
+        model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size,
+               "huggingface": dict(plan.model.huggingface or {})},
+        parameters={spec.name: list(spec.shape) for spec in plan.model.parameters}, optimizer=optimizer,
+        data=plan.dataset.fingerprint(),
+        layout={name: environment[name] for name in ("cluster", "mesh", "split", "placement")},
+        versions={"pipeloom": environment["pipeloom"], "python": environment["python"], **environment["packages"]},
+        metrics=dict(metrics), evaluation=dict(evaluation), saved_at=time.strftime("%Y-%m-%d %H:%M:%S %z"))
+
+
+def answers(plugins: Any) -> Dict[str, str]:
+    """Which plugin answers each hook that decides the mathematics, by what the answer is called."""
+    return {ONE_ANSWER[hook]: plugins.who_answers(hook) for hook in MATHEMATICAL}

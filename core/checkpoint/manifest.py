@@ -1,0 +1,149 @@
+"""``checkpoint.json``: what a checkpoint holds, and the checksums that say whether it is whole."""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from pipeloom.core.checkpoint import disk
+
+MANIFEST = "checkpoint.json"
+#: Raised when an older pipeloom could not read what is written now.
+FORMAT = 1
+_OPTIMIZER = "optimizer/"
+
+
+class BadCheckpoint(Exception):
+    """A checkpoint that cannot be used. The message says what is wrong with it, in one line, without its path."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of a checkpoint: its checksum, its size in bytes, and the tensors in it."""
+
+    sha256: str
+    bytes: int
+    tensors: List[str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The state of a run that is not a tensor, and where the tensors are.
+
+    ``position``: ``step`` (steps done), ``data_step`` (batches taken, skipped ones included), ``skipped``, ``samples``,
+    ``norm_sum`` and ``norm_since`` (gradient norms that are not logged yet, and since which step).
+    ``dropout``: what keys the masks; they are a function of it and have no state.
+    ``parameters``: name -> shape. ``optimizer``: the name of its class.
+    ``answers``: which plugin answers the hooks that decide the mathematics. ``given``: the options that the user set.
+    ``files``: by their names in the folder; they hold the parameters by name, and ``<kind>/<name>`` of the optimizer.
+    """
+
+    position: Dict[str, Any]
+    dropout: Dict[str, Any]
+    config: Dict[str, Any]
+    given: List[str]
+    plugins: Dict[str, str]
+    answers: Dict[str, str]
+    model: Dict[str, Any]
+    parameters: Dict[str, List[int]]
+    optimizer: str
+    data: str
+    layout: Dict[str, Any]
+    versions: Dict[str, Any]
+    metrics: Dict[str, float] = field(default_factory=dict)
+    evaluation: Dict[str, float] = field(default_factory=dict)
+    files: Dict[str, FileEntry] = field(default_factory=dict)
+    saved_at: str = ""
+
+    @property
+    def step(self) -> int:
+        return self.position["step"]
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self.files.values())
+
+    @property
+    def optimizer_kinds(self) -> List[str]:
+        """What the optimizer keeps for each parameter (``exp_avg``, ...)."""
+        names = [tensor for entry in self.files.values() for tensor in entry.tensors]
+        return sorted({name.split("/")[1] for name in names if name.startswith(_OPTIMIZER)})
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """The value of an option, wherever in the sections of the configuration it stands."""
+        return self.options().get(name, default)
+
+    def options(self) -> Dict[str, Any]:
+        return {name: value for section in self.config.values() if isinstance(section, dict) for name, value in section.items()}
+
+    def to_bytes(self) -> bytes:
+        content = {"format": FORMAT, **asdict(self)}
+        return (json.dumps({**content, "sha256": _sha256(content)}, indent=1) + "\n").encode()
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a checkpoint. Raises :class:`BadCheckpoint` where it is absent, damaged or of another format."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadCheckpoint(f"{MANIFEST}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{MANIFEST} is damaged ({type(error).__name__})") from None
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise BadCheckpoint(f"{MANIFEST} is damaged (no checksum)")
+    if _sha256({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
+        raise BadCheckpoint(f"{MANIFEST} is damaged (its checksum differs)")
+    if content.pop("format") != FORMAT:
+        raise BadCheckpoint(f"{MANIFEST} is of a format that this version of pipeloom does not know")
+    del content["sha256"]
+    files = {name: FileEntry(**entry) for name, entry in content.pop("files").items()}
+    return Manifest(files=files, **content)
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Read every file and compare. Raises :class:`BadCheckpoint` naming the first that is missing or differs."""
+    for name, entry in manifest.files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != entry.bytes:
+                raise BadCheckpoint(f"{name} has {size} bytes, it should have {entry.bytes}")
+            if disk.sha256_of(path) != entry.sha256:
+                raise BadCheckpoint(f"{name} is damaged (its checksum differs)")
+        except OSError as error:
+            raise BadCheckpoint(f"{name}: {error.strerror or error}") from None
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of a checkpoint that is whole, after every byte was read. Raises :class:`BadCheckpoint`."""
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    return manifest
+
+
+def tensor_files(manifest: Manifest) -> Dict[str, str]:
+    """Name of each tensor -> its file."""
+    return {tensor: name for name, entry in manifest.files.items() for tensor in entry.tensors}
+
+
+def optimizer_key(kind: str, parameter: str) -> str:
+    """Under which name a piece of the optimizer's state is stored."""
+    return f"{_OPTIMIZER}{kind}/{parameter}"
+
+
+def best_of(evaluation: Mapping[str, float], metric: str) -> Optional[float]:
+    """The value of ``metric``, turned so that smaller is better; ``None`` where it is not there."""
+    value = evaluation.get(metric)
+    return None if value is None else (-value if higher_is_better(metric) else value)
+
+
+def higher_is_better(metric: str) -> bool:
+    """Losses should be small; what is called accuracy, F1 or exact match should be large."""
+    return metric.rsplit("_", 1)[-1] in ("accuracy", "f1", "em", "exact")

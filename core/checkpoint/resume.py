@@ -1,0 +1,153 @@
+"""From ``--resume`` to a checkpoint: which one, which options come from it, and what must not have changed."""
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from pipeloom.core.checkpoint.describe import answers
+from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
+from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
+from pipeloom.core.config import Config
+from pipeloom.core.control.rank_link import RESUME as RESUME_FROM
+from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.options import FIXED, FREE, Options
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What ``--resume`` found: the checkpoint (``None``: start from the beginning), the directory of the run that goes on
+    (``None``: a new one), and lines that say what was passed over."""
+
+    path: Optional[Path]
+    directory: Optional[Path]
+    notes: List[str] = field(default_factory=list)
+
+
+def find(resume: str, output_dir: Optional[str], plugins: Sequence[str]) -> Resumed:
+    """The checkpoint that ``--resume`` means. Every byte of it has been read; in a rank its launcher has done that.
+
+    Raises ``UsageError`` where there is none, or where the one that was named is not whole.
+    """
+    told = os.environ.get(RESUME_FROM)
+    if told is not None:
+        return Resumed(Path(told) if told else None, None)
+    if resume == AUTO:
+        directory = Path(output_dir).expanduser() if output_dir else _last_run(plugins)
+        if directory is None:
+            return Resumed(None, None, ["resume     no run with these plugins has a checkpoint under runs/: starting from the beginning"])
+        path, notes = Store(directory / FOLDER).newest_whole()
+        if path is None:
+            notes = [*notes, f"resume     no whole checkpoint in {directory / FOLDER}: starting from the beginning"]
+        return Resumed(path, directory, notes)
+    return _named(Path(resume).expanduser(), output_dir)
+
+
+def _named(path: Path, output_dir: Optional[str]) -> Resumed:
+    """The checkpoint at ``path``, or the newest of the run directory ``path``."""
+    if (path / FOLDER).is_dir() or path.name == FOLDER:
+        store = Store(path if path.name == FOLDER else path / FOLDER)
+        found, notes = store.newest_whole()
+        if found is None:
+            raise UsageError(f"--resume {path}: no whole checkpoint in {store.directory}" + "".join(f"; {note}" for note in notes))
+        path = found
+    else:
+        notes = []
+        if not (path / MANIFEST).is_file():
+            siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise UsageError(f"--resume {path}: not a checkpoint, nor a run directory{did_you_mean(path.name, siblings)}")
+        try:
+            verify(path)
+        except BadCheckpoint as bad:
+            raise UsageError(f"--resume {path}: {bad}; --resume auto takes the newest one that is whole") from None
+    directory = path.parent.parent if path.parent.name == FOLDER else None
+    own = directory is not None and (output_dir is None or Path(output_dir).expanduser().resolve() == directory.resolve())
+    if own:
+        later = [other.name for other in Store(path.parent).checkpoints() if (step_of(other) or 0) > (step_of(path) or 0)]
+        if later and not notes:
+            raise UsageError(f"--resume {path}: its run has later checkpoints ({later[-1]}); give another --output_dir to go on from this one")
+    return Resumed(path, directory if own else None, notes)
+
+
+def _last_run(plugins: Sequence[str]) -> Optional[Path]:
+    """Under runs/, the run with these plugins whose last checkpoint is the youngest."""
+    ending = run_name(plugins)
+    found = []
+    for store in Path("runs").glob(f"*/{FOLDER}"):
+        if re.sub(r"-\d+$", "", store.parent.name).endswith(ending) and Store(store).checkpoints():
+            found.append((Store(store).checkpoints()[-1].stat().st_mtime, store.parent))
+    return max(found)[1] if found else None
+
+
+def run_name(plugins: Sequence[str]) -> str:
+    """What the name of a run's directory ends in."""
+    return "-".join(re.sub(r"\W+", "_", plugin).strip("_") for plugin in plugins)
+
+
+def options_from(manifest: Manifest, options: Options, given: Mapping[str, Any]) -> Dict[str, Any]:
+    """The values that a resumed run takes from its checkpoint where the user gives none.
+
+    Options that change the mathematics are as they were; those that do not, only if the user had set them.
+    """
+    values = {}
+    for name, value in manifest.options().items():
+        if name not in options or name in given:
+            continue
+        option = options.get(name)
+        if option.resume == FIXED or (option.resume == FREE and name in manifest.given):
+            values[name] = option.parse(value, "checkpoint") if value is not None else None
+    if "epochs" in given:
+        values.pop("train_steps", None)
+    return values
+
+
+def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> List[str]:
+    """Lines about what has changed since the checkpoint was made.
+
+    Raises ``UsageError`` for another model, and for changes of the mathematics that ``--resume_allow`` does not name.
+    """
+    manifest = checkpoint.manifest
+    changed, refused = [], []
+    allowed = {name.strip().replace("-", "_") for name in (config.resume_allow or "").split(",") if name.strip()}
+    for name, (before, now, fixed) in _changes(config, plan, plugins, manifest).items():
+        changed.append(f"{name} {before} -> {now}")
+        if fixed and name not in allowed:
+            refused.append(name)
+    known = {*config.to_flat_dict(), *manifest.options(), "data", "model_plugin", "dataset_plugin", "optimizer_plugin", "schedule_plugin"}
+    unknown = sorted(allowed - known)
+    if unknown:
+        raise UsageError(f"--resume_allow {unknown[0]}: there is no such option{did_you_mean(unknown[0], known)}")
+    if "model_plugin" not in refused:
+        checkpoint.check_model(plan.model)
+    if refused:
+        what = "; ".join(line for line in changed if line.split(" ")[0] in refused)
+        raise UsageError(f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or accept it with "
+                         f"--resume_allow {','.join(refused)}")
+    return [f"changed    {line}" for line in changed]
+
+
+def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dict[str, Tuple[Any, Any, bool]]:
+    """Name -> before, now, and whether it changes the mathematics."""
+    found: Dict[str, Tuple[Any, Any, bool]] = {}
+    before = manifest.options()
+    for name, now in config.to_flat_dict().items():
+        kind = config.resumes.get(name, FIXED)
+        if kind == FIXED and name in before and before[name] != now:
+            found[name] = (before[name], now, True)
+        elif kind == FREE and name in config.given and before.get(name) != now:
+            found[name] = (before.get(name), now, False)
+    for label, now in answers(plugins).items():
+        if manifest.answers.get(label) != now:
+            found[label.split()[-1] + "_plugin"] = (manifest.answers.get(label), now, True)
+    mesh = manifest.layout["mesh"]
+    here = {"pipeline": plan.mesh.pipeline, "data": plan.mesh.data, "tensor": plan.mesh.tensor}
+    if mesh != here:
+        found["layout"] = ("x".join(map(str, mesh.values())), "x".join(map(str, here.values())) + " (pipeline x data x tensor)", False)
+    if manifest.data != plan.dataset.fingerprint():
+        found["data"] = (manifest.data[:8], plan.dataset.fingerprint()[:8], True)
+    return found

@@ -1,0 +1,193 @@
+"""Saving while training goes on: ranks copy what is theirs, threads write it, rank 0 makes it a checkpoint.
+
+One rank of each stage writes its stage's part into a scratch folder, and last a list of what it wrote. Rank 0 waits for the
+lists, adds the manifest and gives the folder its name (``store.py``). The threads talk through the file system alone: the
+engine is for the main threads. Where the ranks do not share one, rank 0 is handed everything and writes it.
+"""
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from pipeloom.core.checkpoint import disk
+from pipeloom.core.checkpoint.manifest import FileEntry, Manifest
+from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.checkpoint.writing import NotFinite, Writer, collect
+
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What became of a checkpoint: ``path``, or the ``error``. ``seconds`` from the copy to the last renaming."""
+
+    step: int
+    path: Optional[Path]
+    error: Optional[str]
+    seconds: float
+    bytes: int
+
+
+class Saver:
+    """Every rank has one and makes the same calls.
+
+    ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps a
+    copy of a rank's part in memory while it is written; otherwise training waits, and one tensor is in memory.
+    """
+
+    def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]], keep: int, metric: str,
+                 in_background: bool = True) -> None:
+        self.store = Store(Path(directory) / FOLDER)
+        self._state, self._rank, self._tell_all = state, rank, tell_all
+        self._keep, self._metric, self._in_background = keep, metric, in_background
+        self._thread: Optional[threading.Thread] = None
+        self._own_part_over, self._given_up = threading.Event(), threading.Event()
+        self._own_failure, self._reason = "", ""
+        self._results: List[Saved] = []
+        self._attempt, self.shared = self._meet()
+
+    def _meet(self) -> Tuple[str, bool]:
+        """Agree on a name for scratch folders, and find out whether all ranks see the same folder."""
+        attempt = self._tell_all(f"{time.time_ns():x}{os.getpid():x}")[0]
+        probe = self.store.directory.with_name(f"{disk.HIDDEN}seen.{attempt}")
+        if self._rank == 0:
+            try:
+                self.store.sweep()
+                probe.parent.mkdir(parents=True, exist_ok=True)
+                probe.touch()
+            except OSError:
+                pass    # it will be said when something is to be saved
+        self._tell_all("")
+        seen = self._tell_all("yes" if probe.exists() else "no")
+        if self._rank == 0 and probe.exists():
+            probe.unlink()
+        # Where rank 0 itself could not write, nobody sees the probe; that says nothing about the others.
+        return attempt, seen[0] == "no" or all(answer == "yes" for answer in seen)
+
+    def save(self, manifest: Manifest) -> None:
+        """Begin a checkpoint; what became of it comes from ``poll``, or from ``finish`` at the latest."""
+        self.finish()
+        began = time.monotonic()
+        scratch = self.store.scratch(manifest.step, self._attempt)
+        stages = self._state.stage_count if self.shared else 1
+        own: List[Tuple[str, str, np.ndarray]] = []
+        writer = _Part(scratch, self._state.stage_of_writer(self._rank) if self.shared else (0 if self._rank == 0 else None))
+        for name, kind, array in self._state.tensors(to_rank_0=not self.shared):
+            if array is None:
+                continue
+            if self._in_background:
+                own.append((name, kind, array))
+            else:
+                writer.add(name, kind, array)
+        self._own_part_over, self._given_up = threading.Event(), threading.Event()
+        self._own_failure = self._reason = ""
+        self._thread = threading.Thread(target=self._run, args=(writer, own, scratch, manifest, stages, began), daemon=True)
+        self._thread.start()
+        if not self._in_background:
+            self.finish()
+
+    def _run(self, writer: "_Part", own, scratch: Path, manifest: Manifest, stages: int, began: float) -> None:
+        """In the thread: write the own part; on rank 0 wait for the others and commit."""
+        while own:
+            writer.add(*own.pop(0))    # each array is let go when its file is written
+        writer.finish()
+        self._own_failure = writer.failure
+        if writer.failure and self._rank == 0:
+            self._give_up(writer.failure)
+        self._own_part_over.set()
+        if self._rank == 0:
+            self._commit(scratch, manifest, stages, began)
+
+    def _commit(self, scratch: Path, manifest: Manifest, stages: int, began: float) -> None:
+        path, files = None, {}
+        try:
+            files = self._wait_for(scratch, stages)
+            if files is not None:
+                path = self.store.commit(scratch, manifest, files, self._keep, self._metric)
+        except OSError as error:
+            self._reason = _told(error)
+        except BaseException as error:    # a thread that dies in silence would be taken for one that writes
+            self._reason = f"{type(error).__name__}: {error}"
+        if path is None:
+            try:
+                disk.remove_folder(scratch)
+            except OSError:
+                pass
+        size = sum(entry.bytes for entry in (files or {}).values())
+        self._results.append(Saved(manifest.step, path, None if path else self._reason, time.monotonic() - began, size))
+
+    def _wait_for(self, scratch: Path, stages: int) -> Optional[Dict[str, FileEntry]]:
+        files: Dict[str, FileEntry] = {}
+        for number in range(stages):
+            while not self._given_up.is_set():
+                found = collect(scratch, number)
+                if found is not None:
+                    files.update(found)
+                    break
+                time.sleep(_POLL_SECONDS)
+        return None if self._given_up.is_set() else files
+
+    def _give_up(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._given_up.set()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint under way is whole or has failed. Every rank calls it at the same point."""
+        if self._thread is None:
+            return
+        self._own_part_over.wait()
+        failures = [f"rank {rank}: {text}" for rank, text in enumerate(self._tell_all(self._own_failure)) if text]
+        if failures:
+            self._give_up("; ".join(failures))
+        self._thread.join()
+        self._thread = None
+
+    def poll(self) -> Optional[Saved]:
+        """On rank 0 what became of a checkpoint since the last call, as soon as it is known."""
+        return self._results.pop(0) if self._results else None
+
+
+class _Part:
+    """A rank's own part, or nothing where ``number`` is ``None``; the first failure ends it."""
+
+    def __init__(self, scratch: Path, number: Optional[int]) -> None:
+        self.failure = ""
+        self._scratch, self._number = scratch, number
+        self._writer: Optional[Writer] = None
+
+    def add(self, name: str, kind: str, array: np.ndarray) -> None:
+        self._try(lambda: self._made().add(name, kind, array))
+
+    def finish(self) -> None:
+        if self._number is not None:
+            self._try(lambda: self._made().finish())
+
+    def _made(self) -> Writer:
+        if self._writer is None:
+            assert self._number is not None
+            disk.make_folder(self._scratch)
+            self._writer = Writer(self._scratch, self._number)
+        return self._writer
+
+    def _try(self, action: Callable[[], None]) -> None:
+        if self.failure:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.failure = _told(error)
+        except NotFinite as error:
+            self.failure = str(error)
+        except BaseException as error:
+            self.failure = f"{type(error).__name__}: {error}"
+
+
+def _told(error: OSError) -> str:
+    name = Path(error.filename).name if error.filename else ""
+    return f"{'cannot write ' + name + ': ' if name else ''}{error.strerror or error}"

@@ -1,0 +1,54 @@
+"""Starting a model from the parameters of a checkpoint (``--init_from``), which may be of another task or sequence length."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import numpy as np
+
+from pipeloom.core.checkpoint import tensors
+from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
+from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.huggingface import Folder
+
+
+class CheckpointFolder(Folder):
+    """A checkpoint as a folder to start from: what HuggingFace's ``config.json`` would say of its model, its parameters
+    without the optimizer's state. Verified when it is opened. Raises ``UsageError``."""
+
+    def _read_config(self) -> Dict[str, Any]:
+        try:
+            self._manifest = read_manifest(self.path)
+            verify_files(self.path, self._manifest)
+        except BadCheckpoint as bad:
+            raise self.error(str(bad)) from None
+        config = self._manifest.model.get("huggingface")
+        if not config:
+            raise self.error(f"its model '{self._manifest.model['name']}' says nothing of its sizes")
+        return dict(config)
+
+    def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
+        self._files = {name: file for file, entry in self._manifest.files.items() for name in entry.tensors}
+        return {name: (tuple(shape), "F32") for name, shape in self._manifest.parameters.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        try:
+            return tensors.read(self.path / self._files[name], name)
+        except (KeyError, OSError, ValueError) as error:
+            raise self.error(f"'{name}': {error}") from None
+
+
+def open_pretrained(path: str) -> Folder:
+    """What ``--init_from`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint).
+
+    Raises ``UsageError``.
+    """
+    folder = Path(path).expanduser()
+    if (folder / MANIFEST).is_file():
+        return CheckpointFolder(str(folder))
+    if (folder / FOLDER).is_dir() or folder.name == FOLDER:
+        store = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
+        newest, notes = store.newest_whole()
+        if newest is not None:
+            return CheckpointFolder(str(newest))
+    return Folder(path)

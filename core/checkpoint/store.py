@@ -1,0 +1,121 @@
+"""The folder ``checkpoints/`` of a run: which checkpoints there are, which is the last whole one, which must go."""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from pipeloom.core.checkpoint import disk
+from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, best_of, verify
+
+FOLDER, LAST, BEST = "checkpoints", "last", "best"
+_REPLACED = "replaced"
+_NAME = re.compile(r"step_(\d{7,})")
+
+
+def name_of(step: int) -> str:
+    return f"step_{step:07d}"
+
+
+def step_of(folder: Path) -> Optional[int]:
+    match = _NAME.fullmatch(folder.name)
+    return int(match.group(1)) if match else None
+
+
+class Store:
+    """``directory`` is the run's folder of checkpoints; it need not exist yet."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+
+    def checkpoints(self) -> List[Path]:
+        """All of them, the oldest first; whole or not."""
+        try:
+            found = [path for path in self.directory.iterdir() if step_of(path) is not None and path.is_dir()]
+        except OSError:
+            return []
+        return sorted(found, key=lambda path: step_of(path) or 0)
+
+    def newest_whole(self) -> Tuple[Optional[Path], List[str]]:
+        """The newest checkpoint that passes its checksums, and a line for each newer one that was passed over."""
+        self._take_back()
+        skipped = []
+        for path in reversed(self.checkpoints()):
+            try:
+                verify(path)
+                return path, skipped
+            except BadCheckpoint as bad:
+                skipped.append(f"passed over {path}: {bad}")
+        return None, skipped
+
+    def scratch(self, step: int, attempt: str) -> Path:
+        """Where the checkpoint of ``step`` is put together, before it has its name."""
+        return self.directory / f"{disk.HIDDEN}{name_of(step)}.{attempt}.writing"
+
+    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: int, metric: str) -> Path:
+        """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
+
+        ``files`` are what the writers put there. A failure before the renaming leaves everything older as it was.
+        """
+        manifest = Manifest(**{**manifest.__dict__, "files": dict(files)})
+        disk.write_file(scratch / MANIFEST, [manifest.to_bytes()])
+        for path in scratch.iterdir():    # the writers' lists; the manifest says all of it
+            if path.name != MANIFEST and path.name not in manifest.files:
+                disk.remove_file(path)
+        disk.sync(scratch)
+        path = self.directory / name_of(manifest.step)
+        replaced = disk.hide(path, _REPLACED) if path.exists() else None
+        disk.rename(scratch, path)
+        if replaced is not None:
+            disk.remove_folder(replaced)
+        disk.replace_file(self.directory / LAST, f"{path.name}\n".encode())
+        self._move_best(path, manifest, metric)
+        self._prune(keep)
+        return path
+
+    def _move_best(self, path: Path, manifest: Manifest, metric: str) -> None:
+        value = best_of(manifest.evaluation, metric)
+        if value is None:
+            return
+        before = self.best()
+        if before is not None and before["metric"] == metric and (self.directory / before["checkpoint"]).is_dir() \
+                and best_of({metric: before["value"]}, metric) <= value:
+            return
+        content = {"checkpoint": path.name, "metric": metric, "value": manifest.evaluation[metric]}
+        disk.replace_file(self.directory / BEST, (json.dumps(content) + "\n").encode())
+
+    def best(self) -> Optional[Dict]:
+        """``{"checkpoint": name, "metric": ..., "value": ...}`` of the best one, if any was evaluated."""
+        try:
+            content = json.loads((self.directory / BEST).read_text(encoding="utf-8"))
+            return content if {"checkpoint", "metric", "value"} <= set(content) else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def last(self) -> Optional[str]:
+        """The name that the pointer to the last one holds."""
+        try:
+            return (self.directory / LAST).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+
+    def _prune(self, keep: int) -> None:
+        best = (self.best() or {}).get("checkpoint")
+        for path in self.checkpoints()[:-keep]:
+            if path.name != best:
+                disk.remove_folder(path)
+
+    def _take_back(self) -> None:
+        """Where a run ended between hiding a checkpoint and putting another in its place, the hidden one counts."""
+        for hidden in self.directory.glob(f"{disk.HIDDEN}step_*.{_REPLACED}"):
+            path = hidden.with_name(hidden.name[len(disk.HIDDEN):-len(_REPLACED) - 1])
+            if not path.exists():
+                disk.rename(hidden, path)
+
+    def sweep(self) -> None:
+        """Remove what an interrupted run left half written or half removed. Only while nobody else writes here."""
+        self._take_back()
+        if self.directory.is_dir():
+            for path in self.directory.glob(f"{disk.HIDDEN}step_*"):
+                disk.remove_folder(path)

@@ -1,0 +1,72 @@
+"""Tensors in safetensors files, written one after the other and read one by one.
+
+The library writes a file from a dict of all its tensors, and so needs them twice; the format is a length, a JSON header
+and the bytes in a row (https://huggingface.co/docs/safetensors), which is written here as it comes. Reading is the
+library's.
+"""
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Iterator, List, Mapping, Tuple
+
+import numpy as np
+
+_DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.float16): "F16",
+           np.dtype(np.int64): "I64", np.dtype(np.int32): "I32"}
+_PIECE = 1 << 24
+
+
+def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
+    """The bytes of a safetensors file with ``tensors``. Raises ``TypeError`` for a dtype that is not written here."""
+    header, offset = {}, 0
+    for name, array in tensors.items():
+        if array.dtype not in _DTYPES:
+            raise TypeError(f"tensor {name} is of {array.dtype}")
+        header[name] = {"dtype": _DTYPES[array.dtype], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)    # the data begins at a multiple of 8
+    yield memoryview(struct.pack("<Q", len(text)) + text)
+    for array in tensors.values():
+        data = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+        for start in range(0, len(data), _PIECE):
+            yield data[start:start + _PIECE]
+
+
+def headers(path: Path) -> List[Tuple[str, Tuple[int, ...], str]]:
+    """``(name, shape, dtype)`` of each tensor of a file. Raises ``OSError``, or ``ValueError`` for a damaged file."""
+    with opened(path) as file:
+        parts = [(name, file.get_slice(name)) for name in file.keys()]
+        return [(name, tuple(part.get_shape()), part.get_dtype()) for name, part in parts]
+
+
+def read(path: Path, name: str) -> np.ndarray:
+    """One tensor of a file, and nothing else of it. Raises ``OSError``, ``ValueError``."""
+    # Opened anew for each: the library maps the file, and its pages would add up to a copy of it in this process.
+    with opened(path) as file:
+        return file.get_tensor(name)
+
+
+class opened:
+    """``safe_open``, with what it raises for a damaged file as ``ValueError``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self):
+        from safetensors import SafetensorError, safe_open
+
+        self._kind = SafetensorError
+        try:
+            self._file = safe_open(str(self._path), framework="numpy")
+        except SafetensorError as error:
+            raise ValueError(f"{self._path.name} is damaged or no safetensors file ({error})") from None
+        return self._file.__enter__()
+
+    def __exit__(self, kind, error, trace):
+        self._file.__exit__(kind, error, trace)
+        if kind is not None and issubclass(kind, self._kind):
+            raise ValueError(f"{self._path.name}: {error}") from None
+        return False

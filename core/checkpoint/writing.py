@@ -1,0 +1,74 @@
+"""The files of one writer: tensors as they come, in files that are closed when they are large enough."""
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Dict, Iterable, Optional, Tuple
+
+import numpy as np
+
+from pipeloom.core.checkpoint import disk, tensors
+from pipeloom.core.checkpoint.manifest import FileEntry, optimizer_key
+
+#: A file is closed when it has so many bytes; a single tensor may be larger.
+_FILE_BYTES = 64 << 20
+
+
+class NotFinite(Exception):
+    """A tensor holds a NaN or an infinity; a checkpoint of it would keep the damage."""
+
+
+class Writer:
+    """Writes into ``folder`` as writer ``number``, and last a list of what it wrote, under ``done_name``."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder, self._number = folder, number
+        self._waiting: Dict[str, Dict[str, np.ndarray]] = {"parameters": {}, "optimizer": {}}
+        self._entries: Dict[str, FileEntry] = {}
+
+    def add(self, name: str, kind: str, array: np.ndarray) -> None:
+        """Take the value of parameter ``name``, or its optimizer's state of a ``kind``. Raises ``OSError``, ``NotFinite``."""
+        # The sum is the quick question: it is not finite if one of its terms is not.
+        with np.errstate(over="ignore"):
+            total = array.sum(dtype=np.float32)
+        if not np.isfinite(total) and not np.isfinite(array).all():
+            raise NotFinite(f"{kind + ' of ' if kind else ''}'{name}' is not finite")
+        group = "optimizer" if kind else "parameters"
+        waiting = self._waiting[group]
+        waiting[optimizer_key(kind, name) if kind else name] = array
+        if sum(value.nbytes for value in waiting.values()) >= _FILE_BYTES:
+            self._write(group)
+
+    def add_all(self, arrays: Iterable[Tuple[str, str, np.ndarray]]) -> None:
+        for name, kind, array in arrays:
+            self.add(name, kind, array)
+
+    def _write(self, group: str) -> None:
+        held, self._waiting[group] = self._waiting[group], {}
+        if held:
+            count = sum(name.startswith(group) for name in self._entries)
+            file = f"{group}-{self._number:03d}-{count:05d}.safetensors"
+            digest, size = disk.write_file(self._folder / file, tensors.pieces(held))
+            self._entries[file] = FileEntry(digest, size, list(held))
+
+    def finish(self) -> None:
+        """Write the rest, and the list, after which the writer's part is whole."""
+        for group in self._waiting:
+            self._write(group)
+        content = {name: asdict(entry) for name, entry in self._entries.items()}
+        disk.replace_file(self._folder / done_name(self._number), json.dumps(content).encode())
+
+
+def done_name(number: int) -> str:
+    return f"writer-{number:03d}.json"
+
+
+def collect(folder: Path, number: int) -> Optional[Dict[str, FileEntry]]:
+    """What writer ``number`` wrote, once it has finished."""
+    path = folder / done_name(number)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return {name: FileEntry(**entry) for name, entry in content.items()}

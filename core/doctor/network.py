@@ -1,0 +1,78 @@
+"""Checks of the network: cards, loopback, ports, names, proxies."""
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import List, Mapping
+
+from pipeloom.core import network
+from pipeloom.core.doctor.finding import Finding, bad, note, ok
+from pipeloom.core.errors import PipeloomError
+from pipeloom.core.ports import free_port
+
+_PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "grpc_proxy", "all_proxy")
+
+
+def cards() -> Finding:
+    found = network.cards()
+    text = ", ".join(f"{name} {address or '(no IPv4 address)'}" for name, address in found.items())
+    if not any(address and not address.startswith("127.") for address in found.values()):
+        return note(f"{text or 'no card'}: nothing but this machine can be reached; enough for logical nodes")
+    return ok(f"{text} (--interface chooses one)")
+
+
+def loopback() -> Finding:
+    """A connection of this machine to itself by 127.0.0.1, as the ranks of one machine have it."""
+    with socket.socket() as server:
+        server.settimeout(5)
+        try:
+            server.bind(("127.0.0.1", 0))
+            server.listen(1)
+            threading.Thread(target=_greet, args=(server.getsockname(),), daemon=True).start()
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(5)
+                said = connection.recv(5)
+        except OSError as error:
+            return bad(f"no connection by 127.0.0.1 ({error}): ip link set lo up, and look at the firewall")
+    return ok("127.0.0.1 answers") if said == b"hello" else bad("a connection by 127.0.0.1 lost what was sent: look at the firewall")
+
+
+def _greet(address) -> None:
+    try:
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(b"hello")
+    except OSError:
+        pass  # the other side says so
+
+
+def ports() -> Finding:
+    try:
+        port = free_port()
+    except PipeloomError as error:
+        return bad(f"{error}: end what listens there, or give --master_port")
+    with socket.socket() as probe:  # the engine listens on one more, which the kernel chooses
+        probe.bind(("", 0))
+        other = probe.getsockname()[1]
+    return ok(f"{port} and {other} are free; between machines --master_port (29500) and those above 32767 must be open")
+
+
+def host_name() -> Finding:
+    name = socket.gethostname()
+    try:
+        addresses: List[str] = sorted({found[4][0] for found in socket.getaddrinfo(name, None, socket.AF_INET)})
+    except OSError as error:
+        return note(f"{name} has no address ({error}): put it into /etc/hosts, or give --master_addr as a number when there are several machines")
+    if all(address.startswith("127.") for address in addresses):
+        return note(f"{name} is {', '.join(addresses)} here: with several machines give --master_addr as a number (or --interface on this "
+                    "node), else ranks of this machine are looked for at that address")
+    return ok(f"{name} is {', '.join(addresses)}")
+
+
+def proxy(environment: Mapping[str, str] = os.environ) -> Finding:
+    """The engine's control messages are gRPC, which obeys these variables."""
+    given = [name for name in _PROXIES if environment.get(name) and "127.0.0.1" not in environment[name] and "localhost" not in environment[name]]
+    if given and not (environment.get("no_proxy") or environment.get("NO_PROXY")):
+        return note(f"{', '.join(given)} is set: between machines the engine would ask the proxy; unset it, or list the machines in no_proxy")
+    return ok("none in the way")

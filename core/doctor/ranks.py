@@ -1,0 +1,91 @@
+"""Checks that start the engine: its import, and two ranks that add up a number each. In processes of their own, with a limit."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import pipeloom
+from pipeloom.core.doctor.finding import Finding, bad, ok
+from pipeloom.core.doctor.software import INSTALL
+from pipeloom.core.ports import free_port, port_listens
+from pipeloom.core.processes import RankProcess, outside_environment, rank_environment, tuned_environment
+
+IMPORT_SECONDS, RANKS_SECONDS = 60.0, 90.0
+
+_IMPORT = "from pipeloom.core.engine import import_oneflow; print(import_oneflow().__version__)"
+
+# What every step of data parallelism rests on: parts that lie on two ranks, added up, and the sum on both.
+_SUM = """
+from pipeloom.core.engine import import_oneflow
+flow = import_oneflow()
+rank, both = flow.env.get_rank(), flow.placement("cpu", [0, 1])
+part = flow.ones(1024) * (rank + 1)
+total = part.to_global(placement=both, sbp=flow.sbp.partial_sum).to_global(sbp=flow.sbp.broadcast).to_local().numpy()
+assert (total == 3).all(), total
+"""
+
+
+def engine(seconds: float = IMPORT_SECONDS) -> Finding:
+    try:
+        done = subprocess.run([sys.executable, "-c", _IMPORT], env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return bad(f"import oneflow takes more than {seconds:g} s: is the disk of {sys.prefix} slow, or the machine busy?")
+    last = _last(done.stdout)
+    if done.returncode:
+        return bad(f"import oneflow ends with {done.returncode}: {last}: {INSTALL}")
+    return ok(f"OneFlow {last}") if last == "0.9.0" else bad(f"OneFlow {last} is not 0.9.0, for which this is written: {INSTALL}")
+
+
+def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
+    """Rank 0 and then rank 1, on this machine, by TCP; whatever happens, both are gone afterwards."""
+    port, started = free_port(), time.monotonic()
+    deadline = started + seconds
+    ranks: List[RankProcess] = []
+    with tempfile.TemporaryDirectory(prefix="pipeloom-doctor-") as folder:
+        try:
+            for rank in (0, 1):
+                env = {**tuned_environment(_environment()), **rank_environment(rank, rank, 2, 2, "127.0.0.1", port)}
+                # Numbered from 1 here: a process 0 would have the console instead of a log.
+                ranks.append(RankProcess(rank + 1, [sys.executable, "-c", program], env, Path(folder)))
+                while rank == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            while not all(rank.has_ended() for rank in ranks) and time.monotonic() < deadline:
+                if any(rank.has_ended() and rank.returncode for rank in ranks):
+                    time.sleep(0.5)     # the other one may be about to say why
+                    break
+                time.sleep(0.02)
+            return _verdict(ranks, seconds) or ok(f"added up over TCP in {time.monotonic() - started:.1f} s, start included")
+        finally:
+            for rank in ranks:
+                rank.kill()
+            for rank in ranks:
+                rank.reap()
+
+
+def _verdict(ranks: List[RankProcess], seconds: float) -> Optional[Finding]:
+    failed = [(number, rank) for number, rank in enumerate(ranks) if rank.has_ended() and rank.returncode]
+    for number, rank in failed:
+        return bad(f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: see the checks above, and "
+                   "docs/oneflow-notes.md")
+    waiting = [str(number) for number, rank in enumerate(ranks) if not rank.has_ended()]
+    if waiting:
+        return bad(f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: is a firewall between local ports, or the machine busy?")
+    return None
+
+
+def _environment() -> Dict[str, str]:
+    """This process's, so that a child finds this very pipeloom and is not taken for a rank of some job."""
+    env = outside_environment(os.environ)
+    root = str(Path(pipeloom.__file__).resolve().parent.parent)
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (root, env.get("PYTHONPATH"))))}
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else "it said nothing"
