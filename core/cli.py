@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, 
 
 from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
+from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
@@ -118,7 +119,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
     settings = {"environment": _from_cluster(environment, sources), "transient": cluster_environment.TRANSIENT}
     config = configs.resolve(options, names, has_gpu, *sources, **settings)
-    if config.resume is None:
+    if config.resume is None and not environment.get(RESUME):  # a restart goes on from where no user has said
         if config.resume_allow is not None:
             raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
         return config, manager, None

@@ -19,6 +19,15 @@ def add_core_options(options: Options) -> None:
     add("master_addr", str, None, resume=FRESH, section="cluster", help="address of node 0 (default: 127.0.0.1 on a single host)")
     add("master_port", int, None, resume=FRESH, section="cluster", minimum=1, maximum=65535,
         help="port of rank 0 (default: a free one on a single host, else 29500)")
+    add("node_timeout", float, 60.0, resume=FREE, section="cluster", minimum=1,
+        help="seconds in which the launchers of all nodes must have found each other, or found each other again for a restart")
+    add("heartbeat_timeout", float, 15.0, resume=FREE, section="cluster", minimum=2,
+        help="seconds of silence after which a node is taken as gone, which ends the job on the others")
+    add("step_timeout", float, 600.0, resume=FREE, section="cluster", minimum=0,
+        help="seconds without any rank beginning a step after which the job is taken as hanging, and ended; the first step includes "
+             "compiling the graph; 0 = off")
+    add("max_restarts", int, 0, resume=FREE, section="cluster", minimum=0,
+        help="how often the job is started again after a fault: a rank or a node that died, an error in a rank, a hang")
     add("interface", str, None, resume=FRESH, section="cluster",
         help="network card of this machine (eth1) at which its ranks are reached by those of other machines; on node 0 also the "
               "default of --master_addr (default: the card by which --master_addr is reached)")

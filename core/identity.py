@@ -19,8 +19,8 @@ from pipeloom.core.plan import Plan
 from pipeloom.core.plugin_manager import PluginManager
 
 #: Options that may differ between the nodes of one job: which node it is, how it is reached and reaches node 0, where it
-#: writes, what it calls its own device (the type that came of it counts).
-NODE_LOCAL = ("node_rank", "interface", "master_addr", "output_dir", "device")
+#: writes, what it calls its own device (the type that came of it counts), from where it would resume (node 0 decides).
+NODE_LOCAL = ("node_rank", "interface", "master_addr", "output_dir", "device", "resume", "resume_allow")
 #: Options with such an ending name files: what lies there counts, not where it lies.
 PATH_ENDINGS = ("_path", "_from", "_file", "_dir")
 

@@ -67,6 +67,8 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
         raise UsageError("parity runs on this host alone: leave --node_rank out, the nodes are logical then")
     if "train_steps" in config.given or "epochs" in config.given:
         raise UsageError("parity takes --steps instead of --train_steps and --epochs")
+    if config.stop_at is not None:
+        raise UsageError("parity takes --steps instead of --stop_at")
     if config.resume is not None:
         raise UsageError("parity compares runs from their beginning: leave --resume out")
     config = for_comparison(config, steps)

@@ -220,6 +220,8 @@ def _resolve_steps(config: Config, samples: int) -> Config:
     warmup = steps // 10 if config.warmup_steps is None else config.warmup_steps
     if warmup > steps:
         raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
+    if config.stop_at is not None and config.stop_at > steps:
+        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it out, or raise --train_steps")
     return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup)
 
 

@@ -1,4 +1,4 @@
-"""TCP ports: finding a free one, and seeing whether rank 0 answers on its own."""
+"""TCP ports: finding a free one, and seeing whether rank 0 listens on its own."""
 from __future__ import annotations
 
 import random
@@ -57,20 +57,4 @@ def is_own_address(address: str) -> bool:
             probe.bind(target)
         return True
     except OSError:
-        return False
-
-
-def connects(address: str, port: int) -> bool:
-    """Whether a TCP connection to ``address`` (a name or a number) is accepted within 2 seconds.
-
-    Raises UsageError if the name cannot be resolved.
-    """
-    try:
-        socket.create_connection((address, port), timeout=2.0).close()
-        return True
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_AGAIN:  # the name server is not answering yet
-            return False
-        raise UsageError(f"master address '{address}' is unknown here: check --master_addr") from None
-    except (OSError, OverflowError):
         return False

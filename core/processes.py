@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
+from pipeloom.core.control.rank_link import CONTROL_FD, RESUME
 from pipeloom.core.errors import RunError, UsageError
 
 #: What a launcher (ours, or ``oneflow.distributed.launch``) sets for each rank; importing oneflow sets them too.
@@ -28,13 +29,15 @@ class RankProcess:
         command: what to execute.
         env: its whole environment.
         log_dir: an existing folder. A log from an earlier run is continued, not lost.
+        pass_fds: open files that it gets under the same numbers.
 
     Raises:
         UsageError: the log cannot be written.
         RunError: the command cannot be executed.
     """
 
-    def __init__(self, rank: int, command: Sequence[str], env: Mapping[str, str], log_dir: Path):
+    def __init__(self, rank: int, command: Sequence[str], env: Mapping[str, str], log_dir: Path,
+                 pass_fds: Sequence[int] = ()):
         self.rank = rank
         self.returncode: Optional[int] = None
         self.log: Optional[Path] = log_dir / f"rank_{rank}.log" if rank != 0 else None
@@ -51,6 +54,7 @@ class RankProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
+                pass_fds=tuple(pass_fds),
                 preexec_fn=_own_group_and_die_with(os.getpid()),
             )
         except OSError as error:
@@ -94,6 +98,14 @@ class RankProcess:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             pass
+
+    def is_asleep(self) -> bool:
+        """Whether a signal (SIGSTOP) or a debugger has stopped it."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat", encoding="ascii", errors="replace") as f:
+                return self.returncode is None and f.read().rpartition(")")[2].split()[0] in ("T", "t")
+        except (OSError, IndexError):
+            return False
 
     def how_it_ended(self) -> str:
         """``exit code 1``, ``killed by SIGKILL``, ``aborted (SIGABRT)``."""
@@ -139,7 +151,8 @@ def rank_environment(
 
 def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
     """``env`` without what makes a process a rank, or the launcher of a node: for a command that is a job of its own."""
-    ours = {*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED", "PIPELOOM_ADDRESS", "PIPELOOM_RESUME"}
+    ours = {*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED", "PIPELOOM_ADDRESS",
+            CONTROL_FD, RESUME}
     return {name: value for name, value in env.items() if name not in ours and not name.startswith("SLURM_")}
 
 

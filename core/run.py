@@ -13,6 +13,7 @@ from typing import Any, Dict, Optional
 
 from pipeloom import __version__
 from pipeloom.core.checkpoint.resume import run_name
+from pipeloom.core.control.rank_link import RankLink
 from pipeloom.core.errors import UsageError
 from pipeloom.core.plan import Plan
 
@@ -30,6 +31,7 @@ class Run:
         self.directory, self.rank = directory, rank
         self.is_main = rank == 0
         self.total_steps: int = plan.config.train_steps
+        self.link = RankLink.from_environment(plan.config.stop_at)
         #: Steps that were done when this process began; more than 0 in a resumed run.
         self.start_step = 0
         #: Steps that are done by now.

@@ -5,14 +5,16 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
+from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config import Config
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
-from pipeloom.core.launcher import LaunchSpec, free_port, launch
+from pipeloom.core.identity import identity
+from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.network import card_address, rank_environment
@@ -79,7 +81,34 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
         log_dir=directory / "logs", first_local_rank=first_local_rank,
-        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""}))
+        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
+        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: _resume_point(directory, resumed), **_limits(plan)))
+
+
+def _limits(plan: Plan) -> Dict[str, Any]:
+    """What a hang is, and how a restart goes: fields of a ``LaunchSpec``."""
+    config = plan.config
+    return {"step_timeout": config.step_timeout, "max_restarts": config.max_restarts,
+            "port_is_free_to_choose": config.master_port is None and (plan.cluster.logical or plan.cluster.nodes == 1)}
+
+
+def _nodes(plan: Plan, address: str, port: int, plugins: PluginManager) -> Optional[NodesSpec]:
+    """This node among several with a launcher each; ``None`` when all ranks are on this host."""
+    config, cluster = plan.config, plan.cluster
+    if cluster.logical or cluster.nodes == 1:
+        return None
+    if port == 65535:
+        raise UsageError("--master_port 65535: the launchers of the nodes meet on the port after it; choose a lower one")
+    return NodesSpec(config.node_rank, cluster.nodes, cluster.devices_per_node, address, port + 1, config.node_timeout,
+                     config.heartbeat_timeout, identity(plan, plugins))
+
+
+def _resume_point(directory: Path, resumed: Optional[Resumed]) -> Optional[Path]:
+    """Where a restart goes on: the newest whole checkpoint of this run, else where the run began."""
+    path, notes = Store(directory / FOLDER).newest_whole()
+    for note in notes:
+        print(note, flush=True)
+    return path or (resumed.path if resumed else None)
 
 
 def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]:

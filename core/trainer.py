@@ -32,6 +32,10 @@ from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
 from pipeloom.core.watch import LossWatch, Position  # noqa: E402
 
 
+#: So long may a checkpoint take before a rank that waits for it is taken as hanging.
+SAVE_SECONDS = 1800
+
+
 class Trainer:
     """Builds the graph of a plan and steps it. All ranks make the same calls in the same order."""
 
@@ -47,6 +51,7 @@ class Trainer:
         if checkpoint is not None:
             self._go_on_from(checkpoint)
         self.saver = self._make_saver() if config.save_every != 0 else None
+        self.saved_step = run.start_step
 
     def _build(self, value_of) -> None:
         run, plan, config = self.run, self.run.plan, self.run.config
@@ -89,16 +94,28 @@ class Trainer:
         return saver
 
     def train(self) -> None:
-        """The steps of the run, from where it is to its end or to where it is stopped."""
+        """The steps of the run, from where it is to its end or to where all ranks have agreed to stop."""
         while self.position.step < self.run.total_steps:
             number = self.position.step + 1
+            if not self.run.link.begin_step(number):
+                self._stop()
+                break
             if self._step(number):
-                stop = number == self.run.config.stop_at
-                self._after_step(number, stop)
-                if stop and number < self.run.total_steps:
-                    self.run.say(f"stopped after step {number} of {self.run.total_steps}, as asked"
-                                 + ("; go on with --resume" if self.saver else ""))
-                    break
+                self._after_step(number)
+
+    def _stop(self) -> None:
+        """Leave before the last step, with a checkpoint.
+
+        That this is the place is known only now: while the step before ended, some ranks may not have heard of it yet.
+        """
+        run, step = self.run, self.position.step
+        if self.saver is not None:
+            if step != self.saved_step:
+                self._check()
+                self.save()
+            self.saver.finish()
+            self._report_saved(True)
+        run.say(f"stopped after step {step} of {run.total_steps}, as asked" + ("; go on with --resume" if self.saver else ""))
 
     def _step(self, number: int) -> bool:
         """Make step ``number``; false if it was taken back."""
@@ -124,9 +141,9 @@ class Trainer:
             raise RunError(f"{damage}: {self.position.skipped} batches were left out, more than --nan_limit {self.run.config.nan_limit}")
         self.run.say(f"left out: {damage} ({self.position.skipped} of at most {self.run.config.nan_limit})")
 
-    def _after_step(self, number: int, stop: bool) -> None:
+    def _after_step(self, number: int) -> None:
         run, config = self.run, self.run.config
-        last, first = number == run.total_steps or stop, number == run.start_step + 1
+        last, first = number == run.total_steps, number == run.start_step + 1
         metrics = None
         saves = self.saver is not None and (last or bool(config.save_every and number % config.save_every == 0))
         logs = first or number % config.log_every == 0 or number == run.total_steps
@@ -178,6 +195,8 @@ class Trainer:
 
     def save(self) -> None:
         """Begin a checkpoint of this moment. Only after ``_check``: it must not hold damage."""
+        self.run.link.busy("saving a checkpoint", SAVE_SECONDS)
+        self.saved_step = self.position.step
         self.saver.save(manifest_of(self.run, self.position, self.watch.norm_sum, self.state.optimizer_class, self.metrics, self.evaluation))
 
     def _report_saved(self, last: bool) -> None:
@@ -196,6 +215,7 @@ class Trainer:
         """Write every parameter, by name, into the run directory; whole or not at all."""
         from safetensors.numpy import save_file
 
+        self.run.link.busy("writing the final weights", SAVE_SECONDS)
         weights: Dict[str, np.ndarray] = {
             name: np.ascontiguousarray(self.read(tensor)[tuple(map(slice, spec.shape))])    # without what fills it up
             for name, (spec, tensor) in self.parameters.items()}                               # all ranks take part

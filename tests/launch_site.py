@@ -1,6 +1,7 @@
 """Ranks of plain Python for tests of the launcher: a script that behaves as told, and the folder it works in."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,13 +66,51 @@ elif todo == "save on SIGTERM":
     signal.signal(signal.SIGTERM, lambda *_: (write("saved_" + rank, ""), os._exit(0))); write("ready", ""); time.sleep(60)
 elif todo == "ignore SIGTERM":
     signal.signal(signal.SIGTERM, signal.SIG_IGN); write("ready", ""); time.sleep(60)
+elif todo == "train":
+    # plan: steps, pace (seconds of a step, by rank), fault {rank, step, how, times}, busy (seconds, said before the fault)
+    from pipeloom.core.control.rank_link import RankLink
+    from pipeloom.core.rank import run_rank
+    def fault(link, how):
+        if "busy" in plan: link.busy("a long look", plan["busy"])
+        if how == "kill": os.kill(os.getpid(), signal.SIGKILL)
+        if how == "stop": os.kill(os.getpid(), signal.SIGSTOP)
+        if how == "raise": raise RuntimeError("the cup fell")
+        if how == "sleep": time.sleep(plan["sleep"])
+    def main():
+        starts = os.path.join(folder, "starts_" + rank)
+        with open(starts, "a") as f: f.write(json.dumps([port, os.environ.get("PIPELOOM_RESUME")]) + "\n")
+        number = len(open(starts).readlines())
+        def has_started(r):
+            path = os.path.join(folder, "starts_%d" % r)
+            return os.path.exists(path) and len(open(path).readlines()) >= number
+        while plan.get("all") == "train" and not all(map(has_started, range(int(os.environ["WORLD_SIZE"])))):
+            time.sleep(0.005)
+        link = RankLink.from_environment(plan.get("stop_at"))
+        assert link.connected and "PIPELOOM_CONTROL_FD" not in os.environ
+        last, bad = 0, plan.get("fault", {})
+        for step in range(plan.get("first", {}).get(str(number), 1), plan.get("steps", 10 ** 6) + 1):
+            if not link.begin_step(step): break
+            last = step
+            write("begun_" + rank, str(step))
+            if bad.get("rank") == rank and bad["step"] == step and number <= bad.get("times", 1): fault(link, bad["how"])
+            time.sleep(plan.get("pace", {}).get(rank, 0.005))
+        write("last_" + rank, str(last))
+        if plan.get("hang at the end") == rank: time.sleep(60)
+    run_rank(main)
 """
 
 DRIVER = """
 import json, pathlib, sys
-from pipeloom.core.launcher import LaunchSpec, launch
+from pipeloom.core.errors import PipeloomError
+from pipeloom.core.launcher import LaunchSpec, NodesSpec, launch
 s = json.loads(sys.argv[1]); s["log_dir"] = pathlib.Path(s["log_dir"])
-sys.exit(launch(LaunchSpec(**s)))
+if "nodes" in s: s["nodes"] = NodesSpec(**s["nodes"])
+if "resume" in s: resume = s.pop("resume"); s["choose_resume"] = lambda: pathlib.Path(resume)
+try:
+    sys.exit(launch(LaunchSpec(**s)))
+except PipeloomError as error:
+    print("pipeloom: error:", error)
+    sys.exit(error.exit_code)
 """
 
 
@@ -79,7 +118,7 @@ class Site:
     """A folder with the rank script, and what its ranks left there."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.drivers = folder, []
         (folder / "rank.py").write_text(RANK)
 
     def fields(self, plan, world=2, ranks=None, **more):
@@ -95,14 +134,41 @@ class Site:
         fields = self.fields(plan, **more)
         return LaunchSpec(**{**fields, "log_dir": Path(fields["log_dir"])})
 
-    def driver(self, plan, until, **more):
+    def driver(self, plan, until=None, **more):
         """A launcher in a process of its own, once the file ``until`` is there."""
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, json.dumps(self.fields(plan, **more))],
             env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        wait_for(lambda: (self.folder / until).exists())
+        self.drivers.append(process)
+        if until is not None:
+            wait_for(lambda: (self.folder / until).exists())
         return process
+
+    def node(self, node, port, plan, nnodes=2, per_node=1, nodes=(), until=None, **more):
+        """The launcher of one of several nodes; ``nodes``: fields of its ``NodesSpec`` that differ."""
+        said = dict(node_rank=node, nnodes=nnodes, nproc_per_node=per_node, address="127.0.0.1", port=port + 1, node_timeout=10)
+        ranks = list(range(node * per_node, (node + 1) * per_node))
+        return self.driver(plan, until, world=nnodes * per_node, ranks=ranks, nproc_per_node=per_node, master_port=port,
+                           nodes={**said, **dict(nodes)}, **more)
+
+    def number(self, name):
+        """What a rank has written into ``name``; 0 while it has not."""
+        path = self.folder / name
+        return int(path.read_text()) if path.exists() else 0
+
+    def starts(self, rank):
+        """(port, resume) of each start of a rank."""
+        return [tuple(json.loads(line)) for line in (self.folder / f"starts_{rank}").read_text().splitlines()]
+
+    def close(self):
+        """Leave nothing running, not even after a test that failed."""
+        for process in self.drivers:
+            process.kill()
+            process.stdout.close()
+            process.wait()
+        for pid in filter(runs, self.pids()):
+            os.kill(pid, signal.SIGKILL)
 
     def pids(self):
         return [int(p.read_text()) for p in self.folder.glob("pid_*") if p.suffix != ".tmp"]
@@ -118,7 +184,7 @@ def runs(pid):
         return False
 
 
-def wait_for(condition, seconds=8.0):
+def wait_for(condition, seconds=20.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -25,6 +25,8 @@ OBSERVE = {
     "transfer": lambda plan, plugins: (plan.traffic(), [block.inputs for block in plan.model.blocks]),
     "evaluation": lambda plan, plugins: (plan.evaluation and plan.evaluation.describe(), plan.config.eval_every),
     "recomputed": lambda plan, plugins: plan.recomputed(),
+    "limits": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_limits"])._limits(plan),
+    "nodes": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_nodes"])._nodes(plan, "10.0.0.1", 4000, plugins),
     "master": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_master"])._master(plan),
 }
 
@@ -35,6 +37,10 @@ EFFECTS = {
     "node_rank": ("1", "cluster", ["--master_addr", "10.0.0.1"]),
     "master_addr": ("10.0.0.9", "master", ["--master_addr", "10.0.0.8", "--node_rank", "0", "--master_port", "4000", "--nnodes", "2"]),
     "master_port": ("4001", "master", []),
+    "node_timeout": ("5", "nodes", ["--node_rank", "0", "--master_addr", "10.0.0.1"]),
+    "heartbeat_timeout": ("5", "nodes", ["--node_rank", "0", "--master_addr", "10.0.0.1"]),
+    "step_timeout": ("9", "limits", []),
+    "max_restarts": ("3", "limits", []),
     "nums_split": ("4", "mesh", []),
     "tensor_parallel": ("2", "mesh", []),
     "recompute": ("full", "recomputed", []),

@@ -12,12 +12,11 @@ from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest,
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config import Config
+from pipeloom.core.control.rank_link import RESUME as RESUME_FROM
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.options import FIXED, FREE, Options
 
 AUTO = "auto"
-#: Set by the launcher for its ranks: the checkpoint to go on from, or "" for none.
-RESUME_FROM = "PIPELOOM_RESUME"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Real runs that are interrupted: all ranks stop after the same step; a node that dies takes the others along."""
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+from jobs import TINY, command, environment
+from pipeloom.core.launcher import free_port
+
+# Notes the steps that each rank makes, and its last word.
+WITNESS = """
+import pipeloom
+
+@pipeloom.hookimpl
+def pipeloom_on_step_end(run, step, metrics):
+    (run.directory / f"step_{run.rank}").write_text(str(step))
+
+@pipeloom.hookimpl
+def pipeloom_on_run_end(run, error):
+    (run.directory / f"end_{run.rank}").write_text(f"{run.done_steps} {error}")
+"""
+
+
+def begin(folder, *flags):
+    (folder / "witness.py").write_text(WITNESS)
+    full = command(*TINY, "--train_steps", "100000", "--nnodes", "2", "--nproc_per_node", "1", *flags)
+    full[full.index("--plugins") + 1] += ",./witness.py"
+    return subprocess.Popen(full, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), cwd=folder)
+
+
+def read_until(process, text):
+    for line in process.stdout:
+        if line.startswith(text):
+            return
+    raise AssertionError(f"ended with {process.wait()} before it said '{text}'")
+
+
+def test_sigterm_stops_all_ranks_after_the_same_step(tmp_path):
+    process = begin(tmp_path, "--output_dir", tmp_path / "run")
+    try:
+        read_until(process, "step     10/")
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 143, rest
+    assert "pipeloom: SIGTERM: finishing the step and saving (once more ends at once)\n" in rest and "error" not in rest
+    steps = {(tmp_path / "run" / f"step_{rank}").read_text() for rank in (0, 1)}
+    assert len(steps) == 1
+    step = steps.pop()
+    assert {(tmp_path / "run" / f"end_{rank}").read_text() for rank in (0, 1)} == {f"{step} None"}
+    assert f"stopped after step {step} of 100000, as asked; go on with --resume" in rest
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")] == [f"step_{int(step):07d}"]
+
+
+def test_a_node_that_is_killed_ends_the_job_on_the_other(tmp_path):
+    port = str(free_port())
+    nodes = [begin(tmp_path, "--output_dir", tmp_path / f"node_{node}", "--node_rank", str(node), "--master_addr", "127.0.0.1",
+                   "--master_port", port, "--heartbeat_timeout", "5") for node in (0, 1)]
+    try:
+        read_until(nodes[0], "step      2/")
+        nodes[1].kill()
+        killed = time.monotonic()
+        rest = nodes[0].communicate(timeout=30)[0]
+    finally:
+        for node in nodes:
+            node.kill()
+            node.stdout.close()
+            node.wait()
+    assert nodes[0].returncode == 1 and time.monotonic() - killed < 15
+    assert "pipeloom: error: node 1 is gone: its launcher has closed the connection\n" in rest
