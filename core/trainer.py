@@ -33,7 +33,7 @@ from pipeloom.core.watch import LossWatch, Position  # noqa: E402
 
 
 #: So long may a checkpoint take before a rank that waits for it is taken as hanging.
-SAVE_SECONDS = 1800
+SAVE_SECONDS = EVALUATION_SECONDS = 1800
 
 
 class Trainer:
@@ -51,7 +51,7 @@ class Trainer:
         if checkpoint is not None:
             self._go_on_from(checkpoint)
         self.saver = self._make_saver() if config.save_every != 0 else None
-        self.saved_step = run.start_step
+        self.saved_step, self.evaluated_step = run.start_step, -1
 
     def _build(self, value_of) -> None:
         run, plan, config = self.run, self.run.plan, self.run.config
@@ -82,7 +82,7 @@ class Trainer:
         self.state.load_optimizer(kinds, position["step"], checkpoint.optimizer)
         self.state.set_norm_sum(position["norm_sum"])
         self.position = Position(position["step"], position["data_step"], position["skipped"], position["norm_since"])
-        self.metrics, self.evaluation = dict(manifest.metrics), dict(manifest.evaluation)
+        self.metrics = dict(manifest.metrics)
         self.run.start_step = self.run.done_steps = self.position.step
 
     def _make_saver(self) -> Saver:
@@ -167,7 +167,8 @@ class Trainer:
     def evaluate(self, number: int) -> bool:
         """Evaluate after step ``number``, which has been looked at; whether to keep it as the best so far."""
         started = time.perf_counter()
-        self.evaluation = self.evaluator.evaluate()
+        self.run.link.busy("evaluating", EVALUATION_SECONDS)
+        self.evaluation, self.evaluated_step = self.evaluator.evaluate(), number
         check_evaluation(number, self.evaluation)
         self.hook.pipeloom_on_evaluate(run=self.run, step=number, metrics=self.evaluation)
         self.meter.leave_out(time.perf_counter() - started)
@@ -197,7 +198,8 @@ class Trainer:
         """Begin a checkpoint of this moment. Only after ``_check``: it must not hold damage."""
         self.run.link.busy("saving a checkpoint", SAVE_SECONDS)
         self.saved_step = self.position.step
-        self.saver.save(manifest_of(self.run, self.position, self.watch.norm_sum, self.state.optimizer_class, self.metrics, self.evaluation))
+        evaluation = self.evaluation if self.evaluated_step == self.position.step else {}
+        self.saver.save(manifest_of(self.run, self.position, self.watch.norm_sum, self.state.optimizer_class, self.metrics, evaluation))
 
     def _report_saved(self, last: bool) -> None:
         saved = self.saver.poll()
@@ -205,7 +207,7 @@ class Trainer:
             if saved.error is None:
                 self.run.say(f"saved      {saved.path.name} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.1f} s)")
                 self.hook.pipeloom_on_checkpoint(run=self.run, step=saved.step, path=saved.path)
-            elif last:
+            elif last and saved.step == self.position.step:
                 raise RunError(f"the checkpoint of step {saved.step} could not be saved ({saved.error}), and the run is over")
             else:
                 self.run.say(f"NOT SAVED  step {saved.step}: {saved.error}; training goes on, the next checkpoint is tried as planned")
