@@ -31,15 +31,18 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> Tuple[str, int]:
     """Write a new file and flush it to the disk. Returns the sha256 of its content, in hex, and its bytes."""
     digest, size = hashlib.sha256(), 0
     crossing(f"before write {path.name}")
-    with open(path, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-            digest.update(piece)
-            size += len(piece)
-            crossing(f"amid write {path.name}")
-        file.flush()
-        crossing(f"before flush {path.name}")
-        os.fsync(file.fileno())
+    try:
+        with open(path, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+                digest.update(piece)
+                size += len(piece)
+                crossing(f"amid write {path.name}")
+            file.flush()
+            crossing(f"before flush {path.name}")
+            os.fsync(file.fileno())
+    except OSError as error:    # of a write Python does not say which file
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from None
     crossing(f"after flush {path.name}")
     return digest.hexdigest(), size
 

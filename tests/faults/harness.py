@@ -1,6 +1,7 @@
 """Runs that are struck by faults, and what must be true of them afterwards; for the tests here and benchmarks/reliability.py."""
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -26,6 +27,17 @@ PP2 = ["--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "2"]
 ONE = ["--nnodes", "1", "--nproc_per_node", "1", "--nums_split", "1"]
 
 
+_JOBS: List["Job"] = []
+
+
+@atexit.register
+def kill_all() -> None:
+    """No job outlives the one who struck it, not even where an assertion failed."""
+    for job in _JOBS:
+        if job.process.poll() is None:
+            job.kill()
+
+
 @dataclass
 class Ended:
     """How a run ended: exit code, what it said, seconds from the fault (or the start), processes that outlived it."""
@@ -45,18 +57,19 @@ class Ended:
 class Job:
     """A run of entry.py in a folder, with all its processes. ``faults`` is what strike.py reads."""
 
-    def __init__(self, folder: Path, name: str, *flags: str, faults: str = "", once: Optional[Path] = None, plugins: Sequence[str] = (),
+    def __init__(self, folder: Path, name: str, *flags: str, faults: str = "", once: Optional[Path] = None, directory: Optional[Path] = None,
                  **variables: str) -> None:
-        self.folder, self.directory, self.log = folder, folder / name, folder / f"{name}.log"
+        self.folder, self.directory, self.log = folder, directory or folder / name, folder / f"{name}.log"
         # The run knows the plugin by an absolute path, so that a resumed one finds it too.
-        names = [*(plugins or ("inter_first", "bert", "wiki_ofrecord")), str(STRIKE)]
+        names = f"inter_first,bert,wiki_ofrecord,{STRIKE}"
         env = {**outside_environment(os.environ), "PIPELOOM_FAULT": faults, **({"PIPELOOM_FAULT_ONCE": str(once)} if once else {}), **variables}
         self._output = open(self.log, "ab")
         self._from = self._output.tell()
         self.began = time.monotonic()
-        self.process = subprocess.Popen([sys.executable, str(ROOT / "entry.py"), "--plugins", ",".join(names), "--output_dir", str(self.directory), *flags],
+        self.process = subprocess.Popen([sys.executable, str(ROOT / "entry.py"), "--plugins", names, "--output_dir", str(self.directory), *flags],
                                         stdout=self._output, stderr=subprocess.STDOUT, env=env, cwd=folder, start_new_session=True)
         self._family = {self.process.pid}
+        _JOBS.append(self)
 
     def said(self) -> str:
         with open(self.log, "rb") as file:
@@ -84,7 +97,9 @@ class Job:
         """Wait until the run has said something that matches; what it said."""
         deadline = time.monotonic() + limit
         while not re.search(pattern, self.said(), re.M):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.said()
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"nothing like {pattern} was said:\n{self.said()}")
             time.sleep(0.01)
         self.family()
         return self.said()
