@@ -72,7 +72,7 @@ def test_the_folder_gives_sizes_epsilon_and_values(tensors, tmp_path):
     check(model, tensors)
     assert model.weights.unexpected == [] and starting_point(model)[0].endswith(f"30 of 30 parameters start from {tmp_path}/bert")
     assert model.sizes["norm_eps"] == 1e-5 and model.sizes["vocab"] == 40
-    assert (model.sizes["layers"], model.sizes["heads"], model.sizes["hidden"], model.sizes["intermediate"], model.sizes["positions"]) == (1, 2, 8, 12, 16)
+    assert [model.sizes[name] for name in ("layers", "heads", "hidden", "intermediate", "positions")] == [1, 2, 8, 12, 16]
 
 
 def test_without_init_from_all_comes_from_the_seed():

@@ -139,8 +139,7 @@ def start_faults(folder: Path, reference: Reference) -> List[Row]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         rows.append(refused(folder, "port taken", 2, 20, *PP2, "--master_port", str(taken.getsockname()[1])))
     first = Job(folder, "sizes-0", *FLAGS, *node, "--node_rank", "0", "--master_addr", "127.0.0.1")
-    rows.append(refused(folder, "world sizes that disagree", 2, 20, "--nnodes", "2", "--nproc_per_node", "2", "--nums_split", "2", "--master_port", port,
-                        "--node_timeout", "5", "--node_rank", "1", "--master_addr", "127.0.0.1"))
+    rows.append(refused(folder, "world sizes that disagree", 2, 20, *node, "--nproc_per_node", "2", "--node_rank", "1", "--master_addr", "127.0.0.1"))
     assert first.end(limit=30).code == 2
     return rows
 
@@ -199,7 +198,8 @@ def damaged(folder: Path, reference: Reference) -> List[Row]:
     assert ended.code == 0 and "passed over" in ended.said and "step 4 of 12" in ended.said, ended.said
     assert curve(job.directory) == reference(*PP2)
     line = next(line for line in ended.said.splitlines() if "passed over" in line)
-    rows.append(Row("the newest checkpoint is cut off, `--resume auto`", ended.seconds, "went on from the one before, the same curve to the bit", line))
+    rows.append(Row("the newest checkpoint is cut off, `--resume auto`", ended.seconds, "went on from the one before, the same curve to the bit",
+                    line))
     return rows
 
 
@@ -220,4 +220,5 @@ def not_a_number(folder: Path, reference: Reference) -> Row:
 #: What benchmarks/reliability.py runs beside the kills and the fuzzer.
 CASES: List[Callable] = [rank_killed, lambda folder, reference: rank_killed(folder, reference, 0), rank_raises,
                          lambda folder, reference: rank_raises(folder, reference, 0), node_gone, restarted, repeating, interrupted,
-                         lambda folder, reference: interrupted(folder, reference, signal.SIGINT), start_faults, disk_full, damaged, read_only, not_a_number]
+                         lambda folder, reference: interrupted(folder, reference, signal.SIGINT), start_faults, disk_full, damaged, read_only,
+                         not_a_number]

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -58,10 +58,10 @@ class Job:
     """A run of entry.py in a folder, with all its processes. ``faults`` is what strike.py reads."""
 
     def __init__(self, folder: Path, name: str, *flags: str, faults: str = "", once: Optional[Path] = None, directory: Optional[Path] = None,
-                 **variables: str) -> None:
+                 plugins: str = "", **variables: str) -> None:
         self.folder, self.directory, self.log = folder, directory or folder / name, folder / f"{name}.log"
         # The run knows the plugin by an absolute path, so that a resumed one finds it too.
-        names = f"inter_first,bert,wiki_ofrecord,{STRIKE}"
+        names = f"{plugins}inter_first,bert,wiki_ofrecord,{STRIKE}"
         env = {**outside_environment(os.environ), "PIPELOOM_FAULT": faults, **({"PIPELOOM_FAULT_ONCE": str(once)} if once else {}), **variables}
         self._output = open(self.log, "ab")
         self._from = self._output.tell()
