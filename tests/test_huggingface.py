@@ -244,3 +244,40 @@ def test_old_folders_lack_what_is_usual(tensors, tmp_path):
     for name in ("layer_norm_eps", "model_type", "hidden_act", "type_vocab_size"):
         without(folder, name)
     assert build(folder).sizes["norm_eps"] == 1e-12
+
+
+# --- from a checkpoint of ours
+
+def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
+    """BERT's second phase: the same weights, another sequence length, an optimizer that begins anew."""
+    from pipeloom.core.checkpoint import disk
+    from pipeloom.core.checkpoint.describe import manifest_of
+    from pipeloom.core.checkpoint.manifest import MANIFEST, FileEntry
+    from pipeloom.core.checkpoint.tensors import pieces
+    from pipeloom.core.plan import make_plan
+    from pipeloom.core.run import Run
+    from pipeloom.core.watch import Position
+    import dataclasses
+
+    flags = ["--num_hidden_layers", "1", "--num_attention_heads", "2", "--hidden_size", "8", "--intermediate_size", "12",
+             "--max_position_embeddings", "128", "--seq_length", "64", "--train_steps", "7"]
+    config, plugins = parse(["--plugins", "inter_first,bert,wiki_ofrecord", *flags])
+    plan = make_plan(config, plugins)
+    generator = np.random.default_rng(2)
+    values = {spec.name: generator.standard_normal(spec.shape, np.float32) for spec in plan.model.parameters}
+    folder = tmp_path / "run" / "checkpoints" / "step_0000007"
+    folder.mkdir(parents=True)
+    digest, size = disk.write_file(folder / "parameters.safetensors", pieces(values))
+    manifest = manifest_of(Run(plan, plugins, tmp_path, 0), Position(7, 7), 0.0, "AdamW", {}, {})
+    manifest = dataclasses.replace(manifest, files={"parameters.safetensors": FileEntry(digest, size, list(values))})
+    disk.write_file(folder / MANIFEST, [manifest.to_bytes()])
+    for start in (folder, tmp_path / "run"):    # a run directory stands for its newest whole checkpoint
+        again = make_plan(*parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--init_from", str(start), "--seq_length", "128"]))
+        value_of = initial_values(again.model, 5)
+        assert again.model.weights.missing == [] and again.model.weights.unexpected == []
+        for spec in again.model.parameters:
+            np.testing.assert_array_equal(value_of(spec), values[spec.name])
+        assert settle(again).config.hidden_size == 8 and settle(again).config.seq_length == 128
+    (folder / "parameters.safetensors").write_bytes(b"x" * size)
+    with pytest.raises(UsageError, match=f"--init_from {folder}: parameters.safetensors is damaged"):
+        make_plan(*parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--init_from", str(folder), "--seq_length", "128"]))
