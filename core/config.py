@@ -10,6 +10,10 @@ import yaml
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.options import RESERVED, Options
 
+#: How one command begins and ends; the file of a run does not repeat it.
+_OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
+
+
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).
 
@@ -150,5 +154,5 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     given.update(environment)
     values.update(base)
     values.update(given)
-    return Config(values, {option.name: option.section for option in options}, plugins, given, environment.keys() & set(transient),
+    return Config(values, {option.name: option.section for option in options}, plugins, given, (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND),
                   {option.name: option.resume for option in options})

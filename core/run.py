@@ -1,15 +1,17 @@
 """A run as plugins see it: its plan, its directory, its place among the ranks."""
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from pipeloom import __version__
 from pipeloom.core.checkpoint.resume import run_name
@@ -112,3 +114,20 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
     except OSError as error:
         raise UsageError(f"--output_dir {path}: {error.strerror}; choose a directory that can be written") from None
     return path.resolve()
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """The run directory belongs to this process while this lasts, also if it is killed then and there.
+
+    Raises ``UsageError`` where it belongs to another: two runs would write over each other's logs and checkpoints.
+    """
+    with open(directory / ".lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"--output_dir {directory}: another run is writing there at this moment; wait for its end, or choose another "
+                             "directory") from None
+        except OSError:
+            pass    # a file system without locks
+        yield

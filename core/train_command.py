@@ -21,7 +21,7 @@ from pipeloom.core.network import card_address, rank_environment
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
-from pipeloom.core.run import RUN_DIR, STARTED, choose_directory
+from pipeloom.core.run import RUN_DIR, STARTED, choose_directory, held
 
 
 def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resumed: Optional[Resumed] = None) -> int:
@@ -77,12 +77,16 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
     # OneFlow tells machines apart by their addresses: ranks of a "node" on the host of node 0 are the further ones of
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
-    return launch(LaunchSpec(
+    spec = LaunchSpec(
         command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
         log_dir=directory / "logs", first_local_rank=first_local_rank,
         env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
-        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: _resume_point(directory, resumed), **_limits(plan)))
+        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: _resume_point(directory, resumed), **_limits(plan))
+    if 0 not in ranks:
+        return launch(spec)
+    with held(directory):
+        return launch(spec)
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:

@@ -17,7 +17,7 @@ from pipeloom.core.cli import main, parse_run
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
 from pipeloom.core.plan import make_plan
-from pipeloom.core.run import Run, choose_directory
+from pipeloom.core.run import Run, choose_directory, held
 from pipeloom.core.watch import Position
 
 pytestmark = pytest.mark.fast
@@ -75,6 +75,12 @@ def test_other_mathematics_is_refused_unless_allowed(made, flags, name):
         resume(made, *flags)
     names = "train_steps,warmup_steps,train_global_batch_size"
     assert any(f" {name} " in line for line in resume(made, *flags, "--resume_allow", f"{name},{names}")[1])
+
+
+def test_the_file_of_a_run_does_not_repeat_how_it_began(made):
+    config, _ = resume(made, "--stop_at", "20", "--resume_allow", "seed")
+    assert config.resume is not None and config.stop_at == 20
+    assert {name: config.to_dict()["train"][name] for name in ("resume", "resume_allow", "stop_at")} == dict.fromkeys(("resume", "resume_allow", "stop_at"))
 
 
 def test_a_misspelt_permission_is_refused(made):
@@ -151,6 +157,15 @@ def test_a_run_goes_on_in_its_own_directory(tmp_path):
     # A run that ended before its first checkpoint.
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     assert choose_directory(str(tmp_path / "run"), (), find("auto", str(tmp_path / "run"), ())) == tmp_path / "run"
+
+
+def test_two_runs_do_not_write_into_one_directory(tmp_path):
+    with held(tmp_path):
+        with pytest.raises(UsageError, match="another run is writing there at this moment"):
+            with held(tmp_path):
+                raise AssertionError
+    with held(tmp_path):
+        pass
 
 
 def test_what_is_no_checkpoint(tmp_path):
