@@ -154,5 +154,6 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     given.update(environment)
     values.update(base)
     values.update(given)
-    return Config(values, {option.name: option.section for option in options}, plugins, given, (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND),
+    not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
+    return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
                   {option.name: option.resume for option in options})
