@@ -42,7 +42,7 @@ def pipeloom_on_run_start(run):
     inputs = Feed.inputs
     Feed.inputs = lambda self, step: inputs(self, step + sum(number <= step for number in LEFT_OUT))
 '''
-FLAGS = [*TINY, "--num_attention_heads", "1", "--seq_length", "64", "--train_steps", "6", "--nnodes", "1", "--save_final_weights", "true"]
+FLAGS = [*TINY, "--num_hidden_layers", "1", "--seq_length", "64", "--train_steps", "6", "--nnodes", "1", "--save_final_weights", "true"]
 PP2, ONE = ["--nproc_per_node", "2", "--nums_split", "2"], ["--nproc_per_node", "1", "--nums_split", "1", "--grad_acc_steps", "1"]
 
 

@@ -190,7 +190,7 @@ def damaged(folder: Path, reference: Reference) -> List[Row]:
         assert ended.code == 2 and "Traceback" not in ended.said, ended.said
         rows.append(Row(f"a checkpoint with {name}, named", ended.seconds, "refused in one line, exit code 2", ended.line))
         shard.write_bytes(content)
-    ended = Job(folder, "x", *resume, str(path), "--num_hidden_layers", "3").end()
+    ended = Job(folder, "x", *resume, str(path), "--num_hidden_layers", "2").end()
     assert ended.code == 2 and "is of another model" in ended.line, ended.said
     rows.append(Row("a checkpoint of another model", ended.seconds, "refused in one line, exit code 2", ended.line))
     shard.write_bytes(content[:-1])

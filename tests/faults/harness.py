@@ -21,7 +21,7 @@ from pipeloom.core.processes import outside_environment  # noqa: E402
 
 STRIKE = Path(__file__).resolve().parent / "strike.py"
 #: A model whose steps take a few milliseconds, with dropout, on two ranks.
-MODEL = ["--num_hidden_layers", "2", "--num_attention_heads", "1", "--seq_length", "64", "--train_global_batch_size", "8", "--log_every", "1",
+MODEL = ["--num_hidden_layers", "1", "--num_attention_heads", "1", "--seq_length", "64", "--train_global_batch_size", "8", "--log_every", "1",
          "--grad_acc_steps", "2"]
 PP2 = ["--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "2"]
 ONE = ["--nnodes", "1", "--nproc_per_node", "1", "--nums_split", "1"]
