@@ -14,7 +14,8 @@ from pipeloom.core.blocks import ParameterSpec
 
 STEPS = 12
 #: PP2 x DP2 with dropout, a tied table, a warmup and a decay, so that everything that has a position moves.
-FLAGS = [*TINY, "--num_hidden_layers", "1", "--num_attention_heads", "2", "--hidden_size", "64", "--seq_length", "64", "--train_steps", str(STEPS), "--warmup_steps", "4"]
+FLAGS = [*TINY, "--num_hidden_layers", "1", "--num_attention_heads", "2", "--hidden_size", "64", "--seq_length", "64",
+         "--train_steps", str(STEPS), "--warmup_steps", "4"]
 #: To rounding: 1e-4 is allowed over 20 steps, these few differ by some 1e-6 (docs/parity.md).
 TOLERANCE = 1e-5
 
