@@ -38,8 +38,7 @@ def run_rank(main: Callable[[], Optional[int]]) -> int:
         if not isinstance(code, int):
             code = _say(str(code), 1)
     except BaseException:
-        traceback.print_exc()
-        code = 1
+        code = _say(traceback.format_exc().rstrip(), 1)
     if code != 0:
         _leave(code)
     _flush()
@@ -47,7 +46,10 @@ def run_rank(main: Callable[[], Optional[int]]) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    try:
+        print(line, file=sys.stderr)
+    except (OSError, ValueError):
+        pass    # nobody listens; it must end all the same
     return code
 
 

@@ -18,6 +18,7 @@ from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.network import card_address, rank_environment
+from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.rank import run_rank
@@ -29,6 +30,7 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
 
     ``resumed``: what ``--resume`` found, ``None`` without it.
     """
+    survive_closed_output()
     if all(name in os.environ for name in RANK_VARIABLES):
         return run_rank(lambda: _be_rank(config, plugins, resumed))
     return _start_ranks(config, plugins, list(arguments), resumed)

@@ -49,3 +49,36 @@ def test_without_visible_devices_the_driver_or_its_tool_is_asked(monkeypatch, tm
     assert devices.count_gpus() == 2
     (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
     assert devices.count_gpus() == 1
+
+
+CLOSED = """
+import os, sys, time
+from pipeloom.core.output import survive_closed_output
+survive_closed_output()
+print("ready", flush=True)
+os.read(0, 1)
+for number in range(5):
+    print("x" * 9000, flush=number % 2 == 0)
+    print("y" * 9000, file=sys.stderr)
+open(sys.argv[1], "w").write("went on")
+print("at the end")
+"""
+
+
+def test_a_process_outlives_those_who_read_it(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", CLOSED, str(tmp_path / "done")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=env)
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    process.stderr.close()
+    process.stdin.write(b"x")
+    process.stdin.close()
+    assert process.wait(timeout=20) == 0 and (tmp_path / "done").read_text() == "went on"
+
+
+def test_a_rank_that_cannot_say_why_ends_all_the_same(tmp_path):
+    script = ("import os; from pipeloom.core.rank import run_rank; os.close(2)\n"
+              "def main(): raise RuntimeError('x')\nrun_rank(main)\nos._exit(55)\n")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", script], env=env, timeout=20).returncode == 1
