@@ -109,8 +109,8 @@ words, has {mb(figures["largest"])} MB. {figures["data"]}, batch 2 x 128 tokens.
 back before each phase), mapped pages of files included. MB are 10^6 bytes. Files are in the page cache while they are
 read. Before ranks start, the launcher compares every byte with its sha256, once: {figures["verify"]:.1f} s.
 
-Load average of the machine, which has {os.cpu_count()} cores: {figures["load"][0]:.1f} when this began, {figures["load"][1]:.1f} when it ended. One or two of it is
-the measurement itself; other work makes the times longer than they are on an idle machine, and says nothing of the memory.
+Load average of the machine, which has {os.cpu_count()} cores: {figures["load"][0]:.1f} when this began, {figures["load"][1]:.1f} when it ended.
+One or two of it is the measurement itself; other work makes the times longer than they are on an idle machine, and says nothing of the memory.
 
 ## Saving
 
@@ -144,7 +144,8 @@ a rank needs more than its own part, one tensor, while saving what waits for its
 
 A checkpoint is a folder `checkpoints/step_NNNNNNN` of the run: `checkpoint.json` (position in the data, options, plugins,
 metrics; sha256, size and tensors of each file, and a sha256 of itself) and safetensors files of at most
-{mb(FILE_BYTES)} MB, unless one tensor is larger. Tensors are float32, whole, and known by their parameter's name, the optimizer's as `optimizer/<kind>/<name>`
+{mb(FILE_BYTES)} MB, unless one tensor is larger.
+Tensors are float32, whole, and known by their parameter's name, the optimizer's as `optimizer/<kind>/<name>`
 (`exp_avg`, `exp_avg_sq`), so any layout reads what another wrote. The folder gets its name when it is whole and on the disk;
 the files `last` and `best` beside it name the newest and the one with the best evaluation.
 """
