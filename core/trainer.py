@@ -1,10 +1,11 @@
 """The training loop of a rank."""
 from __future__ import annotations
 
+import collections
 import os
 import time
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from pipeloom.core.engine import import_oneflow
 
 flow = import_oneflow()
 
-from pipeloom.core.checkpoint.describe import manifest_of  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.checkpoint import disk, tensors  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.checkpoint.describe import manifest_of  # noqa: E402
 from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
 from pipeloom.core.data.batches import TrainingBatches  # noqa: E402
@@ -215,16 +217,17 @@ class Trainer:
 
     def save_final_weights(self) -> None:
         """Write every parameter, by name, into the run directory; whole or not at all."""
-        from safetensors.numpy import save_file
-
         self.run.link.busy("writing the final weights", SAVE_SECONDS)
-        weights: Dict[str, np.ndarray] = {
-            name: np.ascontiguousarray(self.read(tensor)[tuple(map(slice, spec.shape))])    # without what fills it up
-            for name, (spec, tensor) in self.parameters.items()}                               # all ranks take part
+        kinds = {name: (np.dtype(np.float32), spec.shape) for name, (spec, _) in self.parameters.items()}
+        # One after the other, all ranks take part; without what fills it up.
+        weights = (self.read(tensor)[tuple(map(slice, spec.shape))] for spec, tensor in self.parameters.values())
         if self.run.is_main:
             path = self.run.directory / FINAL_WEIGHTS
-            save_file(weights, str(path) + ".writing")
-            os.replace(str(path) + ".writing", path)
+            writing = path.with_name(path.name + ".writing")
+            disk.write_file(writing, tensors.streamed(kinds, weights))
+            os.replace(writing, path)
+        else:
+            collections.deque(weights, maxlen=0)
 
     def read(self, tensor):
         """A tensor as numpy, on every rank; waits for the devices."""

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from safetensors.numpy import load_file
 
 import checkpoints
 from checkpoints import SHAPES, Ranks, manifest, points_of, save_alone, value
-from pipeloom.core.checkpoint import disk, tensors
+from pipeloom.core.checkpoint import disk, tensors, writing
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, optimizer_key, read_manifest, verify
 from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.checkpoint.store import Store
 from pipeloom.core.errors import RunError
 from pipeloom.core.blocks import ParameterSpec
@@ -44,6 +46,52 @@ def test_what_is_streamed_is_what_the_library_writes(tmp_path):
     assert disk.sha256_of(tmp_path / "x.safetensors") == digest
     with pytest.raises(TypeError, match="tensor a is of bool"):
         list(tensors.pieces({"a": np.zeros(2, bool)}))
+
+
+class Counted:
+    """Arrays made one after the other; ``most`` is how many bytes of earlier ones were still alive when one was made."""
+
+    def __init__(self) -> None:
+        self.most, self._made = 0, []
+
+    def make(self, *shape):
+        self.most = max(self.most, sum(array.nbytes for array in (made() for made in self._made) if array is not None))
+        array = np.zeros(shape, np.float32)
+        self._made.append(weakref.ref(array))
+        return array
+
+
+def test_arrays_that_are_streamed_are_in_memory_one_at_a_time(tmp_path):
+    kinds = {name: (np.dtype(np.float32), (5, 2)) for name in "abc"}
+    counted = Counted()
+    disk.write_file(tmp_path / "x.safetensors", tensors.streamed(kinds, (counted.make(5, 2) for _ in kinds)))
+    loaded = load_file(str(tmp_path / "x.safetensors"))
+    assert counted.most == 0 and {name: array.shape for name, array in loaded.items()} == dict.fromkeys("abc", (5, 2))
+
+
+def test_training_that_waits_keeps_no_more_than_a_file_in_memory(tmp_path, monkeypatch):
+    """Of what was handed over before, less than a file's worth is alive when the next tensor is made."""
+    monkeypatch.setattr(writing, "FILE_BYTES", 1000)
+    counted = Counted()
+
+    class State:
+        stage_count = 1
+
+        def stage_of_writer(self, rank):
+            return 0
+
+        def tensors(self, to_rank_0=False):
+            for kind in ("", "exp_avg"):
+                for number, size in enumerate([500, 90, 60, 90, 100, 30]):    # x 4 bytes: the first is larger than a file
+                    yield f"p{number}", kind, counted.make(size)
+
+    saver = Saver(tmp_path, State(), 0, lambda text: [text], keep=1, metric="loss", in_background=False)
+    saver.save(manifest(1))
+    saved = saver.poll()
+    assert saved.error is None and 0 < counted.most <= 1000
+    files = verify(saved.path).files
+    assert all(entry.bytes < 1500 for entry in files.values() if len(entry.tensors) > 1)
+    assert sum(len(entry.tensors) for entry in files.values()) == 12
 
 
 def test_two_ranks_make_one_checkpoint(tmp_path):

@@ -37,6 +37,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> Tuple[str, int]:
                 file.write(piece)
                 digest.update(piece)
                 size += len(piece)
+                del piece    # a view: it would keep its array while the next one is made
                 crossing(f"amid write {path.name}")
             file.flush()
             crossing(f"before flush {path.name}")

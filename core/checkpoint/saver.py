@@ -39,7 +39,8 @@ class Saver:
     """Every rank has one and makes the same calls.
 
     ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps a
-    copy of a rank's part in memory while it is written; otherwise training waits, and one tensor is in memory.
+    copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one
+    tensor and what waits for its file to be full.
     """
 
     def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]], keep: int, metric: str,
@@ -98,6 +99,7 @@ class Saver:
                 own.append((name, kind, array))
             else:
                 writer.add(name, kind, array)
+            del array    # else it stays beside the next one while that is made
         self._own_part_over, self._given_up = threading.Event(), threading.Event()
         self._own_failure = self._reason = ""
         self._thread = threading.Thread(target=self._run, args=(writer, own, scratch, manifest, stages, began), daemon=True)

@@ -7,9 +7,10 @@ library's.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
-from typing import Iterator, List, Mapping, Tuple
+from typing import Iterable, Iterator, List, Mapping, Tuple
 
 import numpy as np
 
@@ -20,19 +21,26 @@ _PIECE = 1 << 24
 
 def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
     """The bytes of a safetensors file with ``tensors``. Raises ``TypeError`` for a dtype that is not written here."""
+    return streamed({name: (array.dtype, array.shape) for name, array in tensors.items()}, tensors.values())
+
+
+def streamed(kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]], arrays: Iterable[np.ndarray]) -> Iterator[memoryview]:
+    """As ``pieces``, of ``arrays`` that are made one after the other, in the order of ``kinds``: name -> dtype, shape."""
     header, offset = {}, 0
-    for name, array in tensors.items():
-        if array.dtype not in _DTYPES:
-            raise TypeError(f"tensor {name} is of {array.dtype}")
-        header[name] = {"dtype": _DTYPES[array.dtype], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
+    for name, (dtype, shape) in kinds.items():
+        if dtype not in _DTYPES:
+            raise TypeError(f"tensor {name} is of {dtype}")
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)    # the data begins at a multiple of 8
     yield memoryview(struct.pack("<Q", len(text)) + text)
-    for array in tensors.values():
+    for array in arrays:
         data = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
         for start in range(0, len(data), _PIECE):
             yield data[start:start + _PIECE]
+        del array, data    # before the next one is made
 
 
 def headers(path: Path) -> List[Tuple[str, Tuple[int, ...], str]]:

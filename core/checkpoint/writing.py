@@ -4,15 +4,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Tuple
+from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 import numpy as np
 
 from pipeloom.core.checkpoint import disk, tensors
 from pipeloom.core.checkpoint.manifest import FileEntry, optimizer_key
 
-#: A file is closed when it has so many bytes; a single tensor may be larger.
-_FILE_BYTES = 64 << 20
+#: A file has at most so many bytes of tensors, unless a single one is larger.
+FILE_BYTES = 64 << 20
 
 
 class NotFinite(Exception):
@@ -24,7 +24,8 @@ class Writer:
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder, self._number = folder, number
-        self._waiting: Dict[str, Dict[str, np.ndarray]] = {"parameters": {}, "optimizer": {}}
+        self._group = "parameters"
+        self._waiting: Dict[str, np.ndarray] = {}
         self._entries: Dict[str, FileEntry] = {}
 
     def add(self, name: str, kind: str, array: np.ndarray) -> None:
@@ -35,29 +36,35 @@ class Writer:
         if not np.isfinite(total) and not np.isfinite(array).all():
             raise NotFinite(f"{kind + ' of ' if kind else ''}'{name}' is not finite")
         group = "optimizer" if kind else "parameters"
-        waiting = self._waiting[group]
-        waiting[optimizer_key(kind, name) if kind else name] = array
-        if sum(value.nbytes for value in waiting.values()) >= _FILE_BYTES:
-            self._write(group)
+        # Written out before it grows beyond a file: no more than that waits beside the new tensor.
+        if group != self._group or _bytes(self._waiting) + array.nbytes > FILE_BYTES:
+            self._write()
+        self._group = group
+        self._waiting[optimizer_key(kind, name) if kind else name] = array
+        if _bytes(self._waiting) >= FILE_BYTES:
+            self._write()
 
     def add_all(self, arrays: Iterable[Tuple[str, str, np.ndarray]]) -> None:
         for name, kind, array in arrays:
             self.add(name, kind, array)
 
-    def _write(self, group: str) -> None:
-        held, self._waiting[group] = self._waiting[group], {}
+    def _write(self) -> None:
+        held, self._waiting = self._waiting, {}
         if held:
-            count = sum(name.startswith(group) for name in self._entries)
-            file = f"{group}-{self._number:03d}-{count:05d}.safetensors"
+            count = sum(name.startswith(self._group) for name in self._entries)
+            file = f"{self._group}-{self._number:03d}-{count:05d}.safetensors"
             digest, size = disk.write_file(self._folder / file, tensors.pieces(held))
             self._entries[file] = FileEntry(digest, size, list(held))
 
     def finish(self) -> None:
         """Write the rest, and the list, after which the writer's part is whole."""
-        for group in self._waiting:
-            self._write(group)
+        self._write()
         content = {name: asdict(entry) for name, entry in self._entries.items()}
         disk.replace_file(self._folder / done_name(self._number), json.dumps(content).encode())
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def done_name(number: int) -> str:
