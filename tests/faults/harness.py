@@ -67,7 +67,9 @@ class Job:
         self._from = self._output.tell()
         self.began = time.monotonic()
         self.process = subprocess.Popen([sys.executable, str(ROOT / "entry.py"), "--plugins", names, "--output_dir", str(self.directory), *flags],
-                                        stdout=self._output, stderr=subprocess.STDOUT, env=env, cwd=folder, start_new_session=True)
+                                        stdout=self._output, stderr=subprocess.STDOUT, env=env, cwd=folder, start_new_session=True,
+                                        # What runs in the background of a shell ignores Ctrl-C, and so would its children.
+                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         self._family = {self.process.pid}
         _JOBS.append(self)
 
