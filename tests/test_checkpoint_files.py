@@ -122,6 +122,11 @@ def test_only_so_many_are_kept_and_the_best_besides(tmp_path):
     assert [path.name for path in store.checkpoints()] == ["step_0000002", "step_0000004", "step_0000005"]
     assert store.best() == {"checkpoint": "step_0000002", "metric": "loss", "value": 1.0}
     assert store.last() == "step_0000005"
+    for content in ("", "[]", "null", '{"checkpoint": "x"}', '{"checkpoint": "x", "metric": "loss", "value": "low"}'):
+        pointer = (tmp_path / "checkpoints" / "best").read_bytes()
+        (tmp_path / "checkpoints" / "best").write_text(content)
+        assert store.best() is None
+        (tmp_path / "checkpoints" / "best").write_bytes(pointer)
     assert ranks.save(6, {"loss": 0.5}).error is None
     assert store.best()["checkpoint"] == "step_0000006" and [p.name for p in store.checkpoints()] == ["step_0000005", "step_0000006"]
 

@@ -1,6 +1,7 @@
 """The folder ``checkpoints/`` of a run: which checkpoints there are, which is the last whole one, which must go."""
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -89,8 +90,9 @@ class Store:
         """``{"checkpoint": name, "metric": ..., "value": ...}`` of the best one, if any was evaluated."""
         try:
             content = json.loads((self.directory / BEST).read_text(encoding="utf-8"))
-            return content if {"checkpoint", "metric", "value"} <= set(content) else None
-        except (OSError, ValueError, TypeError):
+            sound = {name: type(content[name]) for name in ("checkpoint", "metric", "value")}
+            return content if sound["checkpoint"] is sound["metric"] is str and sound["value"] in (int, float) else None
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def last(self) -> Optional[str]:
@@ -111,7 +113,8 @@ class Store:
         for hidden in self.directory.glob(f"{disk.HIDDEN}step_*.{_REPLACED}"):
             path = hidden.with_name(hidden.name[len(disk.HIDDEN):-len(_REPLACED) - 1])
             if not path.exists():
-                disk.rename(hidden, path)
+                with contextlib.suppress(OSError):    # somebody looks who may not write here
+                    disk.rename(hidden, path)
 
     def sweep(self) -> None:
         """Remove what an interrupted run left half written or half removed. Only while nobody else writes here."""
