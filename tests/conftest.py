@@ -1,5 +1,6 @@
 """What all tests share: one cache for the embedded sample, out of the user's own."""
 import os
+import signal
 
 import pytest
 
@@ -10,3 +11,8 @@ def sample_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIPELOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield os.environ["PIPELOOM_CACHE"]
+
+
+# A test run in the background of a shell ignores Ctrl-C, and so would the launchers that it starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
