@@ -66,7 +66,6 @@ def test_a_checkpoint_taken_amid_training_continues_to_the_bit(runs):
 #: Layouts to go on in; what they need beside the checkpoint.
 LAYOUTS = {
     "one process": ["--nnodes", "1", "--nproc_per_node", "1", "--nums_split", "1", "--grad_acc_steps", "1"],
-    "DP2, state sharded": ["--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "1", "--shard", "optimizer"],
     "TP2": ["--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "1", "--tensor_parallel", "2"],
 }
 
