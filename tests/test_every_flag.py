@@ -7,7 +7,6 @@ from pipeloom.core.cli import parse
 from pipeloom.core.initialization import dropout_seeds, initial_value
 from pipeloom.core.plan import make_plan
 
-pytestmark = pytest.mark.fast
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 
 #: What a plan shows, by the part of it that an option changes.

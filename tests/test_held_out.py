@@ -13,7 +13,6 @@ from pipeloom.core.errors import UsageError
 from pipeloom.core.plan import make_plan
 from pipeloom.plugins.loggers import console, jsonl, tensorboard
 
-pytestmark = pytest.mark.fast
 METRICS = {"loss": 8.25, "mlm_loss": 7.5, "nsp_loss": 0.75, "mlm_accuracy": 0.125, "nsp_accuracy": 0.5}
 
 

@@ -14,7 +14,6 @@ from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.launcher import launch
 from pipeloom.core.ports import is_own_address
 
-pytestmark = pytest.mark.fast
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import fuzz
 from fuzz import Finding, one_round, run_here, run_in_children
 from mutations import GENERAL, Target
 
-pytestmark = pytest.mark.fast
 
 
 @pytest.mark.filterwarnings("ignore:Unexpected end-group tag")     # of protobuf; pytest undoes the filter in core/data/ofrecord.py
