@@ -20,7 +20,6 @@ from pipeloom.core.plan import make_plan
 from pipeloom.core.run import Run, choose_directory, held
 from pipeloom.core.watch import Position
 
-pytestmark = pytest.mark.fast
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 FLAGS = ["--num_attention_heads", "2", "--hidden_size", "64", "--train_steps", "50", "--grad_acc_steps", "2", "--learning_rate", "0.01"]
 
