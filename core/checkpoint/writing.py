@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, Iterable, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional
 
 import numpy as np
 
@@ -43,10 +43,6 @@ class Writer:
         self._waiting[optimizer_key(kind, name) if kind else name] = array
         if _bytes(self._waiting) >= FILE_BYTES:
             self._write()
-
-    def add_all(self, arrays: Iterable[Tuple[str, str, np.ndarray]]) -> None:
-        for name, kind, array in arrays:
-            self.add(name, kind, array)
 
     def _write(self) -> None:
         held, self._waiting = self._waiting, {}

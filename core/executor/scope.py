@@ -52,10 +52,18 @@ class Scope:
 def make_parameter(spec: ParameterSpec, axes: StageAxes, sbp: Sequence,
                    value_of: Callable[[ParameterSpec], np.ndarray]) -> flow.nn.Parameter:
     """The parameter of ``spec`` with its first value, filled up for tensor parallelism where need be."""
+    return flow.nn.Parameter(filled_up(spec, axes, sbp, value_of))
+
+
+def filled_up(spec: ParameterSpec, axes: StageAxes, sbp: Sequence, value_of: Callable[[ParameterSpec], np.ndarray]) -> flow.Tensor:
+    """A value of the parameter ``spec`` (or of its optimizer's state) as a global tensor, filled up as the parameter is.
+
+    ``value_of`` is called on the ranks of the stage alone.
+    """
     value = np.zeros(physical_shape(spec, axes.tensor), np.float32)
     if flow.env.get_rank() in axes.ranks:
         value[tuple(map(slice, spec.shape))] = value_of(spec)
-    return flow.nn.Parameter(to_global(value, axes, sbp))
+    return to_global(value, axes, sbp)
 
 
 def to_global(array: np.ndarray, axes: StageAxes, sbp: Sequence) -> flow.Tensor:

@@ -9,10 +9,10 @@ from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.blocks import ParameterSpec, physical_shape
+from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.executor.axes import StageAxes
 from pipeloom.core.executor.graph import PipelineGraph
-from pipeloom.core.executor.scope import to_global
+from pipeloom.core.executor.scope import filled_up
 from pipeloom.core.executor.stages import Parameters
 from pipeloom.core.executor.updates import Updates
 
@@ -131,11 +131,7 @@ class TrainingState:
 
     def _spread(self, spec: ParameterSpec, stage: int, like: flow.Tensor, value_of) -> flow.Tensor:
         """A tensor with a value from disk, lying as ``like`` does."""
-        axes = self._axes[stage]
-        value = np.zeros(physical_shape(spec, axes.tensor), np.float32)
-        if self._rank in axes.ranks:
-            value[tuple(map(slice, spec.shape))] = value_of(spec)
-        return to_global(value, axes, like.sbp)
+        return filled_up(spec, self._axes[stage], like.sbp, value_of)
 
     @staticmethod
     def _counter(step: int) -> flow.Tensor:
