@@ -5,10 +5,11 @@ import argparse
 import os
 import sys
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
+from pipeloom.core.arguments import Parser, normalize
 from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
@@ -18,13 +19,14 @@ from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
-COMMANDS = ("train", "parity", "checkpoint", "plugins", "doctor")
+COMMANDS = ("train", "parity", "prepare", "checkpoint", "plugins", "doctor")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
   train     (the default) train the model that --plugins select
   parity    train in the given layout and in a single process, and compare the two
             (--steps 20 --tolerance 1e-4 and the options of train)
+  prepare   text into training data: prepare pretraining ... (prepare --help lists what there is)
   checkpoint  ls|verify|show PATH: list the checkpoints of a run, verify their checksums, print one
   plugins   list built-in and installed plugins and what they provide
   doctor    look whether this machine can train: libraries, devices, memory, disks, network, engine
@@ -60,6 +62,10 @@ def _dispatch(arguments: List[str]) -> int:
         from pipeloom.core.checkpoint.command import checkpoint_command
 
         return checkpoint_command(arguments)
+    if command == "prepare":
+        from pipeloom.core.prepare.command import prepare_command
+
+        return prepare_command(arguments)
     if command == "doctor":
         from pipeloom.core.doctor import doctor
 
@@ -87,8 +93,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProx
 def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
               ) -> Tuple[configs.Config, PluginManager, Optional[Any]]:
     """As ``parse``, and what ``--resume`` found (``core/checkpoint/resume.py``), ``None`` without it."""
-    arguments = [_normalize(argument) for argument in arguments]
-    first = _Parser(add_help=False)
+    arguments = [normalize(argument) for argument in arguments]
+    first = Parser(add_help=False)
     _add_general(first)
     selected, rest = first.parse_known_args(arguments)
     content = configs.read_yaml(selected.config) if selected.config else {}
@@ -134,7 +140,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
 
 def _plugins_of_checkpoint(arguments: Sequence[str]) -> List[str]:
     """The plugins of the checkpoint that --resume names, for a command line that selects none."""
-    parser = _Parser(add_help=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--resume")
     parser.add_argument("--output_dir")
     peek = parser.parse_known_args(arguments)[0]
@@ -186,14 +192,6 @@ def _all_for_help() -> List[str]:
     return names
 
 
-def _normalize(argument: str) -> str:
-    """``--grad-acc-steps=4`` -> ``--grad_acc_steps=4``; values are left alone."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
-
-
 def _add_general(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
     group.add_argument("--plugins", metavar="A,B,C", help="plugins by name, module.path or ./file.py")
@@ -202,8 +200,8 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", metavar="KEY.PATH=VALUE", help="set one option by its place in the YAML file")
 
 
-def _full_parser(options: Options, has_gpu: bool) -> "_Parser":
-    parser = _Parser(prog="entry.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _full_parser(options: Options, has_gpu: bool) -> Parser:
+    parser = Parser(prog="entry.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.known = ["plugins", "strategy", "config", "set", *options.names()]
     _add_general(parser)
     for section in options.sections():
@@ -227,22 +225,3 @@ def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any
                 value = option.parse(flags[alias], f"--{alias}")
                 if given.setdefault(option.name, value) != value:
                     raise UsageError(f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, or equal values")
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that ends with one line, knows no abbreviations, and suggests close names."""
-
-    known: Sequence[str] = ()
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.partition("unrecognized arguments: ")[2].split()
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            if not name.startswith("--"):
-                raise UsageError(f"unexpected argument '{unknown[0]}'")
-            close = did_you_mean(name[2:], self.known)
-            raise UsageError(f"no option '{name}'{close.replace(chr(39), chr(39) + '--', 1)}")
-        raise UsageError(message)

@@ -1,0 +1,38 @@
+"""Command lines: argparse whose mistakes are one line, with a suggestion where a name is close."""
+from __future__ import annotations
+
+import argparse
+from typing import Any, List, NoReturn, Sequence
+
+from pipeloom.core.errors import UsageError, did_you_mean
+
+
+def normalize(argument: str) -> str:
+    """``--grad-acc-steps=4`` -> ``--grad_acc_steps=4``; values are left alone."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that ends with one line, knows no abbreviations, and suggests close names."""
+
+    #: Names to suggest from besides those that were added here.
+    known: Sequence[str] = ()
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            if not name.startswith("--"):
+                raise UsageError(f"unexpected argument '{unknown[0]}'")
+            close = did_you_mean(name[2:], [*self.known, *self._names()])
+            raise UsageError(f"no option '{name}'{close.replace(chr(39), chr(39) + '--', 1)}")
+        raise UsageError(message)
+
+    def _names(self) -> List[str]:
+        return [name[2:] for action in self._actions for name in action.option_strings if name.startswith("--")]

@@ -1,0 +1,1 @@
+"""From raw text to training data: ``entry.py prepare``."""
