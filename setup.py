@@ -64,6 +64,8 @@ setup(
         "tokenizers; python_version >= '3.9'",
         "tokenizers<0.21; python_version < '3.9'",  # 0.21 offers itself to 3.8 without a wheel for it
         "safetensors",
+        "mwparserfromhell",  # wikitext, for 'prepare'
+        "sentencex",  # the ends of sentences in many languages, by Wikimedia
         "rich",
         "PyYAML",
     ],

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, List, NoReturn, Sequence
+from typing import Any, Callable, List, NoReturn, Sequence
 
 from pipeloom.core.errors import UsageError, did_you_mean
 
@@ -36,3 +36,24 @@ class Parser(argparse.ArgumentParser):
 
     def _names(self) -> List[str]:
         return [name[2:] for action in self._actions for name in action.option_strings if name.startswith("--")]
+
+
+def boolean(text: str) -> bool:
+    """The type of a flag that is ``true`` or ``false``."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, not '{text}'")
+    return text.lower() == "true"
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """The type of a flag that is a whole number not below ``low``."""
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {low}, not '{text}'")
+        return value
+
+    return whole_number

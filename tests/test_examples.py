@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from pipeloom.core.data.examples import ExampleMaker, ExampleSettings
+from pipeloom.core.data.examples import Document, Documents, ExampleMaker, ExampleSettings
 from pipeloom.core.data.tokenization import SPECIAL_TOKENS, WordPieceTokenizer, train_wordpiece
 from pipeloom.core.errors import UsageError
 from shared_data import shared
@@ -26,6 +26,37 @@ def vocabulary(num_words: int) -> WordPieceTokenizer:
     return WordPieceTokenizer(["[PAD]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(num_words)), "[UNK]", "[MASK]"])
 
 
+class Listed(Document):
+    """A document in memory."""
+
+    def __init__(self, sentences):
+        self._sentences = sentences
+        self.sizes = np.array([len(sentence) for sentence in sentences])
+
+    def tokens(self, first, end):
+        return [token for sentence in self._sentences[first:end] for token in sentence]
+
+
+class Library(Documents):
+    def __init__(self, documents):
+        self.documents = [Listed(document) for document in documents]
+
+    def other_than(self, index, rng):
+        others = [document for number, document in enumerate(self.documents) if number != index]
+        return others[int(rng.integers(len(others)))]
+
+
+def examples_of(maker, documents, rng, copies=1):
+    library = Library(documents)
+    return [example for _ in range(copies) for index, document in enumerate(library.documents)
+            for example in maker.examples(document, index, library, rng)]
+
+
+def pairs_of(maker, documents, index, rng):
+    library = Library(documents)
+    return list(maker.pairs(library.documents[index], index, library, rng))
+
+
 @pytest.fixture(scope="module")
 def made():
     """Examples of 20 documents whose token ids never repeat and only rise: every token tells where it is from."""
@@ -35,8 +66,8 @@ def made():
         lengths = np.random.default_rng(number).integers(1, 30, size=WORDS_PER_DOCUMENT)
         documents.append([s for s in (list(islice(ids, n)) for n in lengths) if s])
     tokenizer = vocabulary(20 * WORDS_PER_DOCUMENT)
-    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=64, max_predictions=12, dupe_factor=8))
-    return tokenizer, documents, list(maker.examples(documents, np.random.default_rng(0)))
+    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=64, max_predictions=12))
+    return tokenizer, documents, examples_of(maker, documents, np.random.default_rng(0), copies=8)
 
 
 def restored(example) -> np.ndarray:
@@ -79,7 +110,7 @@ def test_the_label_tells_whether_b_follows_a(made):
         assert not follows or second[0] > first[-1]
         labels.append(int(example["next_sentence_labels"][0]))
         assert labels[-1] == (0 if follows else 1)
-    assert 0.45 < np.mean(labels) < 0.6
+    assert abs(np.mean(labels) - 0.5) < 0.04 and len(labels) > 1400     # 3 standard deviations
 
 
 def test_masking_is_80_10_10_of_15_percent(made):
@@ -109,9 +140,9 @@ def test_masking_is_80_10_10_of_15_percent(made):
 def test_a_random_word_is_never_a_special_token():
     """With three words among eight tokens, most of the random picks would be special ones."""
     tokenizer = vocabulary(3)
-    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=32, max_predictions=20, dupe_factor=100))
+    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=32, max_predictions=20))
     seen = set()
-    for example in maker.examples([[[3, 4, 5] * 5] * 2, [[5, 4, 3] * 5]], np.random.default_rng(0)):
+    for example in examples_of(maker, [[[3, 4, 5] * 5] * 2, [[5, 4, 3] * 5]], np.random.default_rng(0), copies=100):
         count = int(example["masked_lm_weights"].sum())
         seen.update(example["input_ids"][example["masked_lm_positions"][:count]].tolist())
     assert seen == {3, 4, 5, tokenizer.mask_id}
@@ -127,7 +158,7 @@ def test_no_sentence_is_lost_to_a_random_pair():
     """One-word sentences fill the target exactly, so that nothing is truncated."""
     documents = [[[token] for token in range(start, start + 500)] for start in (3, 503)]
     maker = ExampleMaker(vocabulary(1000), ExampleSettings(seq_length=32))
-    pairs = list(maker.pairs(documents, 0, np.random.default_rng(1)))
+    pairs = pairs_of(maker, documents, 0, np.random.default_rng(1))
     assert {is_random for _, _, is_random in pairs} == {True, False}
     used = [token for first, second, is_random in pairs for token in first + ([] if is_random else second)]
     assert used == list(range(3, 503))
@@ -136,26 +167,53 @@ def test_no_sentence_is_lost_to_a_random_pair():
 def test_both_ends_are_truncated_and_both_segments_remain():
     documents = [[list(range(3, 203)), list(range(203, 403))], [list(range(403, 803))]]
     maker = ExampleMaker(vocabulary(800), ExampleSettings(seq_length=32))
-    pairs = [pair for seed in range(30) for pair in maker.pairs(documents, 0, np.random.default_rng(seed))]
-    assert all(len(first) + len(second) == 29 and min(len(first), len(second)) >= 14 for first, second, _ in pairs)
+    pairs = [pair for seed in range(30) for pair in pairs_of(maker, documents, 0, np.random.default_rng(seed))]
+    assert all(len(first) + len(second) == 29 for first, second, _ in pairs)
+    assert all(min(len(first), len(second)) >= 14 for first, second, is_random in pairs if is_random or first[0] < 203)   # not of a lone one
     assert any(first[0] > 3 for first, _, _ in pairs) and any(first[-1] < 202 for first, _, _ in pairs)
 
 
 def test_the_same_generator_gives_the_same_examples(made):
     tokenizer, documents, examples = made
-    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=64, max_predictions=12, dupe_factor=1))
-    again = list(maker.examples(documents, np.random.default_rng(0)))
+    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=64, max_predictions=12))
+    again = examples_of(maker, documents, np.random.default_rng(0))
     for one, other in zip(again, examples):
         assert all((one[name] == other[name]).all() for name in one)
-    other_seed = list(maker.examples(documents, np.random.default_rng(1)))
+    other_seed = examples_of(maker, documents, np.random.default_rng(1))
     assert any((one["input_ids"] != other["input_ids"]).any() for one, other in zip(again, other_seed))
 
 
-@pytest.mark.parametrize("documents", [[], [[[3, 4]]], [[[3, 4]], [], [[]]]])
-def test_one_document_is_not_enough(documents):
-    maker = ExampleMaker(vocabulary(10), ExampleSettings())
-    with pytest.raises(UsageError, match="at least 2 documents"):
-        list(maker.examples(documents, np.random.default_rng(0)))
+def test_a_lone_sentence_has_a_fair_label_too():
+    """Were its pair always a random one, the labels would tell the lengths of documents."""
+    maker = ExampleMaker(vocabulary(100), ExampleSettings(seq_length=64))
+    documents = [[list(range(3, 43))], [list(range(43, 83))]]
+    pairs = [pair for seed in range(400) for pair in pairs_of(maker, documents, 0, np.random.default_rng(seed))]
+    assert 160 < sum(is_random for _, _, is_random in pairs) < 240
+    assert all(first + second == documents[0][0] for first, second, is_random in pairs if not is_random)
+    single = pairs_of(maker, [[[3]], [[4]]], 0, np.random.default_rng(0))
+    assert single == [([3], [4], True)]     # one token cannot be two spans
+
+
+def test_whole_words_are_masked_or_left_whole():
+    """Words of one to four pieces; a word is told by its beginning."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(50)), *(f"##{i}" for i in range(50))]
+    tokenizer = WordPieceTokenizer(tokens)
+    maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=64, max_predictions=9, whole_word_masking=True))
+    rng = np.random.default_rng(0)
+    word = lambda: [int(rng.integers(5, 55)), *rng.integers(55, 105, size=rng.integers(0, 4)).tolist()]  # noqa: E731
+    documents = [[[piece for _ in range(6) for piece in word()] for _ in range(60)] for _ in range(4)]
+    counts = []
+    for example in examples_of(maker, documents, np.random.default_rng(0), copies=3):
+        ids, count = restored(example), int(example["masked_lm_weights"].sum())
+        masked = np.zeros(64, bool)
+        masked[example["masked_lm_positions"][:count]] = True
+        for position in range(1, int(example["input_mask"].sum())):
+            if ids[position] >= 55 and ids[position - 1] >= 5:      # goes on with the word before it
+                assert masked[position] == masked[position - 1]
+        counts.append(count)
+    assert max(counts) == 9 and np.mean(counts) > 8
+    long = examples_of(maker, [[[5, *[60] * 40]], [[6]]], np.random.default_rng(0))[0]     # a word that has no room
+    assert 1 <= long["masked_lm_weights"].sum() <= 9
 
 
 def test_sizes_that_cannot_be_are_one_line():
@@ -166,8 +224,8 @@ def test_sizes_that_cannot_be_are_one_line():
 
 
 def test_the_smallest_examples_are_whole():
-    maker = ExampleMaker(vocabulary(20), ExampleSettings(seq_length=5, max_predictions=20, dupe_factor=20))
-    for example in maker.examples([[[3, 4, 5], [6]], [[7], [8, 9]]], np.random.default_rng(0)):
+    maker = ExampleMaker(vocabulary(20), ExampleSettings(seq_length=5, max_predictions=20))
+    for example in examples_of(maker, [[[3, 4, 5], [6]], [[7], [8, 9]]], np.random.default_rng(0), copies=20):
         assert example["input_mask"].sum() == 5 and example["masked_lm_weights"].sum() == 1
 
 

@@ -1,7 +1,6 @@
 """From documents to BERT's pre-training examples: masked words and next sentences.
 
-The procedure is that of the BERT paper (Devlin et al., 2018, section 3.1 and appendix A.1, A.2). A *document* is
-a list of sentences, a *sentence* a list of token ids, as :mod:`pipeloom.core.data.tokenization` gives them.
+The procedure is that of the BERT paper (Devlin et al., 2018, section 3.1 and appendix A.1, A.2).
 """
 from __future__ import annotations
 
@@ -13,11 +12,28 @@ import numpy as np
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.errors import UsageError
 
-Sentence = Sequence[int]
-Document = Sequence[Sentence]
 Example = Dict[str, np.ndarray]
 # (tokens of the first segment, of the second one, whether the second one is from another document)
 Pair = Tuple[List[int], List[int], bool]
+
+
+class Document:
+    """Sentences of token ids. ``sizes``: the number of tokens of each sentence, int64 ``(sentences,)``, all above 0."""
+
+    sizes: np.ndarray
+
+    def tokens(self, first: int, end: int) -> List[int]:
+        """The ids of the sentences ``first`` to ``end`` (without), one after another."""
+        raise NotImplementedError("abstract")
+
+
+class Documents:
+    """Where the second segment of a pair may come from."""
+
+    def other_than(self, index: int, rng: np.random.Generator) -> Document:
+        """Any document but ``index``, each equally likely."""
+        raise NotImplementedError("abstract")
+
 
 # Tokens of an example that are not text: [CLS] first [SEP] second [SEP].
 _FRAME = 3
@@ -27,17 +43,16 @@ _FRAME = 3
 class ExampleSettings:
     """How examples are made. Sizes are in tokens, the rest are probabilities.
 
-    ``max_predictions`` is the most tokens that are masked in one example, ``dupe_factor`` how often each
-    document is gone through (with other masks and pairs every time), ``short_seq_prob`` how often an example
-    is shorter than it could be, so that the model also sees short ones.
+    ``max_predictions`` is the most tokens that are masked in one example, ``short_seq_prob`` how often an example is shorter than it
+    could be, so that the model also sees short ones. With ``whole_word_masking`` all pieces of a word are masked, or none.
     """
 
     seq_length: int = 128
     max_predictions: int = 20
-    dupe_factor: int = 5
     short_seq_prob: float = 0.1
     masked_lm_prob: float = 0.15
     random_next_prob: float = 0.5
+    whole_word_masking: bool = False
 
     def __post_init__(self) -> None:
         if self.seq_length < _FRAME + 2:
@@ -46,12 +61,14 @@ class ExampleSettings:
         if self.max_predictions < 1:
             raise UsageError(f"--max_predictions {self.max_predictions} leaves nothing to learn; it needs at least 1")
 
+    @property
+    def longest(self) -> int:
+        """The most tokens of text in an example."""
+        return self.seq_length - _FRAME
+
 
 class ExampleMaker:
-    """Makes examples with the ids of one vocabulary.
-
-    The same documents, settings and state of ``rng`` give the same examples.
-    """
+    """Makes examples with the ids of one vocabulary. The same documents, settings and state of ``rng`` give the same examples."""
 
     def __init__(self, tokenizer: WordPieceTokenizer, settings: ExampleSettings) -> None:
         self.settings = settings
@@ -61,45 +78,42 @@ class ExampleMaker:
         self._mask_id = tokenizer.mask_id
         # What may stand in for a masked word: a special token there would teach a wrong meaning of it.
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.special_ids)
+        self._continues = np.array(tokenizer.continuing)    # by id, whether it is not the first piece of a word
 
-    def examples(self, documents: Sequence[Document], rng: np.random.Generator) -> Iterator[Example]:
-        """All examples of ``documents``, one document after another, the whole ``dupe_factor`` times.
+    def examples(self, document: Document, index: int, documents: Documents, rng: np.random.Generator) -> Iterator[Example]:
+        """The examples of one document, which is the one with the number ``index`` in ``documents``."""
+        for pair in self.pairs(document, index, documents, rng):
+            yield self.example(*pair, rng=rng)
 
-        Documents and sentences without tokens are left out. Raises ``UsageError`` where fewer than two
-        documents have text: a random next sentence comes from another one.
+    def pairs(self, document: Document, index: int, documents: Documents, rng: np.random.Generator) -> Iterator[Pair]:
+        """The pairs of segments of one document, packed with whole sentences up to the target length.
+
+        Whether a pair is a random one is decided by the same coin everywhere, so the labels are balanced however long the documents are.
         """
-        documents = [kept for kept in ([sentence for sentence in document if len(sentence)] for document in documents)
-                     if kept]
-        if len(documents) < 2:
-            raise UsageError(f"next-sentence examples need at least 2 documents with text, here are {len(documents)}; "
-                             "separate the documents, or give more text")
-        for _ in range(self.settings.dupe_factor):
-            for index in range(len(documents)):
-                for pair in self.pairs(documents, index, rng):
-                    yield self.example(*pair, rng=rng)
-
-    def pairs(self, documents: Sequence[Document], index: int, rng: np.random.Generator) -> Iterator[Pair]:
-        """The pairs of segments of one document, packed with whole sentences up to the target length."""
-        document = documents[index]
-        longest = self.settings.seq_length - _FRAME
+        longest = self.settings.longest
+        sizes = document.sizes
         position = 0
-        while position < len(document):
+        while position < len(sizes):
             # Each example has its own target length.
             target = longest if rng.random() >= self.settings.short_seq_prob else int(rng.integers(2, longest + 1))
-            end = _take(document, position, target)
-            count = end - position
-            first_count = 1 if count == 1 else int(rng.integers(1, count))
-            first = _flatten(document[position : position + first_count])
-            # A lone sentence has no next one here, so its pair is always a random one.
-            is_random = count == 1 or rng.random() < self.settings.random_next_prob
-            if is_random:
-                other = documents[_other_than(index, len(documents), rng)]
-                start = int(rng.integers(len(other)))
-                second = _flatten(other[start : _take(other, start, target - len(first))])
-                end = position + first_count  # the sentences that were not used come in the next pair
+            end = _take(sizes, position, target, at_least=2)
+            is_random = rng.random() < self.settings.random_next_prob
+            if end - position > 1:
+                middle = position + int(rng.integers(1, end - position))
+                first, rest = document.tokens(position, middle), document.tokens(middle, end)
             else:
-                second = _flatten(document[position + first_count : end])
-            yield (*_truncate(first, second, longest, rng), is_random)
+                # The last sentence alone: it is the first segment of a random pair, or both segments are spans of it.
+                middle = end
+                tokens = document.tokens(position, end)
+                is_random = is_random or len(tokens) < 2
+                cut = len(tokens) if is_random else int(rng.integers(1, len(tokens)))
+                first, rest = tokens[:cut], tokens[cut:]
+            if is_random:
+                other = documents.other_than(index, rng)
+                start = int(rng.integers(len(other.sizes)))
+                rest = other.tokens(start, _take(other.sizes, start, target - len(first), at_least=1))
+                end = middle    # the sentences that were not used come in the next pair
+            yield (*_truncate(first, rest, longest, rng), is_random)
             position = end
 
     def example(self, first: List[int], second: List[int], is_random: bool, rng: np.random.Generator) -> Example:
@@ -118,7 +132,7 @@ class ExampleMaker:
         input_mask = np.zeros(settings.seq_length, dtype=np.int32)
         input_mask[:length] = 1
 
-        positions = self._choose_positions(len(first), length, rng)
+        positions = self._choose_positions(input_ids[:length], len(first), rng)
         count = len(positions)
         original_ids = input_ids[positions]
         input_ids[positions] = self._masked(original_ids, rng)
@@ -138,13 +152,20 @@ class ExampleMaker:
             "next_sentence_labels": np.array([is_random], dtype=np.int32),
         }
 
-    def _choose_positions(self, first_length: int, length: int, rng: np.random.Generator) -> np.ndarray:
-        """Where to mask, ascending: never [CLS] or [SEP]; 15 % of all tokens, at least 1."""
+    def _choose_positions(self, ids: np.ndarray, first_length: int, rng: np.random.Generator) -> np.ndarray:
+        """Where to mask the ``length`` tokens of an example, ascending: never [CLS] or [SEP]; 15 % of all tokens, at least 1."""
+        length = len(ids)
         wanted = max(1, round(length * self.settings.masked_lm_prob))
         count = min(wanted, self.settings.max_predictions, length - _FRAME)
-        chosen = np.sort(rng.permutation(length - _FRAME)[:count])
-        # chosen counts words only: the first segment begins after [CLS], the second one after a [SEP] too.
-        return chosen + np.where(chosen < first_length, 1, 2)
+        # The places of text: the first segment begins after [CLS], the second one after a [SEP] too.
+        places = np.arange(length - _FRAME)
+        places += np.where(places < first_length, 1, 2)
+        if not self.settings.whole_word_masking:
+            return np.sort(rng.permutation(places)[:count])
+        starts = ~self._continues[ids[places]]
+        starts[[0, first_length]] = True    # a segment may begin inside a word
+        words = np.split(places, np.flatnonzero(starts)[1:])
+        return _whole_words([words[number] for number in rng.permutation(len(words))], count)
 
     def _masked(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What the model sees in their place: 80 % [MASK], 10 % the word itself, 10 % a random word."""
@@ -153,23 +174,24 @@ class ExampleMaker:
         return np.where(kind < 0.8, self._mask_id, np.where(kind < 0.9, ids, random_ids))
 
 
-def _take(document: Document, start: int, target: int) -> int:
-    """The end of the run of sentences from ``start`` that reaches ``target`` tokens: at least one sentence."""
+def _take(sizes: np.ndarray, start: int, target: int, at_least: int) -> int:
+    """The end of the run of sentences from ``start`` that reaches ``target`` tokens: ``at_least`` so many, where there are."""
     end, length = start, 0
-    while end < len(document) and (end == start or length < target):
-        length += len(document[end])
+    while end < len(sizes) and (end - start < at_least or length < target):
+        length += int(sizes[end])
         end += 1
     return end
 
 
-def _flatten(sentences: Sequence[Sentence]) -> List[int]:
-    return [token for sentence in sentences for token in sentence]
-
-
-def _other_than(index: int, count: int, rng: np.random.Generator) -> int:
-    """One of ``count`` documents, each but ``index`` equally likely."""
-    other = int(rng.integers(count - 1))
-    return other + 1 if other >= index else other
+def _whole_words(words: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """The places of the first words that together have at most ``count``, ascending; where none fits, the beginning of the first."""
+    chosen: List[int] = []
+    for word in words:
+        if len(chosen) + len(word) <= count:
+            chosen += word.tolist()
+            if len(chosen) == count:
+                break
+    return np.sort(np.array(chosen or words[0][:count]))
 
 
 def _truncate(first: List[int], second: List[int], longest: int,

@@ -22,7 +22,7 @@ _MODULES = ("_collections_abc", "argparse", "ast", "asyncio/futures", "bdb", "co
             "traceback", "typing", "unittest/case", "unittest/mock")
 # Code in the training text stands in double quotes, in docstrings in these.
 _QUOTED = re.compile(r"``([^`]+)``|`([^`'\n]+)[`']|(?<!\w)'([^'\n]+)'(?!\w)")
-_SETTINGS = {"format": 1, "dupe_factor": 1, "seed": 20181012, "parts": 1}
+_SETTINGS = {"format": 2, "dupe_factor": 1, "seed": 20181012, "parts": 1}
 
 
 def ensure_held_out(seq_length: int, max_predictions: int) -> Path:

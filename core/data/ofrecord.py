@@ -91,6 +91,11 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
     return message.SerializeToString(deterministic=True)  # sorts the map by its keys
 
 
+def framed(message: bytes) -> bytes:
+    """A record as it stands in a part: the message with its length before it."""
+    return _PREFIX.pack(len(message)) + message
+
+
 def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.ndarray]:
     """The named fields (all where ``fields`` is None) of one record, each a flat array of its own dtype.
 
@@ -156,7 +161,7 @@ def write_part(path: Union[str, Path], records: Iterable[Mapping[str, np.ndarray
             for record in records:
                 data = encode(record)
                 with _naming(path):
-                    file.write(_PREFIX.pack(len(data)) + data)
+                    file.write(framed(data))
                 count += 1
             with _naming(path):
                 file.flush()

@@ -22,7 +22,7 @@ from pipeloom.core.errors import RunError, UsageError
 
 # What decides the bytes besides the text; a change of any of it makes a new folder. Raise "format" when
 # the code that makes text, vocabulary or examples changes what comes out.
-_SETTINGS = {"format": 1, "vocab_size": 4096, "dupe_factor": 5, "seed": 20181011, "parts": 4}
+_SETTINGS = {"format": 2, "vocab_size": 4096, "dupe_factor": 5, "seed": 20181011, "parts": 4}
 
 _BUILDING = ".building-"  # prefix of the private folders in which samples are built
 _STALE_SECONDS = 3600  # a build takes seconds: after an hour, whoever began that folder is dead
@@ -147,27 +147,25 @@ def _build(folder: Path, settings: Dict[str, int]) -> None:
 def write_sample(folder: Path, settings: Dict[str, int], documents: List[List[str]], tokenizer) -> None:
     """Make the examples of ``documents``, and ``folder`` with them, at once."""
     # Here and not above: a process that finds the sample ready should not wait for these imports.
-    import numpy as np
+    from pipeloom.core.data.examples import ExampleSettings
+    from pipeloom.core.data.ofrecord import sync_folder
+    from pipeloom.core.prepare.build import Recipe, make_parts, tokenize
+    from pipeloom.core.prepare.documents import SentenceDocument
+    from pipeloom.core.prepare.sentences import TextSettings
 
-    from pipeloom.core.data.examples import ExampleMaker, ExampleSettings
-    from pipeloom.core.data.ofrecord import sync_folder, write_part
-
-    example_settings = ExampleSettings(seq_length=settings["seq_length"], max_predictions=settings["max_predictions"],
-                                       dupe_factor=settings["dupe_factor"])
-    rng = np.random.default_rng(settings["seed"])
-    ids = [tokenizer.encode_batch(document) for document in documents]
-    examples = list(ExampleMaker(tokenizer, example_settings).examples(ids, rng))
-    # Shuffled, so that reading in file order does not go through one topic after another.
-    examples = [examples[index] for index in rng.permutation(len(examples))]
-
+    examples = ExampleSettings(seq_length=settings["seq_length"], max_predictions=settings["max_predictions"])
     private = folder.with_name(f"{_BUILDING}{uuid.uuid4().hex}")
-    private.mkdir()
+    work = private / "work"
+    work.mkdir(parents=True)
     try:
-        for part in range(settings["parts"]):
-            write_part(private / f"part-{part}", examples[part :: settings["parts"]])
         tokenizer.save(private / "vocab.txt")
+        text = TextSettings(private / "vocab.txt", min_characters=0, longest_sentence=examples.longest)
+        sources, _ = tokenize(work, [[SentenceDocument(tuple(document)) for document in documents]], text)
+        recipe = Recipe.plan(work, sources, text, examples, settings["dupe_factor"], None, settings["seed"])
+        counts = make_parts(private, settings["parts"], recipe)
+        shutil.rmtree(work)
         files = {path.name: _checksum(path) for path in sorted(private.iterdir())}
-        meta = {"settings": settings, "num_samples": len(examples), "vocab_size": len(tokenizer), "files": files}
+        meta = {"settings": settings, "num_samples": counts["samples"], "vocab_size": len(tokenizer), "files": files}
         (private / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
         for name in ("vocab.txt", "meta.json"):
             with open(private / name, "rb") as file:

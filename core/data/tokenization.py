@@ -65,6 +65,11 @@ class WordPieceTokenizer:
         """The ids of ``SPECIAL_TOKENS``, in that order."""
         return [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
 
+    @property
+    def continuing(self) -> List[bool]:
+        """By id, whether the token goes on with a word that another one began."""
+        return [token.startswith(_CONTINUING) for token in self.tokens]
+
     def encode(self, text: str) -> List[int]:
         """The ids of a sentence, without [CLS] and [SEP]. Text cannot produce special tokens but [UNK]."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids

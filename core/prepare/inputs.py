@@ -1,0 +1,102 @@
+"""The ``--input`` of a preparation: files and patterns, perhaps with weights, as sources of documents."""
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from pipeloom.core.data.reader import sample_of_file
+from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.prepare.documents import Document, DocumentReader, ReadingSettings
+
+_SAMPLE_BYTES = 64 * 1024
+
+
+class Input:
+    """The documents of some files, in their order; ``weight`` is the share of what is made that shall come from them, if the user said one.
+
+    ``counts`` says, of all that was read, what was left out; ``bytes_read`` of ``size`` how far the reading came.
+    """
+
+    def __init__(self, files: Sequence[Path], weight: Optional[float] = None) -> None:
+        self.files, self.weight = list(files), weight
+        self.counts: Counter = Counter()
+        self.settings = ReadingSettings()
+        self._sizes = [file.stat().st_size for file in files]
+        self._done = 0
+        self._reader: Optional[DocumentReader] = None
+
+    @property
+    def size(self) -> int:
+        return sum(self._sizes)
+
+    @property
+    def bytes_read(self) -> int:
+        return self._done + (self._reader.bytes_read if self._reader is not None else 0)
+
+    def __iter__(self) -> Iterator[Document]:
+        for file, size in zip(self.files, self._sizes):
+            self._reader = DocumentReader(file, self.settings, self.counts)
+            yield from self._reader
+            self._reader = None
+            self._done += size
+
+    def identity(self) -> List[Tuple[str, int, str]]:
+        """Name, size and sampled content of each file: what tells whether it is the same input."""
+        return [(file.name, size, sample_of_file(file, _SAMPLE_BYTES)) for file, size in zip(self.files, self._sizes)]
+
+
+def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Input]:
+    """The sources that ``--input`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for each folder.
+
+    Weights are scaled so that they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, or weighs nothing.
+    """
+    named = [_split(argument) for argument in arguments]
+    if any(weight is None for _, weight in named) and any(weight is not None for _, weight in named):
+        bare = next(path for path, weight in named if weight is None)
+        raise UsageError(f"--input: '{bare}' has no weight and others have: give all of them one (a:0.7 b:0.3), or none")
+    found = [(files, weight) for files, weight in ((_files(path), weight) for path, weight in named)]
+    seen: Dict[Path, Path] = {}
+    for file in (file for files, _ in found for file in files):
+        if seen.setdefault(file.resolve(), file) is not file:
+            raise UsageError(f"--input: {file} is there twice; --dupe_factor or a weight makes more of it")
+    if named[0][1] is None:
+        folders: Dict[Path, List[Path]] = {}
+        for file in (file for files, _ in found for file in files):
+            folders.setdefault(file.parent, []).append(file)
+        inputs = [Input(files) for files in folders.values()]
+    else:
+        total = sum(weight or 0.0 for _, weight in named)
+        inputs = [Input(files, (weight or 0.0) / total) for files, weight in found]
+    for source in inputs:
+        source.settings = settings
+    return inputs
+
+
+def _split(argument: str) -> Tuple[str, Optional[float]]:
+    """``wiki.xml:0.7`` is ("wiki.xml", 0.7); a file of that very name is itself."""
+    path, colon, weight = argument.rpartition(":")
+    if not colon or os.path.exists(argument):
+        return argument, None
+    try:
+        value = float(weight)
+    except ValueError:
+        return argument, None
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--input {argument}: the weight must be a number above 0")
+    return path, value
+
+
+def _files(pattern: str) -> List[Path]:
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        raise UsageError(f"--input {pattern} is a folder; give its files, for instance '{pattern.rstrip('/')}/*.txt'")
+    files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if os.path.isfile(name)]
+    if not files:
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(f"--input: no file {pattern}{did_you_mean(path.name, siblings)}")
+    return files

@@ -1,0 +1,68 @@
+"""How far a preparation is: a bar on a terminal, now and then a line elsewhere. Also where it notices that it should stop."""
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Optional
+
+from pipeloom.core.control.signals import Signals
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Of one phase after another. ``check`` and ``advance`` raise ``Stopped`` once the user has asked to stop."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._display: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress as Display, TextColumn, TimeRemainingColumn
+
+            self._display = Display(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+                                    TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True))
+
+    def __enter__(self) -> Progress:
+        if self._display is not None:
+            self._display.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._display is not None:
+            self._display.stop()
+
+    def begin(self, description: str, total: float) -> None:
+        """A phase whose work is ``total`` units."""
+        self._description, self._total = description, max(total, 1)
+        self._started = self._said = time.monotonic()
+        self._from: Optional[float] = None      # what an earlier try had done does not count for the rate
+        if self._display is not None:
+            for task in list(self._display.task_ids):
+                self._display.update(task, completed=self._display.tasks[0].total, visible=False)
+            self._task = self._display.add_task(description, total=self._total, note="")
+
+    def check(self) -> None:
+        self._signals.check()
+
+    def advance(self, done: float, count: int, what: str) -> None:
+        """``done`` units of the phase, which are ``count`` things that are called ``what``, are there."""
+        self.check()
+        now = time.monotonic()
+        if self._from is None:
+            self._from, self._count = done, count
+        rate = (count - self._count) / max(now - self._started, 1e-9)
+        note = f"{count:,} {what}, {rate:,.0f}/s"
+        if self._display is not None:
+            self._display.update(self._task, completed=done, note=note)
+        elif now - self._said >= _LINE_SECONDS:
+            self._said = now
+            speed = (done - self._from) / (now - self._started)
+            left = f", {_clock((self._total - done) / speed)} left" if speed > 0 else ""
+            print(f"{self._description}: {100 * done / self._total:.0f} %, {note}{left}", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,94 @@
+"""Input files as streams of text: plain, bz2, gzip or xz, in memory that does not grow with the file."""
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import lzma
+import re
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Iterator, Tuple
+
+from pipeloom.core.errors import RunError, UsageError
+
+_PIECE = 256 * 1024
+_COMPRESSED: Tuple[Tuple[bytes, Callable[[Any], Any]], ...] = (
+    (b"BZh", bz2.BZ2File), (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)), (b"\xfd7zXZ\x00", lzma.LZMAFile))
+#: What "surrogateescape" makes of a byte that is no UTF-8.
+_ESCAPED = re.compile("[\udc80-\udcff]+")
+
+
+class BadInput(RunError):
+    """An input file cannot be read to its end; what came before was whole."""
+
+
+class InputStream:
+    """The content of one file, decompressed by what it begins with (not by its name).
+
+    ``replaced`` counts the places where the content is no UTF-8; U+FFFD stands there in the text.
+    Raises ``UsageError`` where the file cannot be opened, :class:`BadInput` where it breaks off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.replaced = 0
+        try:
+            self._raw: BinaryIO = open(path, "rb")
+            magic = self._raw.read(6)
+            self._raw.seek(0)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        opener = next((opener for prefix, opener in _COMPRESSED if magic.startswith(prefix)), None)
+        self._content = opener(self._raw) if opener else self._raw
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the reading came in the file as it lies on the disk."""
+        return self._raw.tell()
+
+    def head(self, size: int = 4096) -> bytes:
+        """The first bytes of the content. To be asked for before anything else is read."""
+        with self._unbroken():
+            head = self._content.read(size)
+            self._content.seek(0)
+            return head
+
+    def pieces(self) -> Iterator[str]:
+        """The content as text, some hundred kilobytes at a time."""
+        decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
+        data = None
+        while data != b"":
+            with self._unbroken():
+                data = self._content.read(_PIECE)
+            text, count = _ESCAPED.subn("\ufffd", decoder.decode(data, final=not data))
+            self.replaced += count
+            if text:
+                yield text
+
+    def lines(self, longest: int) -> Iterator[str]:
+        """The content line by line, without their ends; a line of more than ``longest`` characters comes in several pieces."""
+        rest = ""
+        for text in self.pieces():
+            *lines, rest = (rest + text).split("\n")
+            yield from (line.rstrip("\r") for line in lines)
+            if len(rest) > longest:
+                yield rest
+                rest = ""
+        if rest:
+            yield rest
+
+    def close(self) -> None:
+        self._content.close()
+        self._raw.close()
+
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        try:
+            yield
+        except EOFError:
+            raise BadInput(f"{self.path}: the file ends inside its compressed data; get it whole, or take what there is "
+                           "with --bad_input skip") from None
+        except (OSError, lzma.LZMAError, zlib.error) as error:
+            raise BadInput(f"{self.path}: cannot be read further ({error}); get it whole, or take what there is with --bad_input skip") from error
