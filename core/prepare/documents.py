@@ -73,7 +73,7 @@ class DocumentReader:
         except BadInput as error:
             if not self._settings.skip_bad:
                 raise
-            self._counts[f"damaged inputs, read as far as they went ({error})"] += 1
+            self._counts[f"damaged inputs, read as far as they went ({error.what})"] += 1
         finally:
             if self._stream.replaced:
                 self._counts["places that are no UTF-8, U+FFFD put there"] += self._stream.replaced
@@ -108,7 +108,7 @@ class DocumentReader:
                 self._counts['lines that are no JSON object with "text"'] += 1
             else:
                 long = f" or longer than --max_characters {longest}" if len(line) >= longest else ""
-                raise BadInput(f'{self.path} line {number}: is no JSON object with "text" (a string or a list of sentences){long}; '
+                raise BadInput(f'{self.path} line {number}: is no JSON object with "text" (a string or a list of sentences){long}',
                                "correct it, or leave such lines out with --bad_input skip")
 
     def _plain_text(self, stream: InputStream) -> Iterator[Document]:

@@ -46,8 +46,11 @@ class OutputFolder:
 
     def __enter__(self) -> OutputFolder:
         """Make or find the unfinished folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / "lock", "ab")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / "lock", "ab")
+        except OSError as error:
+            raise UsageError(f"--output {self.path} cannot be made: {error.strerror or error}; give a folder that can be") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,6 +97,10 @@ class OutputFolder:
         if self.path.is_dir() and any(self.path.iterdir()):
             disk.remove_folder(self.path)
         disk.rename(self.folder, self.path)
+
+    def discard(self) -> None:
+        """Remove the unfinished folder."""
+        disk.remove_folder(self.folder)
 
     def _begun(self) -> Optional[Dict[str, Any]]:
         """The settings of the unfinished folder, if there is one."""

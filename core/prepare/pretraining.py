@@ -5,6 +5,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ SUMMARY = "Wikipedia dumps, books, JSON lines into pre-training examples (OFReco
 #: What makes other bytes of the same settings; raise it when the code does.
 _FORMAT = 1
 #: The options that do not decide what comes out.
-_FREE = ("input", "output", "vocab", "workers", "overwrite")
+_FREE = ("input", "output", "vocab", "workers", "bad_input", "overwrite")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--masked_lm_prob", type=_probability, default=0.15, metavar="P", help="the share of tokens that is masked [0.15]")
     add("--whole_word_masking", type=boolean, default=False, metavar="{true,false}", help="mask all pieces of a word or none [false]")
     add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as the vocabulary was made [true]")
-    add("--language", default="en", metavar="CODE", help="ISO 639 code, for the ends of sentences [en]")
+    add("--language", type=_language, default="en", metavar="CODE",
+        help="ISO 639 code, for the ends of sentences; one that sentencex does not know is taken as English [en]")
     add("--text_documents", choices=("file", "blank_lines"), default="file",
         help="plain text: a document is a file, or ends at a blank line [file]")
     add("--min_characters", type=at_least(0), default=200, metavar="N", help="documents with less text are left out [200]")
@@ -86,7 +88,11 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
         if output.is_begun():
             print(f"going on with {output.path}, which was begun", file=sys.stderr, flush=True)
         if not output.is_complete:
-            output.complete(_make(output, inputs, options, examples, tokenizer, progress))
+            try:
+                output.complete(_make(output, inputs, options, examples, tokenizer, progress))
+            except UsageError:
+                output.discard()    # other options are needed, so nothing can go on from it
+                raise
         output.install()
     _say(output.path, time.monotonic() - started)
     return 0
@@ -149,7 +155,7 @@ def _listed(counts: Dict[str, int]) -> str:
 
 def _say(path: Path, seconds: float) -> None:
     meta = json.loads((path / "meta.json").read_bytes())
-    samples, counts = meta["num_samples"], meta["counts"]
+    samples, counts = meta["num_samples"], Counter(meta["counts"])
     documents, tokens = (sum(source[what] for source in meta["sources"]) for what in ("documents", "tokens"))
     print(f"{path}: {samples:,} samples in {meta['settings']['parts']} parts from {documents:,} documents with {tokens:,} tokens "
           f"({samples / seconds:,.0f} samples/s)")
@@ -157,6 +163,12 @@ def _say(path: Path, seconds: float) -> None:
           f"{100 * counts['random next'] / samples:.1f} % have a random next sentence")
     if meta["left_out"]:
         print(f"left out or repaired: {_listed(meta['left_out'])}")
+
+
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)*", text):
+        raise argparse.ArgumentTypeError(f"must be a code like en or de, not '{text}'")
+    return text
 
 
 def _probability(text: str) -> float:

@@ -15,6 +15,7 @@ from pipeloom.core.prepare.documents import Document, SentenceDocument
 from pipeloom.core.prepare.wiki_dump import WikiPage
 
 _WORD = re.compile(r"\w")
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Tokenizing:
             sentences = [sentence for sentence in document.sentences if sentence.strip()]
         else:
             sentences = self._split(document.paragraphs)
+        # Half a character, which JSON and HTML can name, is none for the tokenizer.
+        sentences = [_HALVES.sub("\ufffd", sentence) for sentence in sentences]
         size = sum(map(len, sentences))
         if not size:
             counts["documents without text"] += 1

@@ -9,7 +9,7 @@ import re
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, Tuple
+from typing import Any, BinaryIO, Callable, Iterator, List, Tuple
 
 from pipeloom.core.errors import RunError, UsageError
 
@@ -21,7 +21,15 @@ _ESCAPED = re.compile("[\udc80-\udcff]+")
 
 
 class BadInput(RunError):
-    """An input file cannot be read to its end; what came before was whole."""
+    """An input file cannot be read to its end; what came before was whole. ``what`` is the line without the advice."""
+
+    def __init__(self, what: str, advice: str = "get it whole, or take what there is with --bad_input skip") -> None:
+        super().__init__(f"{what}; {advice}")
+        self.what = what
+
+
+def _cut(line: str, longest: int) -> List[str]:
+    return [line[start : start + longest] for start in range(0, len(line) or 1, longest)]
 
 
 class InputStream:
@@ -72,10 +80,11 @@ class InputStream:
         rest = ""
         for text in self.pieces():
             *lines, rest = (rest + text).split("\n")
-            yield from (line.rstrip("\r") for line in lines)
+            for line in lines:
+                yield from _cut(line.rstrip("\r"), longest)
             if len(rest) > longest:
-                yield rest
-                rest = ""
+                *pieces, rest = _cut(rest, longest)
+                yield from pieces
         if rest:
             yield rest
 
@@ -88,7 +97,6 @@ class InputStream:
         try:
             yield
         except EOFError:
-            raise BadInput(f"{self.path}: the file ends inside its compressed data; get it whole, or take what there is "
-                           "with --bad_input skip") from None
+            raise BadInput(f"{self.path}: the file ends inside its compressed data") from None
         except (OSError, lzma.LZMAError, zlib.error) as error:
-            raise BadInput(f"{self.path}: cannot be read further ({error}); get it whole, or take what there is with --bad_input skip") from error
+            raise BadInput(f"{self.path}: cannot be read further ({error})") from error

@@ -64,8 +64,7 @@ class WikiDump:
             parser.Parse("", True)
         except expat.ExpatError as error:
             yield from self._taken()
-            raise BadInput(f"{self._stream.path} line {error.lineno}: no well-formed XML ({expat.ErrorString(error.code)}); "
-                           "get the dump again, or take what came before with --bad_input skip") from None
+            raise BadInput(f"{self._stream.path} line {error.lineno}: no well-formed XML ({expat.ErrorString(error.code)})") from None
 
     def _taken(self) -> List[WikiPage]:
         ready, self._ready = self._ready, []
@@ -112,4 +111,4 @@ class WikiDump:
             self._ready.append(WikiPage(page.get("title", ""), text, tuple(self._aside)))
 
     def _refuse_entity(self, name: str, *declaration: Any) -> None:
-        raise BadInput(f"{self._stream.path}: it declares the entity '{name}', which no MediaWiki dump does; give a pages-articles dump")
+        raise BadInput(f"{self._stream.path}: it declares the entity '{name}', which no MediaWiki dump does", "give a pages-articles dump")

@@ -10,6 +10,7 @@ from typing import Callable, Dict, Iterable, List, Sequence
 
 import mwparserfromhell
 from mwparserfromhell import nodes
+from mwparserfromhell.parser import ParserError
 from mwparserfromhell.wikicode import Wikicode
 
 # Marks that no text has: what stood here cannot be written as text; a template of which nothing is known stood here; the line is no
@@ -175,7 +176,10 @@ def paragraphs(wikitext: str, aside: Iterable[str] = ("file", "image", "category
 
     ``aside`` are the namespaces (lower case) whose links are no text.
     """
-    code = mwparserfromhell.parse(_BEHAVIOUR_SWITCH.sub("", wikitext))
+    try:
+        code = mwparserfromhell.parse(_BEHAVIOUR_SWITCH.sub("", wikitext))
+    except ParserError:
+        return []
     found: List[str] = []
     lines: List[str] = []
     appendix = 0    # the level of the heading of the appendix that this is in
