@@ -26,7 +26,7 @@ from pipeloom.core.prepare.sentences import Chunk, TextSettings, Tokenizing, tok
 from pipeloom.core.prepare.visits import OtherDocuments, Visits, plan_visits
 
 #: Characters of the documents that a worker gets at once.
-_CHUNK_CHARACTERS = 1 << 20
+_CHUNK_CHARACTERS = 1 << 18
 _COMMIT_SECONDS = 2.0
 
 #: Called often, and with how much is done (``documents=``, ``blocks=``, ``samples=``) when that changes; raises to stop the work.

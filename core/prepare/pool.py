@@ -65,4 +65,8 @@ def _begin(parent: int, make: Callable[..., Callable[[Any], Any]], arguments: tu
 
 
 def _work(item: Any) -> Any:
-    return _function(item)
+    try:
+        return _function(item)
+    finally:
+        # What a large input took goes back to the system: else all workers come to hold what the largest one needed.
+        ctypes.CDLL(None).malloc_trim(0)
