@@ -128,7 +128,8 @@ def bad_inputs(folder: Path) -> List[Tuple[str, int, str]]:
     xml = bz2.decompress(DUMP.read_bytes())
     text = "A short document with some words in it. It has a second sentence too.\n\nAnother one is here. It goes on for a while.\n"
     files = {
-        "cut.xml.bz2": DUMP.read_bytes()[:800000], "broken.xml": xml[:1000000] + b"<page><title>x</wrong>", "latin1.txt": text.encode() + b"caf\xe9 ol\xe9.",
+        "cut.xml.bz2": DUMP.read_bytes()[:800000], "broken.xml": xml[:1000000] + b"<page><title>x</wrong>",
+        "latin1.txt": text.encode() + b"caf\xe9 ol\xe9.",
         "empty.txt": b"", "long.txt": b"word " * 400000 + text.encode(), "lines.jsonl": b'{"text": "One. Two."}\nnonsense\n',
         "utf16.txt": text.encode("utf-16"), "one.txt": text.encode(), "no_mask.txt": VOCAB.read_bytes().replace(b"\n[MASK]\n", b"\n[MASQUE]\n"),
     }
