@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from pipeloom.core.data import held_out_sample, sample
+from pipeloom.core.data import folders, held_out_sample, sample
 from pipeloom.core.data.ofrecord import decode, index_part
 from pipeloom.core.errors import UsageError
 
@@ -133,7 +133,7 @@ def test_racing_without_the_lock_is_safe_too(cheap, monkeypatch):
 
     monkeypatch.setattr(sample, "_build", build_twice)
     folder = sample.ensure_sample(32, 4)
-    assert sample._is_intact(folder) and leftovers(cheap) == []
+    assert folders.is_intact(folder) and leftovers(cheap) == []
     assert not (cheap / "other").exists()
 
 
@@ -167,7 +167,7 @@ def test_an_interrupt_anywhere_leaves_nothing(cheap, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for target in ("os.fsync", "os.replace", "pipeloom.core.data.sample._checksum", "os.rename"):
+    for target in ("os.fsync", "os.replace", "pipeloom.core.data.folders._checksum", "os.rename"):
         with monkeypatch.context() as patch:
             patch.setattr(target, interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -199,24 +199,24 @@ def test_a_damaged_sample_is_built_again(cheap, damage):
 
 
 def test_each_size_format_and_text_has_its_own_folder(cheap, monkeypatch):
-    monkeypatch.setattr(sample, "_is_intact", lambda folder: True)
-    folders = [sample.ensure_sample(32, 4), sample.ensure_sample(64, 4), sample.ensure_sample(32, 5)]
+    monkeypatch.setattr(folders, "is_intact", lambda folder: True)
+    found = [sample.ensure_sample(32, 4), sample.ensure_sample(64, 4), sample.ensure_sample(32, 5)]
     monkeypatch.setitem(sample._SETTINGS, "format", 99)
-    folders.append(sample.ensure_sample(32, 4))
+    found.append(sample.ensure_sample(32, 4))
     monkeypatch.setattr(sample, "_topics", lambda: {"if": "Another text."})  # as in another Python
-    folders.append(sample.ensure_sample(32, 4))
-    assert len(set(folders)) == 5
+    found.append(sample.ensure_sample(32, 4))
+    assert len(set(found)) == 5
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("PIPELOOM_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert str(sample.cache_root()) == "/home/someone/.cache/pipeloom"
+    assert str(folders.cache_root()) == "/home/someone/.cache/pipeloom"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert str(sample.cache_root()) == "/xdg/pipeloom"
+    assert str(folders.cache_root()) == "/xdg/pipeloom"
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path))
-    assert sample.cache_root() == tmp_path
+    assert folders.cache_root() == tmp_path
 
 
 @pytest.mark.parametrize("root", ["a_file", "a_file/below", "/proc/pipeloom"])
@@ -260,11 +260,11 @@ def test_what_is_held_out_is_not_in_the_text_that_is_trained_on(built):
 
 def test_held_out_samples_follow_the_vocabulary(cheap, monkeypatch):
     monkeypatch.setattr(held_out_sample, "_MODULES", ("bdb", "difflib"))
-    folders = [held_out_sample.ensure_held_out(32, 4), held_out_sample.ensure_held_out(32, 5)]
+    found = [held_out_sample.ensure_held_out(32, 4), held_out_sample.ensure_held_out(32, 5)]
     monkeypatch.setitem(sample._SETTINGS, "vocab_size", 700)
-    folders.append(held_out_sample.ensure_held_out(32, 4))
-    assert len(set(folders)) == 3 and all(sample._is_intact(folder) for folder in folders)
-    assert [sample.sample_vocab_size(folder) for folder in folders] == [600, 600, 700]
+    found.append(held_out_sample.ensure_held_out(32, 4))
+    assert len(set(found)) == 3 and all(folders.is_intact(folder) for folder in found)
+    assert [sample.sample_vocab_size(folder) for folder in found] == [600, 600, 700]
 
 
 def test_code_in_held_out_text_is_quoted_as_in_the_training_text():

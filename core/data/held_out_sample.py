@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Set
 
 from pipeloom.core.data import sample
+from pipeloom.core.data.folders import ensure_folder
 from pipeloom.core.errors import UsageError
 
 # Modules about the language itself, as the training text is; each is a document.
@@ -38,7 +39,7 @@ def ensure_held_out(seq_length: int, max_predictions: int) -> Path:
         sample.write_sample(folder, settings, held_out_documents(sources), WordPieceTokenizer.load(training / "vocab.txt"))
 
     # The name of the training sample says all of its vocabulary.
-    return sample.ensure_folder("held-out", json.dumps([digests, settings, training.name], sort_keys=True), build)
+    return ensure_folder("held-out", json.dumps([digests, settings, training.name], sort_keys=True), build, what="the embedded sample")
 
 
 def held_out_documents(sources: Dict[str, str]) -> List[List[str]]:

@@ -5,28 +5,17 @@ technical English. It lets ``--plugins bert,wiki_ofrecord`` train something real
 """
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
 import re
-import shutil
-import time
-import uuid
-import zlib
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Set, Union
+from typing import Any, Dict, Iterator, List, Set, Union
 
-from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.data.folders import ensure_folder, write_folder
+from pipeloom.core.errors import UsageError
 
 # What decides the bytes besides the text; a change of any of it makes a new folder. Raise "format" when
 # the code that makes text, vocabulary or examples changes what comes out.
 _SETTINGS = {"format": 1, "vocab_size": 4096, "dupe_factor": 5, "seed": 20181011, "parts": 4}
-
-_BUILDING = ".building-"  # prefix of the private folders in which samples are built
-_STALE_SECONDS = 3600  # a build takes seconds: after an hour, whoever began that folder is dead
-_LOCK_SECONDS = 60  # how long to wait for another process that builds
 
 
 def ensure_sample(seq_length: int, max_predictions: int) -> Path:
@@ -38,25 +27,7 @@ def ensure_sample(seq_length: int, max_predictions: int) -> Path:
     """
     settings = {**_SETTINGS, "seq_length": seq_length, "max_predictions": max_predictions}
     identity = json.dumps([sorted(_topics().items()), settings], sort_keys=True)
-    return ensure_folder("sample", identity, lambda folder: _build(folder, settings))
-
-
-def ensure_folder(kind: str, identity: str, build: Callable[[Path], None]) -> Path:
-    """The folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it (with ``write_sample``) where need be."""
-    root = cache_root()
-    folder = root / f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if not _is_intact(folder):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with _only_builder(root):
-                if not _is_intact(folder):  # another process may have built it while this one waited
-                    _remove_stale(root)
-                    build(folder)
-        except (OSError, RunError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot build the embedded sample in the cache {root}: {reason}; set PIPELOOM_CACHE "
-                             "to a folder that can be written to and has 20 MB free") from error
-    return folder
+    return ensure_folder("sample", identity, lambda folder: _build(folder, settings), what="the embedded sample")
 
 
 def sample_vocab_size(folder: Union[str, Path]) -> int:
@@ -150,7 +121,7 @@ def write_sample(folder: Path, settings: Dict[str, int], documents: List[List[st
     import numpy as np
 
     from pipeloom.core.data.examples import ExampleMaker, ExampleSettings
-    from pipeloom.core.data.ofrecord import sync_folder, write_part
+    from pipeloom.core.data.ofrecord import write_part
 
     example_settings = ExampleSettings(seq_length=settings["seq_length"], max_predictions=settings["max_predictions"],
                                        dupe_factor=settings["dupe_factor"])
@@ -160,97 +131,10 @@ def write_sample(folder: Path, settings: Dict[str, int], documents: List[List[st
     # Shuffled, so that reading in file order does not go through one topic after another.
     examples = [examples[index] for index in rng.permutation(len(examples))]
 
-    private = folder.with_name(f"{_BUILDING}{uuid.uuid4().hex}")
-    private.mkdir()
-    try:
+    def fill(private: Path) -> Dict[str, Any]:
         for part in range(settings["parts"]):
             write_part(private / f"part-{part}", examples[part :: settings["parts"]])
         tokenizer.save(private / "vocab.txt")
-        files = {path.name: _checksum(path) for path in sorted(private.iterdir())}
-        meta = {"settings": settings, "num_samples": len(examples), "vocab_size": len(tokenizer), "files": files}
-        (private / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-        for name in ("vocab.txt", "meta.json"):
-            with open(private / name, "rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(private)
-        _install(private, folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+        return {"settings": settings, "num_samples": len(examples), "vocab_size": len(tokenizer)}
 
-
-def _install(private: Path, folder: Path) -> None:
-    """Renames a finished folder to its name, at once. A broken one that stands there is moved away first."""
-    if folder.exists():
-        broken = folder.with_name(f"{_BUILDING}{uuid.uuid4().hex}")
-        os.rename(folder, broken)
-        shutil.rmtree(broken, ignore_errors=True)
-    try:
-        os.rename(private, folder)
-    except OSError:
-        if not _is_intact(folder):  # else another process, which the lock did not keep out, was faster
-            raise
-
-
-def _checksum(path: Path) -> Dict[str, int]:
-    data = path.read_bytes()
-    return {"bytes": len(data), "crc32": zlib.crc32(data)}
-
-
-def _is_intact(folder: Path) -> bool:
-    """Whether the sample is there, with just the parts that its meta.json lists and their checksums."""
-    try:
-        files = json.loads((folder / "meta.json").read_bytes())["files"]
-        listed = {path.name for path in folder.iterdir()} - {"meta.json"}
-        return listed == set(files) and all(_checksum(folder / name) == files[name] for name in files)
-    except (OSError, ValueError, LookupError, TypeError):  # absent, unreadable, or not the JSON that was written
-        return False
-
-
-def _remove_stale(root: Path) -> None:
-    """Removes what builds left behind that were killed."""
-    for private in root.glob(f"{_BUILDING}*"):
-        try:
-            if time.time() - private.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(private, ignore_errors=True)
-        except OSError:  # it went away meanwhile
-            pass
-
-
-@contextmanager
-def _only_builder(root: Path) -> Iterator[None]:
-    """Lets one process at a time build in this cache; the others wait and then find it ready.
-
-    Only saves work: correctness rests on the rename. So after a minute, or on a file system without
-    locks, the caller just goes on. The kernel frees the lock of a process that dies.
-    """
-    try:
-        lock = open(root / ".lock", "ab")
-    except OSError:  # of another user, perhaps; if nothing can be written here, building will say so
-        yield
-        return
-    with lock:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:
-                break
-        yield
-
-
-def cache_root() -> Path:
-    """The folder of the cache, which need not exist yet. Raises ``UsageError`` where there is no home folder for it."""
-    chosen = os.environ.get("PIPELOOM_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base:
-        return Path(base) / "pipeloom"
-    try:
-        return Path.home() / ".cache" / "pipeloom"
-    except RuntimeError:
-        raise UsageError("there is no home folder for the embedded sample; set PIPELOOM_CACHE to a folder") from None
+    write_folder(folder, fill)

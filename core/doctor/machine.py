@@ -99,7 +99,7 @@ def run_folder() -> Finding:
 
 
 def cache() -> Finding:
-    from pipeloom.core.data.sample import cache_root
+    from pipeloom.core.data.folders import cache_root
 
     return _folder(cache_root(), "choose another by PIPELOOM_CACHE")
 
