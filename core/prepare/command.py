@@ -12,6 +12,7 @@ from pipeloom.core.errors import UsageError, did_you_mean
 
 #: What there is to prepare, and the module that does it.
 ACTIONS: Dict[str, str] = {
+    "squad": "pipeloom.core.prepare.squad",
 }
 
 
