@@ -136,7 +136,8 @@ def test_the_best_answers_are_those_of_a_search_through_all_spans(dev):
         starts, ends = rng.normal(size=(2, len(windows), 192)).astype(np.float32) * 4
         context = articles.questions[number].context
         wanted = reference_squad.best_answers(context, windows, starts, ends, 8, 12)
-        got = [(candidate.text, candidate.score, candidate.probability) for candidate in predict(context, windows, starts, ends, settings, False).candidates]
+        candidates = predict(context, windows, starts, ends, settings, False).candidates
+        got = [(candidate.text, candidate.score, candidate.probability) for candidate in candidates]
         assert [text for text, _, _ in got] == [text for text, _, _ in wanted]
         np.testing.assert_allclose([row[1:] for row in got], [row[1:] for row in wanted], rtol=1e-12)
 

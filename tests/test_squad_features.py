@@ -127,7 +127,7 @@ def test_features_are_kept_in_a_file(tokenizer, tmp_path):
         np.testing.assert_array_equal(again.window(index).spans, features.window(index).spans)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:200] + b"\0\0\0\0" + data[204:], lambda data: b"", lambda data: b"PK"],
+@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:200] + bytes(4) + data[204:], lambda data: b"", lambda data: b"PK"],
                          ids=["cut off", "changed", "empty", "another file"])
 def test_a_damaged_file_of_features_is_one_line(tokenizer, tmp_path, damage):
     path = tmp_path / "features.npz"

@@ -16,7 +16,7 @@ from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.squad.articles import LeftOut, read_articles
-from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
+from pipeloom.core.data.squad.features import FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.errors import UsageError, did_you_mean
 
