@@ -62,7 +62,7 @@ def test_the_folder_of_training_questions(files, prepare):
     assert sorted(contents(folder)) == ["features.npz", "meta.json", "part-0", "part-1", "questions.json", "vocab.txt"]
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["settings"]["split"] == "train" and meta["settings"]["doc_stride"] == 8 and meta["settings"]["lowercase"] is True
-    assert meta["questions"] == 3 and meta["left_out"] == {"whose answer is not at its offset": 1} and not meta["version_2"]
+    assert meta["questions"] == 3 and meta["left_out"] == 1 and not meta["version_2"]
     assert f"{folder}: {meta['num_samples']} inputs of 32 tokens from 3 questions for train, 1 left out, SQuAD 1.1 (" in out
     assert folders.is_intact(folder)
     assert (folder / "questions.json").read_bytes() == files["input"].read_bytes()

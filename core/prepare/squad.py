@@ -63,14 +63,14 @@ def _convert(conversion: Any, output: Path, overwrite: bool) -> int:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(output.parent, output.name)
-        meta, left_out = conversion.write(output)
+        meta = conversion.write(output)
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from error
-    for line in left_out.lines():
+    for line in meta["reasons"]:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {meta['num_samples']} inputs of {conversion.sizes.seq_length} tokens from {meta['questions']} questions for "
-          f"{conversion.split}, {len(left_out)} left out, SQuAD {'2.0' if meta['version_2'] else '1.1'} "
+          f"{conversion.split}, {meta['left_out']} left out, SQuAD {'2.0' if meta['version_2'] else '1.1'} "
           f"({size / 1e6:.1f} MB in {time.monotonic() - begin:.1f} s)")
     return 0
 
@@ -82,9 +82,10 @@ def _is_there(output: Path, settings: Dict[str, Any], overwrite: bool) -> bool:
 
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return False
-    meta = read_meta(output) if output.is_dir() else None
-    if meta is None:    # not even to be overwritten: it may hold anything
-        raise UsageError(f"--output {output} exists and is not of 'prepare squad': give another name, or remove it")
+    try:
+        meta = read_meta(output)
+    except UsageError:    # not even to be overwritten: it may hold anything
+        raise UsageError(f"--output {output} exists and is not of 'prepare squad': give another name, or remove it") from None
     if overwrite:
         return False
     for name, wanted in settings.items():

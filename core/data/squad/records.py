@@ -10,12 +10,12 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List
 
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.ofrecord import write_part
-from pipeloom.core.data.squad.articles import LeftOut, read_articles
+from pipeloom.core.data.squad.articles import read_articles
 from pipeloom.core.data.squad.features import FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.errors import UsageError, did_you_mean
@@ -51,10 +51,10 @@ class Conversion:
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
         return {"format": _FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes), "parts": self.parts,
-                "vocab": _digest(self.vocab), "input": _digest(self.source)}
+                "vocab": digest_of(self.vocab), "input": digest_of(self.source)}
 
-    def write(self, folder: Path) -> Tuple[Dict[str, Any], LeftOut]:
-        """Make the folder, whole or not at all. Returns its ``meta.json``, and the questions that are not in it.
+    def write(self, folder: Path) -> Dict[str, Any]:
+        """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in it.
 
         Raises ``UsageError`` for what is wrong with the input, ``OSError`` where the folder cannot be written.
         """
@@ -76,26 +76,35 @@ class Conversion:
             tokenizer.save(private / VOCAB)
             shutil.copyfile(self.source, private / QUESTIONS)
             features.save(private / FEATURES)
-            return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids),
-                    "left_out": articles.left_out.counts, "version_2": articles.version_2, "vocab_size": len(tokenizer)}
+            left_out = {"left_out": len(articles.left_out), "reasons": articles.left_out.lines()}
+            return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids), **left_out,
+                    "version_2": articles.version_2, "vocab_size": len(tokenizer)}
 
         write_folder(folder, fill)
-        return read_meta(folder) or {}, articles.left_out
+        return read_meta(folder)
 
 
-def read_meta(folder: Path) -> Optional[Dict[str, Any]]:
-    """The ``meta.json`` of a folder of SQuAD inputs, or ``None`` where ``folder`` is not one."""
+def read_meta(folder: Path) -> Dict[str, Any]:
+    """The ``meta.json`` of a folder of SQuAD inputs. Raises ``UsageError`` where ``folder`` is not one."""
     try:
         meta = json.loads((folder / META).read_bytes())
-        needed = {"format": int, "split": str, "lowercase": bool, "seq_length": int, "doc_stride": int, "max_query_length": int}
-        fits = all(isinstance(meta["settings"][name], kind) for name, kind in needed.items()) and meta["settings"]["split"] in SPLITS
-        return meta if fits and isinstance(meta["vocab_size"], int) else None
+        for where, names in _META.items():
+            for name, kind in names.items():
+                if not isinstance((meta[where] if where else meta)[name], kind):
+                    raise TypeError(name)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'") from None
+    return meta
 
 
-def _digest(path: Union[str, Path]) -> str:
-    path = Path(path)
+# What of meta.json is read again, and its types.
+_META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
+         "settings": {"format": int, "split": str, "lowercase": bool, "seq_length": int, "doc_stride": int, "max_query_length": int,
+                      "vocab": str, "input": str}}
+
+
+def digest_of(path: Path) -> str:
+    """Hex sha256 of a file that the user named. Raises ``UsageError``."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
