@@ -18,7 +18,7 @@ from pipeloom.core.data.squad.articles import LeftOut, read_articles
 from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from shared_data import shared
-from squad_files import qa, squad, write_json, write_vocab
+from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
 fast = pytest.mark.fast
 
@@ -83,6 +83,13 @@ def test_the_folder_of_evaluation_questions(files, prepare):
     assert [record["unique_ids"].tolist() for record in found] == [[1000000000 + number] for number in range(len(found))]
     assert all(sorted(record) == ["input_ids", "input_mask", "segment_ids", "unique_ids"] for record in found)
     assert Features.load(files["output"] / "features.npz").question_ids == ["a", "b", "lost", "c"]
+
+
+@fast
+def test_an_answer_that_no_window_holds_is_left_out_of_training_alone(files, prepare):
+    write_json(files["input"], squad([qa("a"), qa("long", CONTEXT, 0)]))
+    assert prepare()[::2] == (0, "pipeloom: warning: 1 question left out, whose answer is longer than a window: long\n")
+    assert prepare(split="eval", overwrite="true")[::2] == (0, "")
 
 
 @fast

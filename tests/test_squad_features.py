@@ -6,6 +6,7 @@ import pytest
 
 import reference_squad
 from pipeloom.core.data.squad.articles import Answer, LeftOut, Question, read_articles
+from pipeloom.core.data.squad import features as features_room
 from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.data.squad.scoring import exact_match
 from pipeloom.core.data.tokenization import WordPieceTokenizer
@@ -51,6 +52,16 @@ def test_windows_of_a_long_context(tokenizer):
     # w3 has one word beside it in the first window and one in the second: the first of equal ones has it
     assert [features.window(index).max_context.astype(int).tolist() for index in range(3)] == [[1, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
     assert features.window(1).position == 4 and features.window(1).spans.tolist() == [[6, 8], [9, 11], [12, 14], [15, 17], [18, 20]]
+
+
+@pytest.mark.parametrize("tokens, room, stride", [(310, 300, 128), (1000, 320, 128), (50, 20, 3), (21, 20, 20), (7, 20, 5), (60, 20, 30)])
+def test_the_window_with_most_context(tokens, room, stride):
+    """The length of a window weighs too: at 310 tokens the first one keeps a token that has one more on a side in the shorter second one."""
+    windows = features_room._windows(tokens, room, stride)
+    best = features_room._best_windows(windows)
+    assert len(best) == tokens
+    for token, number in enumerate(best):
+        assert reference_squad.has_max_context(windows, windows[number], token)
 
 
 def test_a_short_input_is_filled_up(tokenizer):

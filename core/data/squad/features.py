@@ -175,7 +175,7 @@ class _Builder:
         if not windows:
             return "whose context has no token"
         position = len(query) + 2
-        answer = None if question.impossible else question.answer_in_context()
+        answer = question.answer_in_context()
         places = [(0, 0)] * len(windows)
         if answer is not None:
             first, last = _tokens_of(spans, answer.start, answer.end)
