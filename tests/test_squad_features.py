@@ -54,7 +54,8 @@ def test_windows_of_a_long_context(tokenizer):
     assert features.window(1).position == 4 and features.window(1).spans.tolist() == [[6, 8], [9, 11], [12, 14], [15, 17], [18, 20]]
 
 
-@pytest.mark.parametrize("tokens, room, stride", [(310, 300, 128), (1000, 320, 128), (50, 20, 3), (21, 20, 20), (7, 20, 5), (60, 20, 30), (325, 320, 320)])
+@pytest.mark.parametrize("tokens, room, stride", [
+    (310, 300, 128), (1000, 320, 128), (325, 320, 320), (50, 20, 3), (21, 20, 20), (7, 20, 5), (60, 20, 30)])
 def test_the_window_with_most_context(tokens, room, stride):
     """The length of a window weighs too: at 310 tokens the first one keeps a token that has one more on a side in the shorter second one."""
     windows = features_room._windows(tokens, room, stride)

@@ -23,6 +23,8 @@ FIRST_UNIQUE_ID = 1000000000
 
 # Tokens of an input that are not text: [CLS] question [SEP] context [SEP].
 _FRAME = 3
+# A file that speaks of longer inputs is damaged.
+_MOST_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,45 @@ class Features:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            return cls(json.loads(arrays.pop("question_ids").tobytes().decode()), **arrays)
+            features = cls(json.loads(arrays.pop("question_ids").tobytes().decode()), **arrays)
+            features._check()
+            return features
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, LookupError, TypeError, EOFError, RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{path} is damaged ({error}): make the folder again with 'prepare squad'") from None
+
+    def _check(self) -> None:
+        """Raises ``ValueError`` where the arrays do not fit together."""
+        for name, value in vars(self).items():
+            if name != "question_ids" and getattr(value, "dtype", None) not in (np.int32, np.int64):
+                raise ValueError(f"{name} is no array of whole numbers")
+        questions, tokens = len(self.question_ids), len(self.context_ids)
+        shapes = {"frame": (4,), "context_ids": (tokens,), "context_spans": (tokens, 2), "context_of": (questions,),
+                  "query_ids": (self.query_ids.size,), "query_starts": (questions + 1,), "windows": (len(self), 5)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} is {getattr(self, name).shape}, not {shape}")
+        contexts = len(self.context_starts) - 1
+        numbers, first, count, start, end = self.windows.T
+        fit = (all(isinstance(name, str) for name in self.question_ids) and (self.context_spans >= 0).all()
+               and _are_starts(self.context_starts, tokens) and _are_starts(self.query_starts, len(self.query_ids))
+               and _within(self.context_of, contexts) and _within(numbers, questions) and (np.diff(numbers) >= 0).all())
+        if fit:
+            room = self.seq_length - _FRAME - np.diff(self.query_starts)[numbers]
+            length = np.diff(self.context_starts)[self.context_of[numbers]]
+            fit = ((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all() and _within(self.windows[:, 3:], self.seq_length) \
+                and self.seq_length <= _MOST_TOKENS
+        if not fit:
+            raise ValueError("its arrays do not fit together")
+
+
+def _are_starts(starts: np.ndarray, total: int) -> bool:
+    return starts.ndim == 1 and len(starts) > 0 and starts[0] == 0 and starts[-1] == total and bool((np.diff(starts) >= 0).all())
+
+
+def _within(values: np.ndarray, high: int) -> bool:
+    return bool(((values >= 0) & (values < high)).all())
 
 
 def make_features(questions: Sequence[Question], tokenizer: WordPieceTokenizer, settings: FeatureSettings, training: bool,
@@ -242,7 +278,7 @@ def _best_windows(windows: Sequence[Sequence[int]]) -> np.ndarray:
     run_squad.py's rule: the smaller one of what stands left and right of it, and 0.01 times the length of the window; the
     first one where two are equal.
     """
-    tokens = np.arange(windows[-1][0] + windows[-1][1])
+    tokens = np.arange(max(begin + count for begin, count in windows))
     scores = []
     for begin, count in windows:
         left, right = tokens - begin, begin + count - 1 - tokens
