@@ -64,8 +64,11 @@ def _convert(conversion: Any, output: Path, overwrite: bool) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(output.parent, output.name)
         meta = conversion.write(output)
-    except OSError as error:
-        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+    except (OSError, RunError) as error:
+        cause = error.__cause__ or error    # of a RunError that names a part in a folder which is gone by now
+        raise RunError(f"cannot write {output}: {getattr(cause, 'strerror', None) or cause}") from error
+    except KeyboardInterrupt:
+        raise RunError(f"interrupted while making {output}") from None
     for line in meta["reasons"]:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     size = sum(path.stat().st_size for path in output.iterdir())
