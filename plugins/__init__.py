@@ -10,6 +10,7 @@ BUILTIN = {
     "manual": "pipeloom.plugins.strategies.manual",
     "bert": "pipeloom.plugins.models.bert",
     "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
+    "squad": "pipeloom.plugins.datasets.squad",
 }
 
 #: Plugins that every run has; their one-answer hooks answer last (``trylast``).

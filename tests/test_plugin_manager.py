@@ -296,10 +296,16 @@ def code_words(path):
 
 #: Sentences that show a user what to type; a plugin in them is an example.
 EXAMPLES = {"cli.py": ("for instance --plugins", "another way to select a strategy")}
+#: A file format that a plugin is named after: these rooms know the format, and nothing of the plugin.
+FORMATS = {"squad": ("data/squad/", "prepare/")}
 
 
 def test_the_core_names_no_plugin():
-    names = re.compile(r"(?<![A-Za-z0-9])(" + "|".join(BUILTIN) + r")(?![A-Za-z0-9])")
-    found = [f"{path.relative_to(CORE)}: {text!r}" for path in sorted(CORE.rglob("*.py")) for text in code_words(path)
-             if names.search(text) and not any(example in text for example in EXAMPLES.get(path.name, ()))]
+    found = []
+    for path in sorted(CORE.rglob("*.py")):
+        where = path.relative_to(CORE).as_posix()
+        banned = [name for name in BUILTIN if not where.startswith(FORMATS.get(name, ("none",)))]
+        names = re.compile(r"(?<![A-Za-z0-9])(" + "|".join(banned) + r")(?![A-Za-z0-9])")
+        found += [f"{where}: {text!r}" for text in code_words(path)
+                  if names.search(text) and not any(example in text for example in EXAMPLES.get(path.name, ()))]
     assert found == []

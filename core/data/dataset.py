@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,6 +25,24 @@ class Field:
     high: Optional[int] = None
 
 
+class Scorer:
+    """What turns a model's outputs for the samples of a dataset into figures that no sum over samples gives, such as F1 of answers."""
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """Take the outputs ``Dataset.scored`` of the samples ``indices``, each ``(len(indices), ...)`` in this order.
+
+        In any order of samples; of one that comes again the last outputs count.
+        """
+        raise NotImplementedError("abstract")
+
+    def finish(self, folder: Optional[Path]) -> Dict[str, float]:
+        """The figures by name, over the samples that were added, of which there is one at least.
+
+        Files that tell more are written into ``folder``, which exists, and none without one. Raises ``RunError``.
+        """
+        raise NotImplementedError("abstract")
+
+
 class Dataset:
     """Base class of datasets. Subclasses set ``task`` and ``fields`` and implement ``__len__`` and ``read``."""
 
@@ -33,6 +52,8 @@ class Dataset:
     fields: Dict[str, Field]
     #: Size of the vocabulary that the token ids belong to.
     vocab_size: int
+    #: The outputs of the model that ``scorer`` wants, by name.
+    scored: Tuple[str, ...] = ()
 
     def __len__(self) -> int:
         raise NotImplementedError("abstract")
@@ -47,6 +68,10 @@ class Dataset:
     def describe(self) -> str:
         """One phrase for the log: where the samples come from and how many there are."""
         raise NotImplementedError("abstract")
+
+    def scorer(self) -> Optional[Scorer]:
+        """A new scorer for one evaluation, or ``None`` where sums over the samples say everything."""
+        return None
 
     def fingerprint(self) -> str:
         """A hash that is the same on all nodes that have these very samples, wherever they lie there.
@@ -63,13 +88,16 @@ class FirstSamples(Dataset):
 
     def __init__(self, dataset: Dataset, count: int) -> None:
         self._dataset, self._count = dataset, count
-        self.task, self.fields, self.vocab_size = dataset.task, dataset.fields, dataset.vocab_size
+        self.task, self.fields, self.vocab_size, self.scored = dataset.task, dataset.fields, dataset.vocab_size, dataset.scored
 
     def __len__(self) -> int:
         return self._count
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
         return self._dataset.read(indices, names)
+
+    def scorer(self) -> Optional[Scorer]:
+        return self._dataset.scorer()
 
     def describe(self) -> str:
         return f"the first {self._count} of {self._dataset.describe()}"

@@ -21,7 +21,7 @@ _STALE_SECONDS = 3600  # a file is flushed more often than that: after an hour, 
 _LOCK_SECONDS = 60  # how long to wait for another process that builds
 
 
-def ensure_folder(kind: str, identity: str, build: Callable[[Path], None], what: str) -> Path:
+def ensure_folder(kind: str, identity: str, build: Callable[[Path], Any], what: str) -> Path:
     """The folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it (with ``write_folder``) where need be.
 
     The cache is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. A folder whose files do

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Iterable, List, Sequence, Union
+from typing import Iterable, List, Sequence, Tuple, Union
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -73,6 +73,11 @@ class WordPieceTokenizer:
     def encode(self, text: str) -> List[int]:
         """The ids of a sentence, without [CLS] and [SEP]. Text cannot produce special tokens but [UNK]."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_with_offsets(self, text: str) -> Tuple[List[int], List[Tuple[int, int]]]:
+        """``encode``, and for each token the characters ``start <= i < end`` of ``text`` that it was made of."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         """``encode`` of many sentences at once."""

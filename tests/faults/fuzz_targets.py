@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping
 import numpy as np
 
 from checkpoints import SHAPES, save_alone, value
-from mutations import Files, Mutation, Target
+from mutations import Files, Mutation, Target, change_somewhere
 from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.checkpoint.command import describe
 from pipeloom.core.checkpoint.reader import Checkpoint
@@ -22,6 +22,7 @@ from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.ofrecord import decode, encode, index_part, write_part
 from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.options import Options
+from squad_targets import SQUAD_TARGETS
 
 # --- parts of OFRecord
 
@@ -256,23 +257,10 @@ def _signed(files: Files, content: Dict[str, Any]) -> Files:
     return {**files, "checkpoint.json": json.dumps({**content, "sha256": digest}).encode(), _SIGNED: b""}
 
 
-_ODD_JSON: List[Any] = [None, "", "x", 0, -1, 1.5, 10 ** 30, [], {}, [1], {"a": 1}, [None], True, "\x1b[2J", "a\nb", [["a"]],
-                        {"step": "x"}, float("nan")]
-
-
 def _other_entry(files: Files, rng: np.random.Generator) -> Files:
     """One value of the manifest, at any depth, is another or gone."""
     content = json.loads(files["checkpoint.json"])
-    place = content
-    while True:
-        key = list(place)[int(rng.integers(0, len(place)))] if isinstance(place, dict) else int(rng.integers(0, len(place)))
-        if not isinstance(place[key], (dict, list)) or not place[key] or rng.integers(0, 3) == 0:
-            break
-        place = place[key]
-    if rng.integers(0, 4) == 0:
-        del place[key]
-    else:
-        place[key] = _ODD_JSON[int(rng.integers(0, len(_ODD_JSON)))]
+    change_somewhere(content, rng)
     return _signed(files, content)
 
 
@@ -294,4 +282,5 @@ TARGETS = {
     "checkpoint": Target(read_checkpoint, lambda: dict(_checkpoint()),
                          lambda: {"another entry, signed": _other_entry, "other tensors, signed": _other_tensors},
                          r"^(--resume|checkpoint) {folder}"),
+    **SQUAD_TARGETS,
 }

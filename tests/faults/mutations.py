@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
@@ -80,6 +80,24 @@ def _swap(files: Files, rng: np.random.Generator) -> Files:
 def _missing(files: Files, rng: np.random.Generator) -> Files:
     gone = _some(files, rng)
     return {name: data for name, data in files.items() if name != gone}
+
+
+_ODD_JSON: List[Any] = [None, "", "x", 0, -1, 1.5, 10 ** 30, [], {}, [1], {"a": 1}, [None], True, "\x1b[2J", "a\nb", [["a"]],
+                        {"step": "x"}, float("nan")]
+
+
+def change_somewhere(content: Any, rng: np.random.Generator) -> None:
+    """One value of what JSON stood for, at any depth, is another or gone."""
+    place = content
+    while True:
+        key = list(place)[int(rng.integers(0, len(place)))] if isinstance(place, dict) else int(rng.integers(0, len(place)))
+        if not isinstance(place[key], (dict, list)) or not place[key] or rng.integers(0, 3) == 0:
+            break
+        place = place[key]
+    if rng.integers(0, 4) == 0:
+        del place[key]
+    else:
+        place[key] = _ODD_JSON[int(rng.integers(0, len(_ODD_JSON)))]
 
 
 GENERAL: Dict[str, Mutation] = {
