@@ -5,6 +5,7 @@ import argparse
 from typing import Any, Callable, List, NoReturn, Sequence
 
 from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.options import FALSE, TRUE
 
 
 def normalize(argument: str) -> str:
@@ -40,9 +41,9 @@ class Parser(argparse.ArgumentParser):
 
 def boolean(text: str) -> bool:
     """The type of a flag that is ``true`` or ``false``."""
-    if text.lower() not in ("true", "false"):
+    if text.lower() not in TRUE | FALSE:
         raise argparse.ArgumentTypeError(f"must be true or false, not '{text}'")
-    return text.lower() == "true"
+    return text.lower() in TRUE
 
 
 def at_least(low: int) -> Callable[[str], int]:

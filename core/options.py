@@ -44,7 +44,8 @@ RESERVED = ("plugins", "strategy")
 #: freely, and is as the user gave it before unless given anew; or it belongs to one command alone.
 FIXED, FREE, FRESH = "fixed", "free", "fresh"
 
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+#: What a value that is true or false may be called.
+TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Option:
             return None
         if self.type is bool:
             text = str(value).lower()
-            return True if text in _TRUE else False if text in _FALSE else None
+            return True if text in TRUE else False if text in FALSE else None
         if isinstance(value, bool):
             return None
         try:

@@ -207,13 +207,13 @@ def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes_later(files, pre
 
 @fast
 @pytest.mark.parametrize("changes, says", [
-    (dict(input=None), "'prepare squad' needs --input: the raw SQuAD JSON file"),
-    (dict(output=None), "'prepare squad' needs --output: the folder to make"),
-    (dict(vocab=None), "'prepare squad' needs --vocab: a WordPiece vocabulary, vocab.txt"),
-    (dict(split="dev"), "--split: 'split' must be one of train, eval, not 'dev'"),
-    (dict(parts=0), "--parts: 'parts' must be at least 1, not 0"),
+    (dict(input=None), "the following arguments are required: --input"),
+    (dict(output=None), "the following arguments are required: --output"),
+    (dict(vocab=None), "the following arguments are required: --vocab"),
+    (dict(split="dev"), "argument --split: invalid choice: 'dev'"),
+    (dict(parts=0), "argument --parts: must be a whole number of at least 1, not '0'"),
     (dict(parts=999), "which cannot be spread over --parts 999; 1 question left out, whose answer is not at its offset: lost"),
-    (dict(lowercase="maybe"), "--lowercase: 'lowercase' must be true or false, not 'maybe'"),
+    (dict(lowercase="maybe"), "argument --lowercase: must be true or false, not 'maybe'"),
     (dict(doc_strid=8), "no option '--doc_strid' (did you mean '--doc_stride'?)"),
     (dict(seq_length=11), "--seq_length 11 leaves no room for a context beside --max_query_length 8: give at least 12"),
     (dict(input="trian.json"), "trian.json (did you mean 'train.json'?)"),

@@ -7,50 +7,36 @@ import time
 from pathlib import Path
 from typing import Any, Dict
 
+from pipeloom.core.arguments import at_least, boolean
 from pipeloom.core.errors import RunError, UsageError
-from pipeloom.core.options import Options
 
 SUMMARY = "SQuAD questions (JSON, 1.1 and 2.0) into inputs for a model, as OFRecord parts"
 
 
-def _options() -> Options:
-    options = Options()
-    options.owner = "prepare squad"
-    options.add("input", str, None, help="raw SQuAD JSON file, for instance train-v1.1.json")
-    options.add("output", str, None, help="folder to make; it appears whole or not at all")
-    options.add("vocab", str, None, help="WordPiece vocabulary, one token a line")
-    options.add("split", str, "train", choices=("train", "eval"), help="train: with the places of the answers; eval: with unique_ids")
-    options.add("lowercase", bool, True, help="turn text into small letters without accents, as an uncased vocabulary needs it")
-    options.add("seq_length", int, 384, minimum=1, help="tokens of an input, padding included")
-    options.add("doc_stride", int, 128, minimum=1, help="tokens from one window of a long context to the next")
-    options.add("max_query_length", int, 64, minimum=1, help="tokens of a question; what is longer is cut")
-    options.add("parts", int, 1, minimum=1, help="part files to write")
-    options.add("overwrite", bool, False, help="replace a folder that was made with other settings")
-    return options
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for option in _options():
-        default = "" if option.default is None else f" [{str(option.default).lower()}]"
-        parser.add_argument(f"--{option.name}", default=argparse.SUPPRESS, metavar=option.type.__name__.upper(), help=option.help + default)
+    add = parser.add_argument
+    add("--input", required=True, metavar="FILE", help="raw SQuAD JSON, for instance train-v1.1.json")
+    add("--vocab", required=True, metavar="FILE", help="vocab.txt of a WordPiece vocabulary")
+    add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
+    add("--split", choices=("train", "eval"), default="train", help="train: with the places of the answers; eval: with unique_ids too [train]")
+    add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as the vocabulary was made [true]")
+    add("--seq_length", type=at_least(1), default=384, metavar="N", help="tokens of an input, padding included [384]")
+    add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
+    add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
+    add("--parts", type=at_least(1), default=1, metavar="N", help="files to write [1]")
+    add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that was made otherwise [false]")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Make the folder. Returns 0; raises ``UsageError`` or ``RunError``."""
-    given = vars(arguments)
-    values: Dict[str, Any] = {option.name: option.parse(given[option.name], f"--{option.name}") if option.name in given else option.default
-                              for option in _options()}
-    for name, what in (("input", "the raw SQuAD JSON file"), ("output", "the folder to make"), ("vocab", "a WordPiece vocabulary, vocab.txt")):
-        if not values[name]:
-            raise UsageError(f"'prepare squad' needs --{name}: {what}")
     # Here and not above: 'prepare --help' should not wait for what reads data.
     from pipeloom.core.data.squad.features import FeatureSettings
     from pipeloom.core.data.squad.records import Conversion
 
-    source, output, vocab = (Path(values[name]).expanduser() for name in ("input", "output", "vocab"))
-    sizes = FeatureSettings(values["seq_length"], values["doc_stride"], values["max_query_length"])
-    conversion = Conversion(source, values["split"], vocab, values["lowercase"], sizes, values["parts"])
-    return _convert(conversion, output, values["overwrite"])
+    source, output, vocab = (Path(path).expanduser() for path in (options.input, options.output, options.vocab))
+    sizes = FeatureSettings(options.seq_length, options.doc_stride, options.max_query_length)
+    conversion = Conversion(source, options.split, vocab, options.lowercase, sizes, options.parts)
+    return _convert(conversion, output, options.overwrite)
 
 
 def _convert(conversion: Any, output: Path, overwrite: bool) -> int:
