@@ -60,8 +60,8 @@ def test_the_sample_is_what_its_name_says(built):
     cache, folder = built
     assert folder.parent == cache
     meta = json.loads((folder / "meta.json").read_text())
-    assert sorted(path.name for path in folder.iterdir()) == ["meta.json", *sorted(meta["files"])]
-    assert sorted(meta["files"]) == ["part-0", "part-1", "part-2", "part-3", "vocab.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["meta.json", *meta["files"]])
+    assert sorted(meta["files"]) == ["index.safetensors", "part-0", "part-1", "part-2", "part-3", "vocab.txt"]
     tokens = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert tokens[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     assert len(tokens) == sample.sample_vocab_size(folder) == meta["vocab_size"] == 4096

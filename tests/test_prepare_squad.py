@@ -59,7 +59,7 @@ def test_the_folder_of_training_questions(files, prepare):
     code, out, err = prepare(parts=2)
     assert code == 0 and err == "pipeloom: warning: 1 question left out, whose answer is not at its offset: lost\n"
     folder = files["output"]
-    assert sorted(contents(folder)) == ["features.npz", "meta.json", "part-0", "part-1", "questions.json", "vocab.txt"]
+    assert sorted(contents(folder)) == ["features.npz", "index.safetensors", "meta.json", "part-0", "part-1", "questions.json", "vocab.txt"]
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["settings"]["split"] == "train" and meta["settings"]["doc_stride"] == 8 and meta["settings"]["lowercase"] is True
     assert meta["questions"] == 3 and meta["left_out"] == 1 and not meta["version_2"]

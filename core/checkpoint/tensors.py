@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Iterable, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -24,9 +24,14 @@ def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
     return streamed({name: (array.dtype, array.shape) for name, array in tensors.items()}, tensors.values())
 
 
-def streamed(kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]], arrays: Iterable[np.ndarray]) -> Iterator[memoryview]:
-    """As ``pieces``, of ``arrays`` that are made one after the other, in the order of ``kinds``: name -> dtype, shape."""
-    header, offset = {}, 0
+def streamed(kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]], arrays: Iterable[np.ndarray],
+             metadata: Optional[Mapping[str, str]] = None) -> Iterator[memoryview]:
+    """As ``pieces``, of ``arrays`` that are made one after the other, in the order of ``kinds``: name -> dtype, shape.
+
+    ``metadata``: texts by name that go into the header.
+    """
+    header: Dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
     for name, (dtype, shape) in kinds.items():
         if dtype not in _DTYPES:
             raise TypeError(f"tensor {name} is of {dtype}")

@@ -203,21 +203,39 @@ def index_part(path: Union[str, Path]) -> np.ndarray:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def messages(path: Union[str, Path]) -> Iterator[bytes]:
+    """The messages of a part one after another, in memory for one of them. Raises ``UsageError`` as ``index_part``."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            left, number = os.fstat(file.fileno()).st_size, 0
+            if left == 0:
+                raise UsageError(f"{path} record 0: the file is empty; write or copy it again")
+            while left:
+                length = _length(file.read(PREFIX_BYTES), left - PREFIX_BYTES, f"{path} record {number}")
+                yield file.read(length)
+                left, number = left - PREFIX_BYTES - length, number + 1
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _scan(path: Path, data: mmap.mmap, size: int) -> np.ndarray:
     rows = []
     position = 0
     while position < size:
-        where = f"{path} record {len(rows)}"
-        left = size - position - PREFIX_BYTES
-        if left < 0:
-            raise UsageError(f"{where}: the file ends inside the length of the record; write or copy the file again")
-        (length,) = _PREFIX.unpack_from(data, position)
-        if length < 0 or length > 1 << 31:  # a protobuf message has less than 2 GiB
-            raise UsageError(f"{where}: its length would be {length} bytes; this is not an OFRecord file, "
-                             "or it is damaged")
-        if length > left:
-            raise UsageError(f"{where}: it has {length} bytes and the file ends after {left} of them; "
-                             "write or copy the file again")
+        length = _length(data[position : position + PREFIX_BYTES], size - position - PREFIX_BYTES, f"{path} record {len(rows)}")
         rows.append((position + PREFIX_BYTES, length))
         position += PREFIX_BYTES + length
     return np.array(rows, dtype=np.int64)
+
+
+def _length(prefix: bytes, left: int, where: str) -> int:
+    """What the 8 bytes before a message say, if it can be so long where ``left`` bytes are left in the file."""
+    if left < 0:
+        raise UsageError(f"{where}: the file ends inside the length of the record; write or copy the file again")
+    (length,) = _PREFIX.unpack(prefix)
+    if length < 0 or length > 1 << 31:  # a protobuf message has less than 2 GiB
+        raise UsageError(f"{where}: its length would be {length} bytes; this is not an OFRecord file, or it is damaged")
+    if length > left:
+        raise UsageError(f"{where}: it has {length} bytes and the file ends after {left} of them; write or copy the file again")
+    return length

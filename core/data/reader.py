@@ -5,16 +5,17 @@ import hashlib
 import math
 import mmap
 import os
-import re
+import zlib
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from pipeloom.core.data.dataset import Dataset, Field
+from pipeloom.core.data.index import INDEX, Index, find_parts, read_index
 from pipeloom.core.data.ofrecord import BadRecord, decode, index_part
-from pipeloom.core.errors import PipeloomError, RunError, UsageError, did_you_mean
+from pipeloom.core.errors import PipeloomError, RunError, UsageError
 
 # Each memory map holds a file descriptor, and 1024 of those is a common limit for a process.
 _MAX_OPEN_PARTS = 128
@@ -36,9 +37,10 @@ class OFRecordDataset(Dataset):
         options: for a field's name the option that decides its shape, as the user would type it
             (``{"input_ids": "--seq_length 128"}``); an error about its length then names that option.
 
-    All parts are scanned for their index and the first record is checked here, so a wrong path or option
-    fails at once, with a ``UsageError``. Files are mapped at the first read. Reads have no position in the
-    file, so a forked child and threads may read beside each other; ``close`` may come at any time.
+    All parts are scanned for their records, unless the folder has an index (``core/data/index.py``): then each record is compared
+    with its checksum there when it is read. The first record is checked here, so a wrong path or option fails at once, with a
+    ``UsageError``. Files are mapped at the first read. Reads have no position in the file, so a forked child and threads may read
+    beside each other; ``close`` may come at any time.
     """
 
     def __init__(self, path: Union[str, Path], fields: Sequence[Field], task: str, vocab_size: int,
@@ -48,8 +50,12 @@ class OFRecordDataset(Dataset):
         self.task = task
         self.vocab_size = vocab_size
         self._options = dict(options or {})
-        self._parts = _find_parts(self.path)
-        self._indexes = [index_part(part) for part in self._parts]
+        self._parts = find_parts(self.path)
+        index = read_index(self._parts[0].parent)
+        if index is not None and self.path.is_dir():
+            index.check(self.path, self._parts)
+        numbers = [index.number_of(part.name) if index is not None else None for part in self._parts]
+        self._indexes, self._crcs = zip(*(_rows(part, index, number) for part, number in zip(self._parts, numbers)))
         # Part k holds the records self._starts[k] <= i < self._starts[k + 1].
         self._starts = np.cumsum([0] + [len(index) for index in self._indexes])
         self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()  # by part, the last used at the end
@@ -157,7 +163,11 @@ class OFRecordDataset(Dataset):
     def _message(self, index: int) -> bytes:
         part, record = self._locate(index)
         offset, length = self._indexes[part][record]
-        return self._map(part)[offset : offset + length]
+        message = self._map(part)[offset : offset + length]
+        crcs = self._crcs[part]
+        if crcs is not None and zlib.crc32(message) != crcs[record]:
+            raise BadRecord(f"is damaged (its checksum is not that of {INDEX}); copy the file again")
+        return message
 
     def _map(self, part: int) -> mmap.mmap:
         data = self._maps.pop(part, None)
@@ -168,6 +178,11 @@ class OFRecordDataset(Dataset):
                 self._maps.popitem(last=False)
         self._maps[part] = data
         return data
+
+
+def _rows(part: Path, index: Optional[Index], number: Optional[int]) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    """Where the records of a part are, and their checksums if the index has them."""
+    return (index_part(part), None) if index is None or number is None else index.part(number)
 
 
 def sample_of_file(path: Path, size: int) -> str:
@@ -187,21 +202,3 @@ def _map_file(path: Path, size: int) -> mmap.mmap:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _find_parts(path: Path) -> List[Path]:
-    """The part files of ``path``, in the order of their numbers (part-2 before part-10)."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        # A name that is nearly right is the usual reason.
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no file or folder {path}{did_you_mean(path.name, siblings)}")
-    parts = [part for part in path.glob("part-*") if part.is_file()]
-    if not parts:
-        raise UsageError(f"no files part-* in {path}; give a folder of OFRecord parts, or one part file")
-    return sorted(parts, key=lambda part: (_by_number(part.name), part.name))
-
-
-def _by_number(name: str) -> List[Union[str, int]]:
-    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]

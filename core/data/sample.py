@@ -120,6 +120,7 @@ def write_sample(folder: Path, settings: Dict[str, int], documents: List[List[st
     """Make the examples of ``documents``, and ``folder`` with them, at once."""
     # Here and not above: a process that finds the sample ready should not wait for these imports.
     from pipeloom.core.data.examples import ExampleSettings
+    from pipeloom.core.data.index import make_index
     from pipeloom.core.prepare.build import Recipe, make_parts, tokenize
     from pipeloom.core.prepare.documents import SentenceDocument
     from pipeloom.core.prepare.sentences import TextSettings
@@ -136,6 +137,7 @@ def write_sample(folder: Path, settings: Dict[str, int], documents: List[List[st
         recipe = Recipe.plan(work, sources, text, examples, settings["dupe_factor"], None, settings["seed"])
         counts = make_parts(private, settings["parts"], recipe)
         shutil.rmtree(work)
+        make_index(private)
         return {"settings": settings, "num_samples": counts["samples"], "vocab_size": len(tokenizer)}
 
     write_folder(folder, fill)

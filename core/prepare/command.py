@@ -14,6 +14,8 @@ from pipeloom.core.errors import UsageError, did_you_mean
 ACTIONS: Dict[str, str] = {
     "pretraining": "pipeloom.core.prepare.pretraining",
     "squad": "pipeloom.core.prepare.squad",
+    "inspect": "pipeloom.core.prepare.inspect",
+    "validate": "pipeloom.core.prepare.validate",
 }
 
 

@@ -100,6 +100,7 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
 
 def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examples: Any, tokenizer: Any, progress: Progress) -> Dict[str, Any]:
     """Everything in the folder but its meta.json, whose content this returns."""
+    from pipeloom.core.data.index import make_index
     from pipeloom.core.prepare.build import Recipe, make_parts, tokenize
     from pipeloom.core.prepare.sentences import TextSettings
 
@@ -125,6 +126,8 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
     progress.begin("making examples", recipe.visits.blocks)
     made = make_parts(output.folder, options.parts, recipe, options.workers,
                       lambda blocks, samples: progress.advance(blocks, samples, "samples"))
+    progress.begin("checking", made["samples"])
+    make_index(output.folder, lambda records: progress.advance(records, records, "samples"))
     return {"kind": "pretraining", "num_samples": made["samples"], "vocab_size": len(tokenizer),
             "counts": dict(made), "left_out": dict(left_out),
             "sources": [{"files": len(source.files), "documents": there.documents, "tokens": there.tokens, "visits": count}

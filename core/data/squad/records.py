@@ -14,6 +14,7 @@ from typing import Any, Dict, List
 
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.folders import write_folder
+from pipeloom.core.data.index import make_index
 from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.squad.articles import read_articles
 from pipeloom.core.data.squad.features import FeatureSettings, make_features
@@ -73,6 +74,7 @@ class Conversion:
                 share = range(part * len(features) // self.parts, (part + 1) * len(features) // self.parts)
                 inputs = map(features.inputs, share)
                 write_part(private / f"part-{part}", ({name: arrays[name] for name in names} for arrays in inputs))
+            make_index(private)
             tokenizer.save(private / VOCAB)
             shutil.copyfile(self.source, private / QUESTIONS)
             features.save(private / FEATURES)
