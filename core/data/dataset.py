@@ -7,6 +7,8 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
+from pipeloom.core.data.order import Mixture
+
 
 @dataclass(frozen=True)
 class Field:
@@ -33,6 +35,8 @@ class Dataset:
     fields: Dict[str, Field]
     #: Size of the vocabulary that the token ids belong to.
     vocab_size: int
+    #: How training interleaves the sources that the samples come from; ``None``: all samples are one source.
+    mixture: Optional[Mixture] = None
 
     def __len__(self) -> int:
         raise NotImplementedError("abstract")
