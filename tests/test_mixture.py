@@ -15,7 +15,6 @@ from pipeloom.core.data.order import Mixture, SampleOrder, shares_of
 from pipeloom.core.errors import UsageError
 from pipeloom.core.identity import identity
 from pipeloom.core.plan import make_plan
-from pipeloom.plugins.datasets import wiki_ofrecord
 from test_resume import FLAGS, resume, write
 from test_wiki_ofrecord import FIELDS, open_dataset
 
@@ -227,13 +226,8 @@ def test_nodes_may_have_a_mixture_in_other_places(folders):
 def test_other_weights_are_other_data_for_a_resumed_run(folders):
     flags = [*FLAGS, "--train_global_batch_size", "8"]
     directory = write(folders / "run", 3, *flags, "--ofrecord_path", "a:1,b:3").parent.parent
-    assert resume(directory)[1] == [] and resume(directory, "--ofrecord_path", "a:0.25,b:0.75")[1][0].startswith("changed    ofrecord_path a:1,b:3 -> ")
+    assert resume(directory)[1] == []
+    assert [line.split()[1] for line in resume(directory, "--ofrecord_path", "a:0.25,b:0.75")[1]] == ["ofrecord_path"]    # the same shares
     with pytest.raises(UsageError, match=r"made with other mathematics \(data \w+ -> \w+\): .* --resume_allow data$"):
         resume(directory, "--ofrecord_path", "a:1,b:2")
     assert [line.split()[1] for line in resume(directory, "--ofrecord_path", "a:1,b:2", "--resume_allow", "data")[1]] == ["ofrecord_path", "data"]
-
-
-def test_the_help_says_it():
-    added = {}
-    wiki_ofrecord.pipeloom_add_options(options=type("O", (), {"add": staticmethod(lambda name, type, **rest: added.update({name: rest["help"]}))}))
-    assert "wiki:0.7,books:0.3" in added["ofrecord_path"]
