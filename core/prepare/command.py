@@ -13,6 +13,7 @@ from pipeloom.core.errors import UsageError, did_you_mean
 #: What there is to prepare, and the module that does it.
 ACTIONS: Dict[str, str] = {
     "pretraining": "pipeloom.core.prepare.pretraining",
+    "vocab": "pipeloom.core.prepare.vocab",
 }
 
 
