@@ -82,7 +82,8 @@ def pipeloom_open_dataset(config, split):
     Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an
     error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every`` alone: held-out samples with
     the fields, the task and the vocabulary of the training data. ``None`` where the dataset has no such split, or a
-    ``UsageError`` that says how to get one.
+    ``UsageError`` that says how to get one. To train on several sources in given shares, answer with a
+    ``pipeloom.core.data.mixture.MixedDataset`` of them.
     """
 
 

@@ -105,14 +105,21 @@ def _config(plan: Plan) -> Dict[str, Any]:
 
 
 def _by_content(value: str) -> Any:
-    """Of an existing file or folder the names, sizes and both ends of its files; else the text itself."""
+    """Of an existing file or folder the names, sizes and both ends of its files; of several (``a:0.7,b:0.3``) those of each, and its weight;
+    else the text itself."""
+    from pipeloom.core.data.mixture import paths_in
+
     path = Path(value).expanduser()
     if path.is_file():
         return [_sampled(path)]
-    if not path.is_dir():
-        return value
-    files: Iterable[Path] = sorted(entry for entry in path.iterdir() if entry.is_file())
-    return [(entry.name, *_sampled(entry)) for entry in list(files)[:_MOST_FILES]]
+    if path.is_dir():
+        files: Iterable[Path] = sorted(entry for entry in path.iterdir() if entry.is_file())
+        return [(entry.name, *_sampled(entry)) for entry in list(files)[:_MOST_FILES]]
+    pieces = paths_in(value)
+    if len(pieces) > 1:
+        return [_by_content(piece) for piece in pieces]
+    before, _, weight = value.rpartition(":")
+    return [_by_content(before), weight] if before and Path(before).expanduser().exists() else value
 
 
 def _sampled(path: Path) -> Tuple[int, str]:

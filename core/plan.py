@@ -60,7 +60,7 @@ class Plan:
 
     def order(self) -> SampleOrder:
         config = self.config
-        return SampleOrder(len(self.dataset), config.train_global_batch_size, config.seed, config.shuffle)
+        return SampleOrder(len(self.dataset), config.train_global_batch_size, config.seed, config.shuffle, self.dataset.mixture)
 
     def describe(self) -> str:
         """The plan in a few lines for the log."""

@@ -75,7 +75,7 @@ ELSEWHERE = {
     "precision": "test_plan.py (amp without CUDA is refused)",
     "interface": "test_network.py",
     "device": "test_plan.py (cuda without a GPU is refused)",
-    "ofrecord_path": "test_wiki_ofrecord.py, test_parity.py",
+    "ofrecord_path": "test_wiki_ofrecord.py, test_mixture.py, test_parity.py",
     "eval_path": "test_held_out.py, test_evaluation.py",
     "log_every": "test_main_run.py::test_metrics_jsonl",
     "output_dir": "test_main_run.py::test_run_directory",

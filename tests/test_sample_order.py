@@ -38,7 +38,7 @@ def test_steps_may_be_asked_in_any_order():
     jumping = SampleOrder(50, 16, 1, True)
     for step in (19, 0, 7, 7, 3, 18, 1):
         assert (jumping.indices(step) == batches[step]).all()
-    assert len(jumping._permutations) <= 2
+    assert len(jumping._streams[0]._permutations) <= 2
 
 
 def test_seeds_and_epochs_differ():

@@ -8,6 +8,8 @@ from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from pipeloom.core.data.order import Mixture
+
 
 @dataclass(frozen=True)
 class Field:
@@ -54,6 +56,8 @@ class Dataset:
     vocab_size: int
     #: The outputs of the model that ``scorer`` wants, by name.
     scored: Tuple[str, ...] = ()
+    #: How training interleaves the sources that the samples come from; ``None``: all samples are one source.
+    mixture: Optional[Mixture] = None
 
     def __len__(self) -> int:
         raise NotImplementedError("abstract")

@@ -1,16 +1,86 @@
 """The order of samples: a pure function of (seed, step), the same in every parallel layout."""
 from __future__ import annotations
 
-from typing import Dict
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, reduce
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from pipeloom.core.errors import UsageError
 
+#: The longest pattern of a mixture, so the finest share: weights of up to four decimals are met exactly.
+LONGEST_PATTERN = 10_000
+
 
 def steps_per_epoch(num_samples: int, global_batch_size: int) -> int:
     """Steps until every sample was used at least once (rounded up: the last one begins the next epoch)."""
     return -(-num_samples // global_batch_size)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sources in one stream. ``sizes``: the numbers of samples of the sources, which lie one behind the other in the dataset;
+    ``shares``: source ``k`` gives ``shares[k]`` of every ``sum(shares)`` samples of the stream.
+
+    The stream is one pattern of ``sum(shares)`` places again and again, by R. Tijdeman's rule ("The chairman assignment problem",
+    Discrete Mathematics 32, 1980): of the sources that are behind by ``1 / (2K - 2)`` samples or more, the one that would first be too
+    far behind. Among the first ``n`` places, for every ``n``, a source then has its share of ``n`` to within ``1 - 1 / (2K - 2)``.
+    """
+
+    sizes: Tuple[int, ...]
+    shares: Tuple[int, ...]
+
+    @cached_property
+    def pattern(self) -> np.ndarray:
+        """The source at each place of the pattern: int64 ``(sum(shares),)``."""
+        length, slack = sum(self.shares), max(1, 2 * len(self.shares) - 2)
+        # In whole numbers: how far a source is behind, in units of 1 / (length * slack); the time until it is too far, in those of 1 / common.
+        common = _lcm(self.shares)
+        paces = [common // share for share in self.shares]
+        behind = [0] * len(self.shares)
+        pattern = []
+        for _ in range(length):
+            behind = [lag + slack * share for lag, share in zip(behind, self.shares)]
+            chosen = min((((slack - 1) * length - lag) * pace, source)
+                         for source, (lag, pace) in enumerate(zip(behind, paces)) if lag >= length)[1]
+            behind[chosen] -= slack * length
+            pattern.append(chosen)
+        return np.array(pattern)
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        """How many places before each one are of each source: int64 ``(sum(shares) + 1, sources)``."""
+        here = self.pattern[:, None] == np.arange(len(self.shares))
+        return np.concatenate([np.zeros((1, len(self.shares)), np.int64), np.cumsum(here, axis=0)])
+
+    def sources(self, first: int, end: int) -> np.ndarray:
+        """The source at each of the places ``first`` to ``end`` (without) of the stream: int64 ``(end - first,)``."""
+        return self.pattern[np.arange(first, end) % len(self.pattern)]
+
+    def count(self, source: int, end: int) -> int:
+        """How many of the first ``end`` places are of ``source``."""
+        rounds, rest = divmod(end, len(self.pattern))
+        return rounds * self.shares[source] + int(self._before[rest, source])
+
+
+def shares_of(weights: Sequence[float]) -> List[int]:
+    """Whole numbers in the proportion of ``weights``, which are above 0: exactly where ``LONGEST_PATTERN`` places are enough, else as
+    ``LONGEST_PATTERN``-ths of the whole, with the largest remainders rounded up. What is less than half of that is 0."""
+    exact = [Fraction(repr(float(weight))) for weight in weights]    # 0.7 is seven tenths, as it was typed
+    total = sum(exact)
+    parts = [weight / total for weight in exact]
+    length = _lcm([part.denominator for part in parts])
+    if length <= LONGEST_PATTERN:
+        return [int(part * length) for part in parts]
+    shares = [int(part * LONGEST_PATTERN) for part in parts]
+    by_remainder = sorted(range(len(parts)), key=lambda source: shares[source] - parts[source] * LONGEST_PATTERN)
+    for source in by_remainder[: LONGEST_PATTERN - sum(shares)]:
+        shares[source] += 1
+    divisor = reduce(math.gcd, shares)
+    return [share // divisor for share in shares]
 
 
 class SampleOrder:
@@ -20,9 +90,12 @@ class SampleOrder:
     takes positions ``s * global_batch_size`` and on, across the border of an epoch where it comes to that,
     so no sample is dropped and the stream is the same for every batch size. Nothing depends on ranks or on
     what was asked before: a run that resumes at step 1000 gets the batches an uninterrupted one gets.
+
+    With a ``mixture`` each source has such a stream, with epochs of its own, and at each place of the whole the mixture says
+    whose next sample stands there.
     """
 
-    def __init__(self, num_samples: int, global_batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(self, num_samples: int, global_batch_size: int, seed: int, shuffle: bool, mixture: Optional[Mixture] = None) -> None:
         if num_samples < 1:
             raise UsageError("the dataset has no samples; give one that has some")
         if global_batch_size < 1:
@@ -31,33 +104,59 @@ class SampleOrder:
         self.global_batch_size = global_batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self._permutations: Dict[int, np.ndarray] = {}
+        self.mixture = mixture
+        sizes = (num_samples,) if mixture is None else mixture.sizes
+        self._streams = [_Stream(size, seed, number, shuffle) for number, size in enumerate(sizes)]
 
     def indices(self, step: int) -> np.ndarray:
         """The samples of the global batch of ``step`` (from 0): int64 ``(global_batch_size,)``."""
         if step < 0:
             raise ValueError(f"step {step} is negative")
-        first = step * self.global_batch_size
+        first, end = step * self.global_batch_size, (step + 1) * self.global_batch_size
+        if self.mixture is None:
+            return self._streams[0].between(first, end)
         batch = np.empty(self.global_batch_size, dtype=np.int64)
-        filled = 0
-        while filled < self.global_batch_size:
-            epoch, start = divmod(first + filled, self.num_samples)
-            run = min(self.num_samples - start, self.global_batch_size - filled)
-            batch[filled : filled + run] = self._epoch(epoch)[start : start + run]
-            filled += run
+        sources, offset = self.mixture.sources(first, end), 0
+        for source, stream in enumerate(self._streams):
+            batch[sources == source] = offset + stream.between(self.mixture.count(source, first), self.mixture.count(source, end))
+            offset += stream.num_samples
         return batch
+
+
+class _Stream:
+    """The samples of one source, epoch after epoch. Sources with other numbers have other permutations."""
+
+    def __init__(self, num_samples: int, seed: int, source: int, shuffle: bool) -> None:
+        self.num_samples, self._seed, self._source, self._shuffle = num_samples, seed, source, shuffle
+        self._permutations: Dict[int, np.ndarray] = {}
+
+    def between(self, first: int, end: int) -> np.ndarray:
+        """The samples at the places ``first`` to ``end`` (without): int64 ``(end - first,)``."""
+        samples = np.empty(end - first, dtype=np.int64)
+        filled = 0
+        while filled < len(samples):
+            epoch, start = divmod(first + filled, self.num_samples)
+            run = min(self.num_samples - start, len(samples) - filled)
+            samples[filled : filled + run] = self._epoch(epoch)[start : start + run]
+            filled += run
+        return samples
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """The order of the samples in one epoch: int64 ``(num_samples,)``. The last two asked for are kept."""
         if epoch not in self._permutations:
             if len(self._permutations) > 1:
                 del self._permutations[next(iter(self._permutations))]
-            self._permutations[epoch] = self._permute(epoch) if self.shuffle else np.arange(self.num_samples)
+            self._permutations[epoch] = self._permute(epoch) if self._shuffle else np.arange(self.num_samples)
         return self._permutations[epoch]
 
     def _permute(self, epoch: int) -> np.ndarray:
-        # Philox is a counter-based generator (Salmon et al., SC 2011): each key is a stream of its own.
-        # Sorting its raw words, and not Generator.permutation: numpy keeps the words of a bit generator the
+        # Philox is a counter-based generator (Salmon et al., SC 2011): each key is a stream of its own, and so is each highest word of
+        # the counter. Sorting its raw words, and not Generator.permutation: numpy keeps the words of a bit generator the
         # same between versions, what it makes of them may change (NEP 19).
-        key = np.array([self.seed % 2**64, epoch], dtype=np.uint64)
-        return np.argsort(np.random.Philox(key=key).random_raw(self.num_samples), kind="stable")
+        key = np.array([self._seed % 2**64, epoch], dtype=np.uint64)
+        words = np.random.Philox(key=key, counter=np.array([0, 0, 0, self._source], dtype=np.uint64))
+        return np.argsort(words.random_raw(self.num_samples), kind="stable")
+
+
+def _lcm(numbers: Sequence[int]) -> int:
+    return reduce(lambda multiple, number: multiple * number // math.gcd(multiple, number), numbers, 1)    # math.lcm is of Python 3.9

@@ -16,6 +16,7 @@ ACTIONS: Dict[str, str] = {
     "squad": "pipeloom.core.prepare.squad",
     "inspect": "pipeloom.core.prepare.inspect",
     "validate": "pipeloom.core.prepare.validate",
+    "vocab": "pipeloom.core.prepare.vocab",
 }
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
+from pipeloom.core.data.mixture import path_and_weight
 from pipeloom.core.data.reader import sample_of_file
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.prepare.documents import Document, DocumentReader, ReadingSettings
@@ -53,7 +54,7 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
 
     Weights are scaled so that they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, or weighs nothing.
     """
-    named = [_split(argument) for argument in arguments]
+    named = [path_and_weight(argument, "--input") for argument in arguments]
     if any(weight is None for _, weight in named) and any(weight is not None for _, weight in named):
         bare = next(path for path, weight in named if weight is None)
         raise UsageError(f"--input: '{bare}' has no weight and others have: give all of them one (a:0.7 b:0.3), or none")
@@ -73,20 +74,6 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
     for source in inputs:
         source.settings = settings
     return inputs
-
-
-def _split(argument: str) -> Tuple[str, Optional[float]]:
-    """``wiki.xml:0.7`` is ("wiki.xml", 0.7); a file of that very name is itself."""
-    path, colon, weight = argument.rpartition(":")
-    if not colon or os.path.exists(argument):
-        return argument, None
-    try:
-        value = float(weight)
-    except ValueError:
-        return argument, None
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--input {argument}: the weight must be a number above 0")
-    return path, value
 
 
 def _files(pattern: str) -> List[Path]:

@@ -5,7 +5,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,8 @@ from typing import Any, Dict, Sequence
 from pipeloom.core.arguments import at_least, boolean
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
-from pipeloom.core.prepare.progress import Progress
+from pipeloom.core.prepare.progress import Progress, listed
+from pipeloom.core.prepare.text_arguments import add_text_arguments
 
 SUMMARY = "Wikipedia dumps, books, JSON lines into pre-training examples (OFRecord)"
 #: What makes other bytes of the same settings; raise it when the code does.
@@ -42,15 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--masked_lm_prob", type=_probability, default=0.15, metavar="P", help="the share of tokens that is masked [0.15]")
     add("--whole_word_masking", type=boolean, default=False, metavar="{true,false}", help="mask all pieces of a word or none [false]")
     add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as the vocabulary was made [true]")
-    add("--language", type=_language, default="en", metavar="CODE",
-        help="ISO 639 code, for the ends of sentences; one that sentencex does not know is taken as English [en]")
-    add("--text_documents", choices=("file", "blank_lines"), default="file",
-        help="plain text: a document is a file, or ends at a blank line [file]")
-    add("--min_characters", type=at_least(0), default=200, metavar="N", help="documents with less text are left out [200]")
-    add("--max_characters", type=at_least(1000), default=10_000_000, metavar="N",
-        help="longer documents are cut, pages of a dump left out: what bounds the memory [10000000]")
-    add("--bad_input", choices=("stop", "skip"), default="stop",
-        help="damaged files and lines: stop with an error, or take what can be read and count the rest [stop]")
+    add_text_arguments(add)
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that was made otherwise [false]")
 
 
@@ -136,7 +128,7 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
 
 def _check(sources: Sequence[Any], inputs: Sequence[Any], left_out: Dict[str, int]) -> None:
     """Whether there is text to make examples of."""
-    why = f" (left out: {_listed(left_out)})" if left_out else ""
+    why = f" (left out: {listed(left_out)})" if left_out else ""
     for source, given in zip(sources, inputs):
         if not source.documents and (given.weight is not None or len(inputs) == 1):
             raise UsageError(f"--input: no document with text in {', '.join(map(str, given.files[:3]))}{' ...' if len(given.files) > 3 else ''}{why}")
@@ -152,10 +144,6 @@ def _settings(options: argparse.Namespace, inputs: Sequence[Any]) -> Dict[str, A
     return {"format": _FORMAT, **decisive, "vocab": vocab, "input": [[source.weight, source.identity()] for source in inputs]}
 
 
-def _listed(counts: Dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
 def _say(path: Path, seconds: float) -> None:
     meta = json.loads((path / "meta.json").read_bytes())
     samples, counts = meta["num_samples"], Counter(meta["counts"])
@@ -165,13 +153,7 @@ def _say(path: Path, seconds: float) -> None:
     print(f"a sample has {counts['tokens'] / samples:.1f} tokens, {counts['predictions'] / samples:.1f} of them masked; "
           f"{100 * counts['random next'] / samples:.1f} % have a random next sentence")
     if meta["left_out"]:
-        print(f"left out or repaired: {_listed(meta['left_out'])}")
-
-
-def _language(text: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)*", text):
-        raise argparse.ArgumentTypeError(f"must be a code like en or de, not '{text}'")
-    return text
+        print(f"left out or repaired: {listed(meta['left_out'])}")
 
 
 def _probability(text: str) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 from pipeloom.core.control.signals import Signals
 
@@ -60,6 +60,11 @@ class Progress:
             speed = (done - self._from) / (now - self._started)
             left = f", {_clock((self._total - done) / speed)} left" if speed > 0 else ""
             print(f"{self._description}: {100 * done / self._total:.0f} %, {note}{left}", file=sys.stderr, flush=True)
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """``12 redirects, 3 empty files``: the largest first."""
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _clock(seconds: float) -> str:

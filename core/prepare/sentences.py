@@ -30,6 +30,42 @@ class TextSettings:
     longest_sentence: int = 125
 
 
+class SentenceSplitter:
+    """Turns a document that is to be kept into its sentences, another one into none; ``counts`` says why. Arguments as :class:`TextSettings`."""
+
+    def __init__(self, language: str, min_characters: int) -> None:
+        self._language, self._min_characters = language, min_characters
+
+    def __call__(self, document: Document, counts: Counter) -> List[str]:
+        if isinstance(document, WikiPage):
+            from pipeloom.core.prepare import wikitext  # the parser is not needed for other inputs
+
+            if wikitext.is_disambiguation(document.text):
+                counts["disambiguation pages"] += 1
+                return []
+            sentences = [sentence for sentence in self._split(wikitext.paragraphs(document.text, document.aside)) if wikitext.HOLE not in sentence]
+        elif isinstance(document, SentenceDocument):
+            sentences = [sentence for sentence in document.sentences if sentence.strip()]
+        else:
+            sentences = self._split(document.paragraphs)
+        # Half a character, which JSON and HTML can name, is none for the tokenizer.
+        sentences = [_HALVES.sub("\ufffd", sentence) for sentence in sentences]
+        size = sum(map(len, sentences))
+        if not size:
+            counts["documents without text"] += 1
+        elif size < self._min_characters:
+            counts["documents shorter than --min_characters"] += 1
+        else:
+            return sentences
+        return []
+
+    def _split(self, paragraphs: Iterable[str]) -> List[str]:
+        import sentencex     # not needed for inputs whose sentences are known
+
+        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, paragraph)]
+        return [piece for piece in pieces if _WORD.search(piece)]
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Neighbouring documents of the input number ``source``."""
@@ -59,6 +95,7 @@ class Tokenizing:
         self._settings = settings
         self._tokenizer = WordPieceTokenizer.load(settings.vocab, settings.lowercase)
         self._dtype = token_dtype(len(self._tokenizer))
+        self._split = SentenceSplitter(settings.language, settings.min_characters)
 
     def __call__(self, chunk: Chunk) -> Tokenized:
         counts: Counter = Counter()
@@ -66,7 +103,7 @@ class Tokenizing:
         sentence_sizes: List[int] = []
         document_sizes: List[int] = []
         for document in chunk.documents:
-            sentences = self._sentences(document, counts)
+            sentences = self._split(document, counts)
             if not sentences:
                 continue
             count = len(sentence_sizes)
@@ -81,36 +118,6 @@ class Tokenizing:
                 counts["documents without text"] += 1
         return Tokenized(chunk.source, len(chunk.documents), np.array(tokens, self._dtype), np.array(sentence_sizes, np.uint32),
                          np.array(document_sizes, np.int64), counts)
-
-    def _sentences(self, document: Document, counts: Counter) -> List[str]:
-        """The sentences of a document that is to be kept, else none."""
-        if isinstance(document, WikiPage):
-            from pipeloom.core.prepare import wikitext  # the parser is not needed for other inputs
-
-            if wikitext.is_disambiguation(document.text):
-                counts["disambiguation pages"] += 1
-                return []
-            sentences = [sentence for sentence in self._split(wikitext.paragraphs(document.text, document.aside)) if wikitext.HOLE not in sentence]
-        elif isinstance(document, SentenceDocument):
-            sentences = [sentence for sentence in document.sentences if sentence.strip()]
-        else:
-            sentences = self._split(document.paragraphs)
-        # Half a character, which JSON and HTML can name, is none for the tokenizer.
-        sentences = [_HALVES.sub("\ufffd", sentence) for sentence in sentences]
-        size = sum(map(len, sentences))
-        if not size:
-            counts["documents without text"] += 1
-        elif size < self._settings.min_characters:
-            counts["documents shorter than --min_characters"] += 1
-        else:
-            return sentences
-        return []
-
-    def _split(self, paragraphs: Iterable[str]) -> List[str]:
-        import sentencex     # not needed for inputs whose sentences are known
-
-        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._settings.language, paragraph)]
-        return [piece for piece in pieces if _WORD.search(piece)]
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

@@ -1,6 +1,8 @@
 """Dataset plugin: BERT pre-training examples in OFRecord parts, by default a small set that is built here."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import pipeloom
 from pipeloom.core.errors import UsageError
 
@@ -11,9 +13,10 @@ _BERT_VOCAB_SIZE = 30522
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
     options.add("ofrecord_path", str, default=None, section="data", resume="free",
-                help="OFRecord file, or folder of files part-*; default: a small English set, built once and cached")
+                help="OFRecord file, or folder of files part-*; several with commas between them, perhaps with the shares of "
+                     "the samples (wiki:0.7,books:0.3); default: a small English set, built once and cached")
     options.add("eval_path", str, default=None, section="data", resume="free",
-                help="the same with held-out records, for --eval_every; default: for the small English set, a smaller one")
+                help="file or folder of held-out records, for --eval_every; default: for the small English set, a smaller one")
     options.add("max_predictions", int, default=20, section="data",
                 help="masked tokens that a sample has room for")
 
@@ -35,16 +38,55 @@ def pipeloom_open_dataset(config, split):
         if vocab_size < sample_vocab_size(path):
             raise UsageError(f"--vocab_size {vocab_size} is smaller than the vocabulary of the embedded sample: "
                              f"give at least {sample_vocab_size(path)}, or leave it out")
-    else:
-        path = config.ofrecord_path
-        vocab_size = config.vocab_size or _BERT_VOCAB_SIZE
-    return _records(config, path, vocab_size)
+        return _records(config, path, vocab_size)
+    return _mixed(config)
+
+
+def _mixed(config):
+    """The records of all folders and files that ``--ofrecord_path`` names."""
+    from pipeloom.core.data.mixture import MixedDataset, weighted_paths
+
+    named = weighted_paths(config.ofrecord_path, "--ofrecord_path")
+    paths = [Path(path).expanduser() for path, _ in named]
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise UsageError(f"--ofrecord_path: {path} is there twice; a weight makes more of it")
+    vocab_size = _vocab_size(config.vocab_size, paths)
+    datasets = [_records(config, path, vocab_size) for path in paths]
+    if len(datasets) == 1:
+        return datasets[0]
+    weights = [weight for _, weight in named]
+    return MixedDataset(datasets, None if weights[0] is None else weights)
+
+
+def _vocab_size(asked, paths):
+    """What was asked for, else the size of the vocabulary that lies beside the records, as 'prepare pretraining' puts it there."""
+    known, source = None, None
+    for path in paths:
+        try:
+            content = (path / "vocab.txt").read_bytes()
+        except OSError:     # none there; or the path is a file, or nothing, of which others tell
+            continue
+        if known is not None and content != known:
+            raise UsageError(f"--ofrecord_path: {source} and {path} have different vocabularies (vocab.txt): their numbers mean different words; "
+                             "prepare them with the same one")
+        known, source = content, path
+    if known is None:
+        return asked or _BERT_VOCAB_SIZE
+    size = known.count(b"\n") + (not known.endswith(b"\n"))
+    if asked is not None and asked < size:
+        raise UsageError(f"--vocab_size {asked} is smaller than the vocabulary of {source}: give at least {size}, or leave it out")
+    return asked or size
 
 
 def _held_out(config):
     from pipeloom.core.data.held_out_sample import ensure_held_out
+    from pipeloom.core.data.mixture import path_and_weight, paths_in
 
     if config.eval_path is not None:
+        pieces = paths_in(config.eval_path)
+        if len(pieces) > 1 or path_and_weight(pieces[0], "--eval_path")[1] is not None:
+            raise UsageError(f"--eval_path {config.eval_path}: an evaluation reads one file or folder, once over: give one, without a weight")
         return _records(config, config.eval_path, config.vocab_size)
     if config.ofrecord_path is not None:
         raise UsageError(f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with --eval_path")

@@ -1,0 +1,27 @@
+"""The options that say how text is read, the same for all that is prepared from text."""
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, Callable
+
+from pipeloom.core.arguments import at_least
+
+
+def add_text_arguments(add: Callable[..., Any]) -> None:
+    """Declare them; ``add`` is ``parser.add_argument``."""
+    add("--language", type=_language, default="en", metavar="CODE",
+        help="ISO 639 code, for the ends of sentences; one that sentencex does not know is taken as English [en]")
+    add("--text_documents", choices=("file", "blank_lines"), default="file",
+        help="plain text: a document is a file, or ends at a blank line [file]")
+    add("--min_characters", type=at_least(0), default=200, metavar="N", help="documents with less text are left out [200]")
+    add("--max_characters", type=at_least(1000), default=10_000_000, metavar="N",
+        help="longer documents are cut, pages of a dump left out: what bounds the memory [10000000]")
+    add("--bad_input", choices=("stop", "skip"), default="stop",
+        help="damaged files and lines: stop with an error, or take what can be read and count the rest [stop]")
+
+
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)*", text):
+        raise argparse.ArgumentTypeError(f"must be a code like en or de, not '{text}'")
+    return text

@@ -1,0 +1,174 @@
+"""``entry.py prepare vocab``: a WordPiece or byte-level BPE vocabulary, trained on the texts that ``prepare pretraining`` reads."""
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+from pipeloom.core.arguments import at_least, boolean
+from pipeloom.core.checkpoint import disk
+from pipeloom.core.control.signals import Signals, Stopped
+from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.prepare.progress import Progress, listed
+from pipeloom.core.prepare.text_arguments import add_text_arguments
+
+SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
+#: The files of each kind.
+_FILES = {"wordpiece": ("vocab.txt",), "bpe": ("vocab.json", "merges.txt")}
+#: Sentences on which it is said how many tokens a word takes.
+_MEASURED = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="FILE[:WEIGHT]",
+        help="files or patterns: MediaWiki dumps, JSON lines with \"text\", plain text; also compressed (bz2, gzip, xz). "
+             "With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the characters")
+    add("--output", required=True, metavar="DIR", help="the folder for vocab.txt (WordPiece), or vocab.json and merges.txt (BPE)")
+    add("--kind", choices=tuple(_FILES), default="wordpiece", help="WordPiece as BERT has it, or byte-level BPE as GPT-2 and RoBERTa [wordpiece]")
+    add("--vocab_size", type=at_least(1), default=30522, metavar="N", help="the most tokens that it may have [30522]")
+    add("--lowercase", type=boolean, default=None, metavar="{true,false}", help="WordPiece: lower case, without accents [true]")
+    add("--min_frequency", type=at_least(1), default=2, metavar="N", help="a token is in the text so many times [2]")
+    add("--sample_characters", type=at_least(1000), default=100_000_000, metavar="N",
+        help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]")
+    add("--seed", type=at_least(0), default=1, metavar="N", help="of that choice [1]")
+    add("--workers", type=at_least(0), default=len(os.sched_getaffinity(0)), metavar="N",
+        help="processes that do the work; what comes out does not depend on it [one for each core]")
+    add_text_arguments(add)
+    add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace a vocabulary that is there [false]")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the files; returns the exit code. Raises ``UsageError`` and ``RunError``."""
+    if options.kind == "bpe" and options.lowercase is not None:
+        raise UsageError("--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out")
+    folder = Path(options.output).expanduser()
+    there = [folder / name for name in _FILES[options.kind] if (folder / name).exists()]
+    if there and not options.overwrite:
+        raise UsageError(f"--output: {there[0]} is there; give another folder, or --overwrite true")
+    try:
+        made = _make_folder(folder)
+        try:
+            return _prepare(options, folder)
+        finally:
+            if made and not any(folder.iterdir()):
+                folder.rmdir()
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; nothing was written", file=sys.stderr, flush=True)
+        return stopped.exit_code
+    except OSError as error:
+        raise RunError(f"cannot read or write {error.filename or folder}: {error.strerror or error}") from error
+
+
+def _make_folder(folder: Path) -> bool:
+    """Whether it had to be made."""
+    try:
+        there = folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder} cannot be made: {error.strerror or error}; give a folder that can be") from None
+    return not there
+
+
+def _prepare(options: argparse.Namespace, folder: Path) -> int:
+    # Here and not above: --help should not wait for them.
+    from pipeloom.core.prepare.documents import ReadingSettings
+    from pipeloom.core.prepare.inputs import find_inputs
+
+    inputs = find_inputs(options.input, ReadingSettings(options.max_characters, options.text_documents, options.bad_input == "skip"))
+    with Signals() as signals, Progress(signals) as progress:
+        samples, left_out = _read(options, inputs, folder, progress)
+    sentences = _Sentences(samples)
+    if not any(map(len, samples)):
+        raise UsageError(f"--input has no document with text{f' (left out: {listed(left_out)})' if left_out else ''}")
+    print(f"training on {sum(map(len, samples)):,} documents with {sum(sample.characters for sample in samples):,} characters", flush=True)
+    started = time.monotonic()
+    # The training cannot be asked to stop, and has written nothing: Ctrl-C may end the process there and then.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        files, size, encode = _train(options, sentences)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _write(folder, files)
+    words, tokens = _measure(sentences, encode)
+    print(f"{' and '.join(str(folder / name) for name in files)}: {size:,} tokens in {time.monotonic() - started:.1f} s; "
+          f"a word between spaces takes {tokens / max(words, 1):.3f} tokens")
+    if size < options.vocab_size:
+        print(f"the text has no more tokens that occur --min_frequency {options.min_frequency} times: --vocab_size {options.vocab_size} was not reached")
+    if left_out:
+        print(f"left out or repaired: {listed(left_out)}")
+    return 0
+
+
+def _read(options: argparse.Namespace, inputs: Sequence[Any], folder: Path, progress: Progress) -> Tuple[List[Any], Counter]:
+    """The text to train on, and the counts of what was left out."""
+    from pipeloom.core.prepare.text_sample import TextSample, sample_text
+
+    counts: Counter = Counter()
+    for source in inputs:
+        source.counts = counts
+    weights = [source.weight for source in inputs]
+    if weights[0] is None:
+        samples = [TextSample(options.sample_characters, folder)]
+        by_input = samples * len(inputs)
+    else:
+        samples = by_input = [TextSample(options.sample_characters * weight, folder) for weight in weights]
+    progress.begin("reading", sum(source.size for source in inputs))
+    left_out = sample_text(inputs, by_input, (options.language, options.min_characters), options.seed, options.workers,
+                           lambda documents: progress.advance(sum(source.bytes_read for source in inputs), documents, "documents"))
+    if weights[0] is not None:
+        for source, sample in zip(inputs, samples):
+            if not len(sample):
+                raise UsageError(f"--input: no document with text in {', '.join(map(str, source.files[:3]))}")
+        # All give what the one can that has least for its weight.
+        whole = min(sample.characters / weight for sample, weight in zip(samples, weights))
+        for sample, weight in zip(samples, weights):
+            sample.trim(whole * weight)
+    return samples, counts + left_out
+
+
+class _Sentences:
+    """All sentences of some samples; may be walked more than once."""
+
+    def __init__(self, samples: Sequence[Any]) -> None:
+        self._samples = samples
+
+    def __iter__(self) -> Any:
+        return itertools.chain.from_iterable(self._samples)
+
+
+def _train(options: argparse.Namespace, sentences: _Sentences) -> Tuple[Dict[str, bytes], int, Callable[[List[str]], List[Any]]]:
+    """The contents of the files by name, the number of tokens, and what encodes a list of sentences."""
+    if options.kind == "bpe":
+        from pipeloom.core.data.byte_bpe import files_of, train_byte_bpe
+
+        bpe = train_byte_bpe(sentences, options.vocab_size, options.min_frequency)
+        return files_of(bpe), bpe.get_vocab_size(), lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)]
+    from pipeloom.core.data.tokenization import train_wordpiece
+
+    wordpiece = train_wordpiece(sentences, options.vocab_size, options.lowercase is not False, options.min_frequency)
+    return {"vocab.txt": "".join(token + "\n" for token in wordpiece.tokens).encode()}, len(wordpiece), wordpiece.encode_batch
+
+
+def _write(folder: Path, files: Dict[str, bytes]) -> None:
+    """Each file whole, and never files of two vocabularies beside each other."""
+    temporary = {name: folder / f"{disk.HIDDEN}{name}.writing" for name in files}
+    for name, content in files.items():
+        disk.write_file(temporary[name], [content])
+    for name in files:
+        if len(files) > 1 and (folder / name).exists():
+            disk.remove_file(folder / name)
+    for name in files:
+        disk.rename(temporary[name], folder / name)
+
+
+def _measure(sentences: _Sentences, encode: Callable[[List[str]], List[Any]]) -> Tuple[int, int]:
+    """Words between spaces, and tokens, of the first sentences."""
+    some = list(itertools.islice(sentences, _MEASURED))
+    return sum(len(sentence.split()) for sentence in some), sum(map(len, encode(some)))
