@@ -19,6 +19,7 @@ from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.cli import parse
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.data.dataset import Field
+from pipeloom.core.data.index import INDEX, make_index
 from pipeloom.core.data.ofrecord import decode, encode, index_part, write_part
 from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.options import Options
@@ -57,6 +58,23 @@ def _parts() -> Mapping[str, bytes]:
             write_part(Path(folder) / f"part-{part}", [_record(10 * part + i) for i in range(4)])
         # What may lie beside the parts; swapped with one it takes its place.
         return {**{path.name: path.read_bytes() for path in Path(folder).iterdir()}, "meta.json": b'{"num_samples": 8}\n'}
+
+
+@functools.lru_cache(maxsize=None)
+def _indexed() -> Mapping[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in _parts().items():
+            (Path(folder) / name).write_bytes(content)
+        make_index(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _other_index(files: Files, rng: np.random.Generator) -> Files:
+    """Some bytes of the index's header are others, so that it often still is one."""
+    data = bytearray(files[INDEX])
+    for position in rng.integers(8, 8 + int.from_bytes(data[:8], "little"), int(rng.integers(1, 4))):
+        data[position] = int(rng.integers(32, 127))
+    return {**files, INDEX: bytes(data)}
 
 
 def _on_record(change: Any) -> Mutation:
@@ -277,6 +295,8 @@ def _other_tensors(files: Files, rng: np.random.Generator) -> Files:
 TARGETS = {
     # Every line names the folder, and the record unless a whole file is at fault.
     "ofrecord": Target(read_parts, lambda: dict(_parts()), part_mutations, r"{folder}/part-\d record \d+: |^no files part-\* in {folder}"),
+    "index": Target(read_parts, lambda: dict(_indexed()), lambda: {"another index": _other_index},
+                    r"{folder}/.+|^no files part-\* in {folder}"),
     "config": Target(read_config, lambda: {"run.yaml": YAML.encode()}, yaml_mutations,
                      r"^--config {folder}/(run|again)\.yaml|^no plugins are selected"),
     "checkpoint": Target(read_checkpoint, lambda: dict(_checkpoint()),
