@@ -4,7 +4,7 @@ Nothing here imports oneflow: a layout can be planned and checked before the eng
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -128,6 +128,9 @@ class ModelSpec:
     nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global batch before they
     are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what ``config.json`` of a
     HuggingFace folder would say of the model.
+
+    In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes. ``labels`` are
+    the fields that the losses and metrics alone need; where samples have none the block is fed zeros, and only its outputs count.
     """
 
     name: str
@@ -136,6 +139,8 @@ class ModelSpec:
     losses: Mapping[str, float]
     metrics: Tuple[str, ...] = ()
     normalize: Tuple[str, ...] = ()
+    scores: Mapping[str, Tuple[int, ...]] = field(default_factory=dict)
+    labels: Tuple[str, ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
     huggingface: Optional[Mapping[str, Any]] = None
 

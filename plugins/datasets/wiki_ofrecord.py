@@ -54,7 +54,7 @@ def _held_out(config):
 def _records(config, path, vocab_size):
     from pipeloom.core.data.reader import OFRecordDataset
 
-    return OFRecordDataset(
+    records = OFRecordDataset(
         path,
         _fields(config.seq_length, config.max_predictions, vocab_size),
         task="pretraining",
@@ -65,6 +65,23 @@ def _records(config, path, vocab_size):
                             f"--max_predictions {config.max_predictions}"),
         },
     )
+    records.vocabulary = _vocabulary(records.path)
+    return records
+
+
+def _vocabulary(folder):
+    """What is beside records that 'prepare pretraining' (or the embedded sample) made; ``None`` beside others."""
+    import json
+
+    from pipeloom.core.data.dataset import Vocabulary
+
+    if not (folder / "vocab.txt").is_file():
+        return None
+    try:
+        lowercase = json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None    # of records that were made otherwise nobody knows
+    return Vocabulary(folder / "vocab.txt", bool(lowercase))
 
 
 def _fields(seq_length, max_predictions, vocab_size):
