@@ -5,9 +5,12 @@ Nothing here imports oneflow: a layout can be planned and checked before the eng
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pipeloom.core.data.dataset import Field
 
 #: Fields that the core itself provides to a block that asks for them: two int32 per sample that key the
 #: dropout masks (``None`` in evaluation, where nothing is dropped), and one float32 per sample, its share of the whole: 1 /
@@ -140,7 +143,7 @@ class ModelSpec:
     metrics: Tuple[str, ...] = ()
     normalize: Tuple[str, ...] = ()
     scores: Mapping[str, Tuple[int, ...]] = field(default_factory=dict)
-    labels: Tuple[str, ...] = ()
+    labels: Tuple["Field", ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
     huggingface: Optional[Mapping[str, Any]] = None
 

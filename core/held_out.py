@@ -1,12 +1,12 @@
 """The held-out set that ``--eval_every`` evaluates on, opened and checked before the engine starts."""
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Dict, Optional
 
 from pipeloom.core.blocks import ModelSpec, stage_inputs
 from pipeloom.core.config import Config
 from pipeloom.core.data.core_fields import CORE_FIELDS
-from pipeloom.core.data.dataset import Dataset, FirstSamples
+from pipeloom.core.data.dataset import Dataset, Field, FirstSamples
 from pipeloom.core.data.derived import with_derived
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.metrics import Goal
@@ -36,9 +36,9 @@ def open_held_out(config: Config, plugins: PluginManager, training: Dataset, mod
     return FirstSamples(dataset, samples)
 
 
-def absent_labels(model: ModelSpec, held_out: Dataset) -> List[str]:
+def absent_labels(model: ModelSpec, held_out: Dataset) -> Dict[str, Field]:
     """The fields for losses and metrics that the held-out set does not have; then it can be scored alone."""
-    return [name for name in model.labels if name not in held_out.fields]
+    return {field.name: field for field in model.labels if field.name not in held_out.fields}
 
 
 def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional[Dataset]) -> Goal:
@@ -68,8 +68,9 @@ def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
         if name not in model.scores:
             raise UsageError(f"{where} is scored by the output '{name}', which model '{model.name}' does not have{did_you_mean(name, model.scores)}; "
                              f"it has: {', '.join(model.scores) or 'none'}")
+    absent = absent_labels(model, held_out) if held_out.scored else {}
     for name in stage_inputs(model.blocks, model.blocks):
-        if name in CORE_FIELDS or (name in model.labels and held_out.scored and name not in held_out.fields):
+        if name in CORE_FIELDS or name in absent:
             continue
         if name not in held_out.fields:
             raise UsageError(f"{where} has no field '{name}', which model '{model.name}' needs; it has: {', '.join(held_out.fields)}")

@@ -15,10 +15,13 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from pipeloom.core.blocks import ModelSpec, ParameterSpec
+from pipeloom.core.data.dataset import Vocabulary
 from pipeloom.core.errors import UsageError
 from pipeloom.core.initialization import initial_value
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+#: The tokens, one a line; and how text is treated before it is looked up in them.
+VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer_config.json"
 
 #: Types of tensors that numpy can turn into float32, as a safetensors header names them.
 _FLOATS = ("F16", "F32", "F64")
@@ -66,6 +69,20 @@ class Folder:
         """The tensor ``name`` as a new float32 array; no other tensor is read. Raises ``UsageError``."""
         with self._opened() as file:
             return file.get_tensor(name).astype(np.float32)
+
+    def vocabulary(self) -> Optional[Vocabulary]:
+        """The WordPiece vocabulary in the folder; ``None`` where it has none. Raises ``UsageError`` for a tokenizer that is none."""
+        if not (self.path / VOCABULARY).is_file():
+            return None
+        lowercase = True    # what transformers takes for granted
+        if (self.path / TOKENIZER).is_file():
+            try:
+                lowercase = json.loads((self.path / TOKENIZER).read_text(encoding="utf-8")).get("do_lower_case", True)
+            except (OSError, ValueError, AttributeError, RecursionError) as error:
+                raise self.error(f"{TOKENIZER} cannot be read ({error})") from None
+        if type(lowercase) is not bool:
+            raise self.error(f"'do_lower_case' in {TOKENIZER} must be true or false, not {lowercase!r}")
+        return Vocabulary(self.path / VOCABULARY, lowercase)
 
     def _read_config(self) -> Dict[str, Any]:
         try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 from pipeloom.core.blocks import Block
+from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.derived import DerivedField
 from pipeloom.core.errors import UsageError, did_you_mean
 
@@ -45,7 +46,7 @@ class Head:
     losses: Mapping[str, float]
     metrics: Tuple[str, ...] = ()
     outputs: Mapping[str, Tuple[int, ...]] = field(default_factory=dict)
-    labels: Tuple[str, ...] = ()
+    labels: Tuple[Field, ...] = ()
     normalize: Tuple[str, ...] = ()
     word_part: Optional[str] = None
     architecture: str = "Model"
@@ -81,6 +82,6 @@ def find_task(plugins: Any, config: Any, name: str) -> Task:
                                  "select only one of them")
             found[task.name] = task, implementation.plugin_name
     if name not in found:
-        raise UsageError(f"the dataset is for the task '{name}', which no selected plugin knows{did_you_mean(name, found)}; "
+        raise UsageError(f"no selected plugin has the task '{name}', which the samples are for{did_you_mean(name, found)}; "
                          f"there are: {', '.join(sorted(found))}")
     return found[name][0]

@@ -13,7 +13,7 @@ from pipeloom.core.huggingface import Folder, initial_values, settle, starting_p
 from pipeloom.core.initialization import initial_value
 from pipeloom.core.plan import Plan
 from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
-from pipeloom.plugins.tasks import PRETRAINING
+from pipeloom.plugins.tasks import PRETRAINING, QUESTION_ANSWERING
 
 pytestmark = pytest.mark.fast
 
@@ -282,3 +282,34 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
     (folder / "parameters.safetensors").write_bytes(b"x" * size)
     with pytest.raises(UsageError, match=f"--init_from {folder}: parameters.safetensors is damaged"):
         make_plan(*parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--init_from", str(folder), "--seq_length", "128"]))
+
+
+# --- for another task than the folder's
+
+ANSWERS = ("qa_outputs.weight", "qa_outputs.bias")
+
+
+def build_answering(folder):
+    return pipeloom_build_model(config=configured("--init_from", str(folder), "--seq_length", "16").replace(vocab_size=30), task=QUESTION_ANSWERING)
+
+
+def test_a_pretrained_model_learns_to_answer(tensors, tmp_path):
+    """From BertForPreTraining and BertModel: the encoder is theirs, the head is new, and what is not used is named."""
+    for kind, change in (("whole", lambda t: t), ("prefix", lambda t: renamed({n: v for n, v in t.items() if n.startswith("bert.")}, ("bert.", "")))):
+        stored = change(tensors)
+        model = build_answering(write(tmp_path / kind, stored))
+        check(model, tensors, missing=ANSWERS)
+        surplus = sorted(name for name in stored if name.startswith("cls.") or "pooler" in name)
+        assert model.weights.unexpected == surplus and len(surplus) == (9 if kind == "whole" else 2)
+        assert starting_point(model)[1:] == [f"missing    2, with their usual initial values: {', '.join(ANSWERS)}",
+                                             f"unexpected {len(surplus)}, ignored: {', '.join(surplus)}"]
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_model_that_answers(tensors, tmp_path, prefix):
+    body = {name: value for name, value in tensors.items() if name.startswith("bert.") and "pooler" not in name}
+    head = {"qa_outputs.weight": np.full((2, 8), 0.5, np.float32), "qa_outputs.bias": np.ones(2, np.float32)}
+    stored = {**body, **head} if prefix else {**renamed(body, ("bert.", "")), **head}
+    model = build_answering(write(tmp_path / "answers", stored, architectures=["BertForQuestionAnswering"]))
+    check(model, {**body, **head})
+    assert model.weights.unexpected == [] and len(model.parameters) == len(stored)

@@ -9,11 +9,9 @@ from typing import Any, Dict, Mapping
 from pipeloom.core.checkpoint.manifest import Manifest
 from pipeloom.core.data.dataset import Dataset
 from pipeloom.core.errors import RunError
+from pipeloom.core.huggingface import TOKENIZER, VOCABULARY
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.watch import Position
-
-#: Names in HuggingFace's folders: the tokens, one a line; and how text is treated before it is looked up in them.
-VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer_config.json"
 
 #: Hooks whose answer decides the mathematics; the others lay out.
 MATHEMATICAL = ("pipeloom_build_model", "pipeloom_open_dataset", "pipeloom_build_optimizer", "pipeloom_lr_schedule")

@@ -18,18 +18,18 @@ class CheckpointFolder(Folder):
 
     def _read_config(self) -> Dict[str, Any]:
         try:
-            self._manifest = read_manifest(self.path)
-            verify_files(self.path, self._manifest)
+            self.manifest = read_manifest(self.path)
+            verify_files(self.path, self.manifest)
         except BadCheckpoint as bad:
             raise self.error(str(bad)) from None
-        config = self._manifest.model.get("huggingface")
+        config = self.manifest.model.get("huggingface")
         if not config:
-            raise self.error(f"its model '{self._manifest.model['name']}' says nothing of its sizes")
+            raise self.error(f"its model '{self.manifest.model['name']}' says nothing of its sizes")
         return dict(config)
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
-        self._files = {name: file for file, entry in self._manifest.files.items() for name in entry.tensors}
-        return {name: (tuple(shape), "F32") for name, shape in self._manifest.parameters.items()}
+        self._files = {name: file for file, entry in self.manifest.files.items() for name in entry.tensors}
+        return {name: (tuple(shape), "F32") for name, shape in self.manifest.parameters.items()}
 
     def read(self, name: str) -> np.ndarray:
         try:

@@ -29,10 +29,9 @@ class Evaluator:
     def __init__(self, plan: Plan, axes: Sequence[StageAxes], stages: Sequence[Stage], held: Sequence[Parameters],
                  packings: Sequence[Packing], rank: int, read: Callable[[flow.Tensor], np.ndarray]) -> None:
         self._plan, self._axes, self._stages, self._held, self._read = plan, axes, stages, held, read
-        absent = set(absent_labels(plan.model, plan.evaluation))
+        absent = absent_labels(plan.model, plan.evaluation)
         self._measures = not absent
-        fields = {field.name: field for packing in packings for field in packing.fields if field.name in absent}
-        self._batches = HeldOutBatches(plan.evaluation, plan.micro_batch_size * plan.mesh.data, plan.model.normalize, list(fields.values()))
+        self._batches = HeldOutBatches(plan.evaluation, plan.micro_batch_size * plan.mesh.data, plan.model.normalize, list(absent.values()))
         self._feed = Feed(self._batches, plan.placement, axes, packings, rank)
         self._graph: Optional[PipelineGraph] = None
 

@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 from pipeloom.core.blocks import SAMPLE_WEIGHT, Block, Cost, ParameterSpec
+from pipeloom.core.data.dataset import Field
 from pipeloom.core.layers import dense, layer_norm
 from pipeloom.core.tasks import Encoder, Head, Task
-
-_LABELS = ("masked_lm_ids", "masked_lm_weights", "next_sentence_labels")
 
 
 def _head(config, encoder: Encoder) -> Head:
@@ -13,6 +12,9 @@ def _head(config, encoder: Encoder) -> Head:
     h, v, name, tied = encoder.hidden, encoder.vocab, "cls.predictions", encoder.tied
     decoder = f"{name}.decoder.weight"
     predicted = config.max_predictions / encoder.seq_length    # predictions per token of the sequence
+
+    labels = (Field("masked_lm_ids", (config.max_predictions,), "int32"), Field("masked_lm_weights", (config.max_predictions,), "float32"),
+              Field("next_sentence_labels", (1,), "int32"))
 
     def build(scope):
         from pipeloom.plugins.tasks.pretraining_head import PretrainingHead
@@ -28,9 +30,9 @@ def _head(config, encoder: Encoder) -> Head:
              output_bytes=0.0, kept_bytes=4.0 * (h + predicted * (v + 4 * h)),
              # For each prediction the label's row of the decoder and the gradient of its input; the look-ups if tied.
              tensor_bytes=4.0 * (predicted * (2 * h + 4) + (h if tied else 0))),
-        inputs=("masked_lm_positions", *_LABELS, SAMPLE_WEIGHT), build=build)
+        inputs=("masked_lm_positions", *(field.name for field in labels), SAMPLE_WEIGHT), build=build)
     return Head(
-        block, losses={"mlm_loss": 1.0, "nsp_loss": 1.0}, metrics=("mlm_accuracy", "nsp_accuracy"), labels=_LABELS,
+        block, losses={"mlm_loss": 1.0, "nsp_loss": 1.0}, metrics=("mlm_accuracy", "nsp_accuracy"), labels=labels,
         normalize=("masked_lm_weights",), word_part="word" if tied else None, architecture="ForPreTraining",
         # The decoder's bias has two names. One with a weight of its own starts from the word embedding where the folder has them tied.
         aliases={f"{name}.bias": (f"{name}.decoder.bias",), decoder: (encoder.word_table,)},

@@ -9,7 +9,8 @@ from pipeloom.core.data.derived import DerivedField
 from pipeloom.core.layers import dense
 from pipeloom.core.tasks import Encoder, Head, Task
 
-_LABELS = ("start_positions", "end_positions", "start_weights", "end_weights")
+_WEIGHTS = {which: Field(f"{which}_weights", (1,), "float32") for which in ("start", "end")}
+_LABELS = (*(Field(f"{which}_positions", (1,), "int32") for which in _WEIGHTS), *_WEIGHTS.values())
 
 
 def _head(config, encoder: Encoder) -> Head:
@@ -22,19 +23,18 @@ def _head(config, encoder: Encoder) -> Head:
         return AnswerHead(scope)
 
     block = Block("answer_head", dense("qa_outputs", 2, h),
-                  Cost(flops=4.0 * h, output_bytes=0.0, kept_bytes=4.0 * (h + 4)), inputs=_LABELS, build=build)
+                  Cost(flops=4.0 * h, output_bytes=0.0, kept_bytes=4.0 * (h + 4)), inputs=tuple(field.name for field in _LABELS), build=build)
     return Head(block, losses={"start_loss": 0.5, "end_loss": 0.5}, outputs={"start_logits": (length,), "end_logits": (length,)},
-                labels=_LABELS, normalize=("start_weights", "end_weights"), architecture="ForQuestionAnswering")
+                labels=_LABELS, normalize=tuple(field.name for field in _WEIGHTS.values()), architecture="ForQuestionAnswering")
 
 
 def _weights(config):
     """A position outside of the input counts nothing, and the loss is the mean over the others, as there."""
 
-    def derived(which: str) -> DerivedField:
-        return DerivedField(Field(f"{which}_weights", (1,), "float32"), (f"{which}_positions",),
-                            lambda positions: (positions < config.seq_length).astype(np.float32))
+    def counts(positions):
+        return (positions < config.seq_length).astype(np.float32)
 
-    return derived("start"), derived("end")
+    return [DerivedField(field, (f"{which}_positions",), counts) for which, field in _WEIGHTS.items()]
 
 
 QUESTION_ANSWERING = Task("question_answering", _head, derived=_weights, figures=("exact_match", "f1"), best_metric="f1",
