@@ -123,5 +123,8 @@ def _outputs(config: configs.Config, model: ModelSpec, samples: Samples) -> Dict
         for name, values in outputs.items():
             found[name][list(indices)] = values
 
-    Evaluator(plan, axes, stages, held, packings, 0, lambda tensor: tensor.to_local().numpy()).evaluate(take)
+    def read(tensor: Any) -> np.ndarray:
+        return tensor.to_local().numpy()
+
+    Evaluator(plan, axes, stages, held, packings, 0, read, read).evaluate(take)
     return found

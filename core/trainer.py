@@ -74,8 +74,8 @@ class Trainer:
         self.feed = Feed(batches, plan.placement, axes, packings, run.rank)
         self.evaluator = None
         if plan.evaluation is not None:
-            self.evaluator = ScoredEvaluation(Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read), plan.evaluation,
-                                              run.directory, run.is_main, self._told(tell_from_main))
+            self.evaluator = ScoredEvaluation(Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read, self.collect),
+                                              plan.evaluation, run.directory, run.is_main, self._told(tell_from_main))
 
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
@@ -241,6 +241,11 @@ class Trainer:
     def read(self, tensor):
         """A tensor as numpy, on every rank; waits for the devices."""
         return tensor.to_global(placement=self.everywhere, sbp=flow.sbp.broadcast).to_local().numpy()
+
+    def collect(self, tensor):
+        """A tensor as numpy on the main rank, and ``None`` on the others; every rank calls it."""
+        there = tensor.to_global(placement=flow.placement(self.everywhere.type, [0]), sbp=flow.sbp.broadcast)
+        return there.to_local().numpy() if self.run.is_main else None
 
 
 def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: Optional[Checkpoint] = None) -> int:

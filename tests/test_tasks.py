@@ -143,12 +143,16 @@ def test_the_best_is_what_the_task_or_the_user_says_as_far_as_it_is_measured(lab
     assert held_out(data, *flags)[1] == goal
 
 
+_GIVES = "an evaluation of 'bert' gives"
+
+
 @pytest.mark.parametrize("data, flags, says", [
     (questions(False, scored=()), [], "the held-out set (numbers) has no field 'end_positions', which model 'bert' needs; it has: input_ids"),
-    (questions(False), ["--best_metric", "loss"], "--best_metric loss: an evaluation of 'bert' gives exact_match, f1"),
-    (questions(True), ["--best_metric", "exact_macth"], "--best_metric exact_macth: an evaluation of 'bert' gives loss, start_loss, end_loss, exact_match, f1 (did you mean"),
-    (questions(True, scored=("start_logit",)), [], "the held-out set (numbers) is scored by the output 'start_logit', which model 'bert' does not have "
-                                                   "(did you mean 'start_logits'?); it has: start_logits, end_logits"),
+    (questions(False), ["--best_metric", "loss"], f"--best_metric loss: {_GIVES} exact_match, f1"),
+    (questions(True), ["--best_metric", "exact_macth"],
+     f"--best_metric exact_macth: {_GIVES} loss, start_loss, end_loss, exact_match, f1 (did you mean 'exact_match'?)"),
+    (questions(True, scored=("start_logit",)), [],
+     "the held-out set (numbers) is scored by the output 'start_logit', which model 'bert' does not have (did you mean 'start_logits'?)"),
 ])
 def test_what_cannot_be_evaluated_is_one_line(data, flags, says):
     with pytest.raises(UsageError) as error:

@@ -23,12 +23,13 @@ class Evaluator:
     """Losses and metrics of the model over ``plan.evaluation``, each sample exactly once whatever the layout; and its outputs per sample.
 
     A batch is one micro-batch of training on each data-parallel rank, so it needs no more memory at once. ``read`` makes
-    numpy of a global tensor, on every rank.
+    numpy of a global tensor, on every rank; ``collect`` does so on the main rank and gives ``None`` to the others.
     """
 
     def __init__(self, plan: Plan, axes: Sequence[StageAxes], stages: Sequence[Stage], held: Sequence[Parameters],
-                 packings: Sequence[Packing], rank: int, read: Callable[[flow.Tensor], np.ndarray]) -> None:
-        self._plan, self._axes, self._stages, self._held, self._read = plan, axes, stages, held, read
+                 packings: Sequence[Packing], rank: int, read: Callable[[flow.Tensor], np.ndarray],
+                 collect: Callable[[flow.Tensor], Optional[np.ndarray]]) -> None:
+        self._plan, self._axes, self._stages, self._held, self._read, self._collect = plan, axes, stages, held, read, collect
         absent = absent_labels(plan.model, plan.evaluation)
         self._measures = not absent
         self._batches = HeldOutBatches(plan.evaluation, plan.micro_batch_size * plan.mesh.data, plan.model.normalize, list(absent.values()))
@@ -38,19 +39,19 @@ class Evaluator:
     def evaluate(self, take: Optional[Take] = None) -> Dict[str, float]:
         """``{"loss": ..., **losses, **metrics}`` by the parameters as they are now; nothing where the labels for them are absent.
 
-        Every rank calls it and has the answer. ``take`` gets the outputs ``scored`` of the held-out set, batch by batch; on the main rank alone
-        it need do something with them.
+        Every rank calls it and has the answer. On the main rank ``take`` gets the outputs ``scored`` of the held-out set, batch by batch.
         """
         model = self._plan.model
         sums = np.zeros(len(model.evaluated))
         for number, (outputs, scored) in enumerate(self._batches_through()):
             sums += self._read(outputs)
-            if scored is not None and take is not None:
-                take(*self._by_sample(number, self._read(scored)))
+            values = self._collect(scored) if scored is not None else None
+            if values is not None and take is not None:
+                take(*self._by_sample(number, values))
         if not self._measures:
             return {}
-        values = dict(zip(model.evaluated, sums.tolist()))
-        return {"loss": sum(weight * values[name] for name, weight in model.losses.items()), **values}
+        measured = dict(zip(model.evaluated, sums.tolist()))
+        return {"loss": sum(weight * measured[name] for name, weight in model.losses.items()), **measured}
 
     def _batches_through(self) -> Iterator[Tuple[flow.Tensor, Optional[flow.Tensor]]]:
         """What the graph returns for each batch; read late: as many are under way as there are stages to work on them."""
