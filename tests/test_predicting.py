@@ -45,21 +45,36 @@ def test_minilm_in_one_process_is_what_numpy_finds(samples, expected):
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("layout", [
-    ["--nnodes", "2", "--nproc_per_node", "1", "--nums_split", "2", "--split", "4,4"],
-    ["--nnodes", "1", "--nproc_per_node", "4", "--nums_split", "1", "--tensor_parallel", "2"],
-], ids=["two stages on two nodes", "two tensor groups"])
-def test_minilm_in_a_layout_is_what_numpy_finds(samples, expected, layout, tmp_path):
-    """The rate of the first step is 0 with a warmup, so the evaluation after it sees the weights of the folder."""
-    np.savez(tmp_path / "samples.npz", **samples)
-    train(tmp_path / "run", "--samples_file", tmp_path / "samples.npz", "--init_from", minilm(), "--seq_length", LENGTH, "--train_steps", "1",
-          "--warmup_steps", "1", "--train_global_batch_size", "4", "--grad_acc_steps", "2", "--eval_every", "1", "--save_every", "0", *layout,
-          data=f"{PLUGIN},manual")
-    found = np.load(tmp_path / "run" / "evaluations" / "step_0000001" / "hidden_states.npy")
+def trained(directory, samples, folder, *flags):
+    """The hidden states that an evaluation in a layout collects, and its figures.
+
+    The rate of the first step is 0 with a warmup, so the evaluation after it sees the weights of the folder.
+    """
+    np.savez(directory / "samples.npz", **samples)
+    train(directory / "run", "--samples_file", directory / "samples.npz", "--init_from", folder, "--seq_length", samples["input_ids"].shape[1],
+          "--train_steps", "1", "--warmup_steps", "1", "--train_global_batch_size", "4", "--grad_acc_steps", "2", "--eval_every", "1",
+          "--save_every", "0", *flags, data=f"{PLUGIN},manual")
+    (evaluation,) = map(json.loads, (directory / "run" / "evaluation.jsonl").read_text().splitlines())
+    return np.load(directory / "run" / "evaluations" / "step_0000001" / "hidden_states.npy"), evaluation
+
+
+def test_minilm_in_two_stages_on_two_nodes_is_what_numpy_finds(samples, expected, tmp_path):
+    found, evaluation = trained(tmp_path, samples, minilm(), "--nnodes", "2", "--nproc_per_node", "1", "--nums_split", "2", "--split", "4,4")
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
-    (evaluation,) = map(json.loads, (tmp_path / "run" / "evaluation.jsonl").read_text().splitlines())
     assert evaluation == {"step": 1, "loss": evaluation["square"], "square": pytest.approx((expected ** 2).mean(), rel=1e-5),
                           "largest": pytest.approx(np.abs(expected).max(), abs=1e-4), "samples": 5}
+
+
+def test_two_tensor_groups_give_each_sample_once(folder, tmp_path):
+    """The collected rows are those of one process, in their order, however ranks share samples and heads."""
+    generator = np.random.default_rng(5)
+    some = {**{name: np.ones((5, 16), np.int32) for name in ("input_mask", "segment_ids")},
+            "input_ids": generator.integers(0, 40, (5, 16)).astype(np.int32)}
+    alone = predict(str(folder), hidden_states.TASK, some, plugins=[PLUGIN])["hidden_states"]
+    found, evaluation = trained(tmp_path, some, folder, "--vocab_size", "40", "--nnodes", "1", "--nproc_per_node", "4", "--nums_split", "1",
+                                "--tensor_parallel", "2", "--split", "3")
+    np.testing.assert_allclose(found, alone, atol=1e-5, rtol=0)
+    assert evaluation["samples"] == 5 and np.abs(alone[0] - alone[1]).max() > 0.1
 
 
 # --- what a model must have
@@ -73,7 +88,8 @@ def folder(tmp_path):
     flags = ["--num_hidden_layers", "1", "--num_attention_heads", "2", "--hidden_size", "8", "--max_position_embeddings", "40"]
     config, plugins = parse(["--plugins", f"bert,{PLUGIN}", "--seq_length", "16", "--vocab_size", "40", *flags])
     model = plugins.hook.pipeloom_build_model(config=config, task=find_task(plugins, config, hidden_states.TASK))
-    save_file({spec.name: np.ones(spec.shape, np.float32) for spec in model.parameters}, str(tmp_path / "model.safetensors"))
+    values = {spec.name: np.random.default_rng(7).standard_normal(spec.shape, np.float32) for spec in model.parameters}
+    save_file(values, str(tmp_path / "model.safetensors"))
     (tmp_path / "config.json").write_text(json.dumps(dict(model.huggingface)))
     return tmp_path
 
