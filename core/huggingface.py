@@ -70,20 +70,6 @@ class Folder:
         with self._opened() as file:
             return file.get_tensor(name).astype(np.float32)
 
-    def vocabulary(self) -> Optional[Vocabulary]:
-        """The WordPiece vocabulary in the folder; ``None`` where it has none. Raises ``UsageError`` for a tokenizer that is none."""
-        if not (self.path / VOCABULARY).is_file():
-            return None
-        lowercase = True    # what transformers takes for granted
-        if (self.path / TOKENIZER).is_file():
-            try:
-                lowercase = json.loads((self.path / TOKENIZER).read_text(encoding="utf-8")).get("do_lower_case", True)
-            except (OSError, ValueError, AttributeError, RecursionError) as error:
-                raise self.error(f"{TOKENIZER} cannot be read ({error})") from None
-        if type(lowercase) is not bool:
-            raise self.error(f"'do_lower_case' in {TOKENIZER} must be true or false, not {lowercase!r}")
-        return Vocabulary(self.path / VOCABULARY, lowercase)
-
     def _read_config(self) -> Dict[str, Any]:
         try:
             content = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
@@ -119,6 +105,17 @@ class Folder:
             raise self.error(f"{TENSORS} is damaged or no safetensors file ({error}): copy it again") from None
         except OSError as error:
             raise self.error(f"{TENSORS}: {error.strerror or error}") from None
+
+
+def vocabulary_in(folder: Path) -> Optional[Vocabulary]:
+    """The WordPiece vocabulary of a HuggingFace folder or a checkpoint; ``None`` where it has none."""
+    if not (folder / VOCABULARY).is_file():
+        return None
+    try:
+        lowercase = json.loads((folder / TOKENIZER).read_bytes())["do_lower_case"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        lowercase = None
+    return Vocabulary(folder / VOCABULARY, lowercase if isinstance(lowercase, bool) else None)
 
 
 class Weights:

@@ -10,7 +10,8 @@ import pytest
 from jobs import ONE_PROCESS, largest_difference, train
 from pipeloom.core.blocks import Block, Cost, ModelSpec
 from pipeloom.core.checkpoint.manifest import verify
-from pipeloom.core.checkpoint.source import open_pretrained
+from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_of
+from pipeloom.core.data.dataset import Vocabulary
 from pipeloom.core.data.derived import with_derived
 from pipeloom.core.data.squad.answers import AnswerSettings
 from pipeloom.core.data.squad.dataset import SquadDataset
@@ -160,9 +161,8 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
     directory = one_process[1]
     folder = open_pretrained(str(directory)).path
     assert {"vocab.txt", "tokenizer_config.json"} <= set(verify(folder).files) and folder.name == "step_0000020"
-    vocabulary = open_pretrained(str(directory)).vocabulary()
-    assert vocabulary.path == folder / "vocab.txt" and vocabulary.lowercase is True
-    assert vocabulary.path.read_bytes() == shared("bert-base-uncased-vocab.txt").read_bytes()
+    assert vocabulary_of(str(directory)) == vocabulary_of(str(folder)) == Vocabulary(folder / "vocab.txt", True)
+    assert (folder / "vocab.txt").read_bytes() == shared("bert-base-uncased-vocab.txt").read_bytes()
     data = SquadDataset(next(path for path in _cache() if path.name.startswith("squad-eval")), None, 30522, AnswerSettings())
     fields = data.read(range(len(data)), ["input_ids", "input_mask", "segment_ids"])
     outputs = predict(str(directory), "question_answering", fields, batch_size=5)

@@ -47,6 +47,8 @@ def texts_of(dataset: Dataset) -> Dict[str, bytes]:
         tokens = vocabulary.path.read_bytes()
     except OSError as error:
         raise RunError(f"cannot read the vocabulary {vocabulary.path}: {error.strerror or error}") from None
+    if vocabulary.lowercase is None:
+        return {VOCABULARY: tokens}
     return {VOCABULARY: tokens, TOKENIZER: (json.dumps({"do_lower_case": vocabulary.lowercase}) + "\n").encode()}
 
 

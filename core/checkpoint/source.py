@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
 from pipeloom.core.checkpoint.store import FOLDER, Store
-from pipeloom.core.huggingface import Folder
+from pipeloom.core.data.dataset import Vocabulary
+from pipeloom.core.huggingface import Folder, vocabulary_in
 
 
 class CheckpointFolder(Folder):
@@ -36,6 +37,13 @@ class CheckpointFolder(Folder):
             return tensors.read(self.path / self._files[name], name)
         except (KeyError, OSError, ValueError) as error:
             raise self.error(f"'{name}': {error}") from None
+
+
+def vocabulary_of(path: str) -> Optional[Vocabulary]:
+    """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of it is read."""
+    folder = Path(path).expanduser()
+    checkpoints = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).checkpoints()
+    return vocabulary_in(checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder)
 
 
 def open_pretrained(path: str) -> Folder:

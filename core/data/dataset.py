@@ -27,10 +27,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A WordPiece vocabulary: a vocab.txt, one token a line, and whether text is turned into small letters without accents first."""
+    """A WordPiece vocabulary: a vocab.txt, one token a line, and whether text is turned into small letters without accents first
+    (``None``: nobody says)."""
 
     path: Path
-    lowercase: bool
+    lowercase: Optional[bool]
 
 
 class Scorer:

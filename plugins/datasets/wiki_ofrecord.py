@@ -70,7 +70,7 @@ def _records(config, path, vocab_size):
 
 
 def _vocabulary(folder):
-    """What is beside records that 'prepare pretraining' (or the embedded sample) made; ``None`` beside others."""
+    """The one beside records that 'prepare pretraining' or the embedded sample made; ``None`` where there is none."""
     import json
 
     from pipeloom.core.data.dataset import Vocabulary
@@ -78,10 +78,10 @@ def _vocabulary(folder):
     if not (folder / "vocab.txt").is_file():
         return None
     try:
-        lowercase = json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None    # of records that were made otherwise nobody knows
-    return Vocabulary(folder / "vocab.txt", bool(lowercase))
+        lowercase = bool(json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        lowercase = None    # who made these records does not say
+    return Vocabulary(folder / "vocab.txt", lowercase)
 
 
 def _fields(seq_length, max_predictions, vocab_size):
