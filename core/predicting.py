@@ -80,7 +80,7 @@ def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: 
     add_core_options(options)
     manager.collect_options(options)
     given = {"init_from": str(folder.path), "seq_length": np.shape(fields["input_ids"])[1], "vocab_size": folder.setting("vocab_size", int)}
-    layout = {"tensor_parallel": 1}    # of the run that made it, and no concern of this process
+    layout = {"tensor_parallel": 1, "precision": "fp32"}    # whatever the run that made it had
     base = {name: value for name, value in made_with.items() if name in options}
     config = configs.resolve(options, names, False, ("the model", {**given, **layout}), base=base)
     model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))

@@ -102,6 +102,7 @@ def arrays(**changes):
 @pytest.mark.parametrize("task, fields, says", [
     ("question_answering", arrays(), "it is not trained for 'question_answering': it has no qa_outputs.weight, qa_outputs.bias$"),
     ("question_answerin", arrays(), "no selected plugin has the task 'question_answerin', which .* .did you mean 'question_answering'"),
+    ("pretraining", arrays(), "^pre-training needs a dataset that has the option max_predictions"),
     ("hidden_states", arrays(input_ids=np.full((3, 16), 40, np.int32)), r"field 'input_ids' has values that are not in 0 \.\. 39$"),
     ("hidden_states", arrays(input_ids=np.full((3, 16), -1, np.int32)), r"field 'input_ids' has values that are not in 0 \.\. 39$"),
     ("hidden_states", arrays(input_mask=np.ones((2, 16), np.int32)), "field 'input_ids' has 3 samples, others have 2"),

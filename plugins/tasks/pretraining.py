@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pipeloom.core.blocks import SAMPLE_WEIGHT, Block, Cost, ParameterSpec
 from pipeloom.core.data.dataset import Field
+from pipeloom.core.errors import UsageError
 from pipeloom.core.layers import dense, layer_norm
 from pipeloom.core.tasks import Encoder, Head, Task
 
@@ -11,9 +12,12 @@ def _head(config, encoder: Encoder) -> Head:
     """Its dataset has the option ``max_predictions``."""
     h, v, name, tied = encoder.hidden, encoder.vocab, "cls.predictions", encoder.tied
     decoder = f"{name}.decoder.weight"
-    predicted = config.max_predictions / encoder.seq_length    # predictions per token of the sequence
+    predictions = getattr(config, "max_predictions", None)
+    if predictions is None:
+        raise UsageError("pre-training needs a dataset that has the option max_predictions: how many masked tokens a sample has room for")
+    predicted = predictions / encoder.seq_length    # predictions per token of the sequence
 
-    labels = (Field("masked_lm_ids", (config.max_predictions,), "int32"), Field("masked_lm_weights", (config.max_predictions,), "float32"),
+    labels = (Field("masked_lm_ids", (predictions,), "int32"), Field("masked_lm_weights", (predictions,), "float32"),
               Field("next_sentence_labels", (1,), "int32"))
 
     def build(scope):
