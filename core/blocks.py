@@ -4,10 +4,13 @@ Nothing here imports oneflow: a layout can be planned and checked before the eng
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pipeloom.core.data.dataset import Field
 
 #: Fields that the core itself provides to a block that asks for them: two int32 per sample that key the
 #: dropout masks (``None`` in evaluation, where nothing is dropped), and one float32 per sample, its share of the whole: 1 /
@@ -128,6 +131,9 @@ class ModelSpec:
     nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global batch before they
     are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what ``config.json`` of a
     HuggingFace folder would say of the model.
+
+    In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes. ``labels`` are
+    the fields that the losses and metrics alone need; where samples have none the block is fed zeros, and only its outputs count.
     """
 
     name: str
@@ -136,6 +142,8 @@ class ModelSpec:
     losses: Mapping[str, float]
     metrics: Tuple[str, ...] = ()
     normalize: Tuple[str, ...] = ()
+    scores: Mapping[str, Tuple[int, ...]] = field(default_factory=dict)
+    labels: Tuple["Field", ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
     huggingface: Optional[Mapping[str, Any]] = None
 

@@ -62,7 +62,8 @@ def add_core_options(options: Options) -> None:
     add("keep", int, 3, resume=FREE, section="train", minimum=1, help="checkpoints to keep; the best is kept besides")
     add("async_save", bool, True, resume=FREE, section="train",
         help="write checkpoints while training goes on, from a copy in memory; false = wait, with one tensor in memory")
-    add("best_metric", str, "loss", resume=FREE, section="train", help="what --eval_every measures that the best checkpoint has the best of")
+    add("best_metric", str, None, resume=FREE, section="train",
+        help="what --eval_every measures that the best checkpoint has the best of (default: the loss, or what the task says: f1 of answers)")
     add("resume", str, None, resume=FRESH, section="train",
         help="continue exactly: a checkpoint, a run directory, or auto: the newest whole one in --output_dir "
              "(or of the last run with these plugins); options that are not given are as they were")

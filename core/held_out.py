@@ -1,17 +1,20 @@
 """The held-out set that ``--eval_every`` evaluates on, opened and checked before the engine starts."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import Dict, Optional
 
 from pipeloom.core.blocks import ModelSpec, stage_inputs
 from pipeloom.core.config import Config
 from pipeloom.core.data.core_fields import CORE_FIELDS
-from pipeloom.core.data.dataset import Dataset, FirstSamples
+from pipeloom.core.data.dataset import Dataset, Field, FirstSamples
+from pipeloom.core.data.derived import with_derived
 from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.metrics import Goal
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.tasks import Task
 
 
-def open_held_out(config: Config, plugins: PluginManager, training: Dataset, model: ModelSpec) -> Optional[Dataset]:
+def open_held_out(config: Config, plugins: PluginManager, training: Dataset, model: ModelSpec, task: Task) -> Optional[Dataset]:
     """What to evaluate on, or ``None`` without ``--eval_every``.
 
     Raises ``UsageError`` where the dataset has no such set, or one that the model of ``training`` cannot read.
@@ -24,16 +27,33 @@ def open_held_out(config: Config, plugins: PluginManager, training: Dataset, mod
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="eval")
     if dataset is None:
         raise UsageError(f"--eval_every {every}: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some")
+    dataset = with_derived(dataset, task.derived(config))
     _check(model, training, dataset)
-    known = ("loss", *model.evaluated)
-    if config.best_metric not in known:
-        raise UsageError(f"--best_metric {config.best_metric}: an evaluation of '{model.name}' gives {', '.join(known)}"
-                         f"{did_you_mean(config.best_metric, known)}")
     if samples is None:
         return dataset
     if samples > len(dataset):
         raise UsageError(f"--eval_samples {samples} is more than there are to evaluate on: {dataset.describe()}")
     return FirstSamples(dataset, samples)
+
+
+def absent_labels(model: ModelSpec, held_out: Dataset) -> Dict[str, Field]:
+    """The fields for losses and metrics that the held-out set does not have; then it can be scored alone."""
+    return {field.name: field for field in model.labels if field.name not in held_out.fields}
+
+
+def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional[Dataset]) -> Goal:
+    """What the best checkpoint has the best of: ``--best_metric``, else what the task says, as far as it is measured.
+
+    Raises ``UsageError`` for a metric that is not.
+    """
+    chosen = config.best_metric or task.best_metric
+    if held_out is not None:
+        known = (*(("loss", *model.evaluated) if not absent_labels(model, held_out) else ()), *(task.figures if held_out.scored else ()))
+        if config.best_metric is None and chosen not in known:
+            chosen = known[0]
+        if chosen not in known:
+            raise UsageError(f"--best_metric {chosen}: an evaluation of '{model.name}' gives {', '.join(known)}{did_you_mean(chosen, known)}")
+    return Goal(chosen, chosen in task.higher)
 
 
 def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
@@ -44,8 +64,13 @@ def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
     for what in ("task", "vocab_size"):
         if getattr(held_out, what) != getattr(training, what):
             raise UsageError(f"{where} has the {what} {getattr(held_out, what)}, the training data {getattr(training, what)}: they must agree")
+    for name in held_out.scored:
+        if name not in model.scores:
+            raise UsageError(f"{where} is scored by the output '{name}', which model '{model.name}' does not have{did_you_mean(name, model.scores)}; "
+                             f"it has: {', '.join(model.scores) or 'none'}")
+    absent = absent_labels(model, held_out) if held_out.scored else {}
     for name in stage_inputs(model.blocks, model.blocks):
-        if name in CORE_FIELDS:
+        if name in CORE_FIELDS or name in absent:
             continue
         if name not in held_out.fields:
             raise UsageError(f"{where} has no field '{name}', which model '{model.name}' needs; it has: {', '.join(held_out.fields)}")

@@ -66,12 +66,25 @@ def pipeloom_place(cluster, mesh, config):
     """
 
 
+@hookspec
+def pipeloom_tasks(config):
+    """The tasks that this plugin adds: a list of ``pipeloom.core.tasks.Task``.
+
+    Called before the model is built, of every plugin; the run's task is the one that the dataset names as its ``task``, so
+    nothing selects it besides. A ``Task`` states the head that stands on the hidden states of whatever encoder the model plugin
+    has: its block, losses, metrics, and its outputs per sample, which the dataset's ``scorer()`` turns into figures. Two plugins that
+    add one name are an error, as is a dataset whose task nobody adds. Pre-training and question answering are always there;
+    ``plugins/tasks/question_answering.py`` is one to start from.
+    """
+
+
 @hookspec(firstresult=True)
 def pipeloom_build_model(config, task):
-    """One answer, no default: the ``ModelSpec`` for ``task`` (for instance ``"pretraining"``).
+    """One answer, no default: the ``ModelSpec`` for ``task``, a ``pipeloom.core.tasks.Task``.
 
-    States blocks, parameters, costs and loss without importing oneflow; each block's ``build`` is
-    called later, in the ranks. Raise ``UsageError`` for sizes that do not fit or a task it cannot do.
+    Called when the dataset has named the task: the blocks of the model's encoder, and last ``task.head(config, encoder).block``. States
+    parameters, costs and loss without importing oneflow; each block's ``build`` is called later, in the ranks. Raise
+    ``UsageError`` for sizes that do not fit or a task it cannot do.
     """
 
 

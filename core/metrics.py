@@ -1,12 +1,26 @@
-"""Turning what a step returned into the numbers of a log line."""
+"""Turning what a step returned into the numbers of a log line, and telling better ones from worse."""
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Dict, Mapping, Optional
 
 import numpy as np
 
 from pipeloom.core.errors import RunError
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the best checkpoint has the best of."""
+
+    metric: str = "loss"
+    higher: bool = False
+
+    def cost(self, evaluation: Mapping[str, float]) -> Optional[float]:
+        """The metric, turned so that less is better; ``None`` where it was not measured."""
+        value = evaluation.get(self.metric)
+        return None if value is None else (-value if self.higher else value)
 
 
 class StepMeter:
@@ -45,7 +59,7 @@ class StepMeter:
 
 
 def check_evaluation(step: int, metrics: Dict[str, float]) -> None:
-    """Raise ``RunError`` when the loss on the held-out set is not a finite number."""
-    if not np.isfinite(metrics["loss"]):
+    """Raise ``RunError`` when the loss on the held-out set, where it has one, is not a finite number."""
+    if "loss" in metrics and not np.isfinite(metrics["loss"]):
         parts = ", ".join(f"{name} {value:g}" for name, value in metrics.items() if name != "loss")
         raise RunError(f"the loss on the held-out set is {metrics['loss']} after step {step} ({parts}): try a lower --learning_rate")

@@ -121,7 +121,7 @@ def compare(layout: Trained, single: Trained, outputs: Sequence[str]) -> Compari
     """How far ``layout`` is from ``single``; ``outputs`` are the parts of the loss. Of evaluations too, but for what counts hits:
     rounding may turn round the order of two answers that are nearly equal."""
     pairs = [*zip(single.curve, layout.curve), *zip(single.evaluations, layout.evaluations)]
-    loss = np.max([abs(a[name] - b[name]) for a, b in pairs for name in ("loss", *outputs)])
+    loss = np.max([abs(a[name] - b[name]) for a, b in pairs for name in ("loss", *outputs) if name in a])    # without labels it has none
     differences = {name: np.abs(layout.weights[name] - value).max() for name, value in single.weights.items()}
     worst = max(differences, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
     return Comparison(float(loss), float(differences[worst]), worst)
@@ -132,8 +132,9 @@ def _report(layout: Trained, single: Trained, found: Comparison, tolerance: floa
     for a, b in zip(single.curve, layout.curve):
         print(f"{a['step']:>5} {a['loss']:>16.7f} {b['loss']:>16.7f} {abs(a['loss'] - b['loss']):>12.1e}")
     for a, b in zip(single.evaluations, layout.evaluations):
-        print(f"evaluation after step {a['step']}: single process {a['loss']:.7f}, this layout {b['loss']:.7f}, "
-              f"difference {abs(a['loss'] - b['loss']):.1e}")
+        for name in [name for name in a if name != "step"]:
+            print(f"evaluation after step {a['step']}: {name} single process {a[name]:.7f}, this layout {b[name]:.7f}, "
+                  f"difference {abs(a[name] - b[name]):.1e}")
     equal = found.within(tolerance)
     print(f"largest difference of a loss: {found.loss:.1e}")
     print(f"largest difference of a final parameter: {found.parameter:.1e} ({found.worst_parameter})")

@@ -13,17 +13,21 @@ from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.data.core_fields import known_fields
-from pipeloom.core.held_out import open_held_out
+from pipeloom.core.data.derived import with_derived
+from pipeloom.core.held_out import choose_goal, open_held_out
+from pipeloom.core.metrics import Goal
 from pipeloom.core.partition import imbalance
 from pipeloom.core.placement import Placement
 from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.sharing import carry_shared
+from pipeloom.core.tasks import find_task
 from pipeloom.core.topology import Cluster, Mesh, mesh_from_splits
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run where. ``split`` counts the blocks of each stage; ``evaluation`` is the held-out set, if there is one."""
+    """What will run where. ``split`` counts the blocks of each stage; ``evaluation`` is the held-out set, if there is
+    one, and ``goal`` what the best checkpoint has the best of."""
 
     config: Config
     cluster: Cluster
@@ -33,6 +37,7 @@ class Plan:
     split: Tuple[int, ...]
     placement: Placement
     evaluation: Optional[Dataset] = None
+    goal: Goal = Goal()
 
     @property
     def micro_batch_size(self) -> int:
@@ -150,13 +155,17 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
                             nnodes=cluster.nodes, nproc_per_node=cluster.devices_per_node)
     _recompute_count(config.recompute, 0)
     plugins.hook.pipeloom_lr_schedule(config=config)    # here for its errors alone: the ranks ask again
-    model = plugins.hook.pipeloom_build_model(config=config, task=dataset.task)
+    task = find_task(plugins, config, dataset.task)
+    dataset = with_derived(dataset, task.derived(config))
+    model = plugins.hook.pipeloom_build_model(config=config, task=task)
     _check_fields(model, dataset)
-    evaluation = open_held_out(config, plugins, dataset, model)
+    evaluation = open_held_out(config, plugins, dataset, model, task)
+    goal = choose_goal(config, task, model, evaluation)
+    config = config.replace(best_metric=goal.metric)
     split = (len(model.blocks),) if alone else _partition(plugins, model, mesh, config)
     placement = Placement.of(cluster, [[0]]) if alone else _place(plugins, cluster, mesh, config)
     model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, mesh.tensor, config.tied_transfer)
-    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation)
+    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal)
 
 
 def _partition(plugins: PluginManager, model: ModelSpec, mesh: Mesh, config: Config) -> Tuple[int, ...]:

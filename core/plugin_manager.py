@@ -194,6 +194,8 @@ def describe_plugins() -> str:
 def _provides(plugin: Any) -> str:
     hooks = hooks_of(plugin)
     kinds = [kind for hook, kind in hookspecs.ONE_ANSWER.items() if hook in hooks]
+    if "pipeloom_tasks" in hooks:
+        kinds.append("tasks")
     if any(hook.startswith("pipeloom_on_") for hook in hooks):
         kinds.append("life-cycle hooks")
     summary = next(iter((getattr(plugin, "__doc__", None) or "").strip().splitlines()), "")

@@ -5,7 +5,7 @@ import collections
 import os
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from pipeloom.core.engine import import_oneflow
 flow = import_oneflow()
 
 from pipeloom.core.checkpoint import disk, tensors  # noqa: E402  (after the engine was imported quietly)
-from pipeloom.core.checkpoint.describe import manifest_of  # noqa: E402
+from pipeloom.core.checkpoint.describe import manifest_of, texts_of  # noqa: E402
 from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
 from pipeloom.core.data.batches import TrainingBatches  # noqa: E402
 from pipeloom.core.errors import RunError  # noqa: E402
 from pipeloom.core.executor.axes import axes_of  # noqa: E402
 from pipeloom.core.executor.evaluation import Evaluator  # noqa: E402
-from pipeloom.core.executor.exchange import tell_all  # noqa: E402
+from pipeloom.core.executor.exchange import tell_all, tell_from_main  # noqa: E402
 from pipeloom.core.executor.feed import Feed  # noqa: E402
 from pipeloom.core.executor.graph import PipelineGraph, StepSettings  # noqa: E402
 from pipeloom.core.executor.stages import build_stages, stage_packings  # noqa: E402
@@ -31,6 +31,7 @@ from pipeloom.core.huggingface import initial_values, settle, starting_point  # 
 from pipeloom.core.metrics import StepMeter, check_evaluation  # noqa: E402
 from pipeloom.core.plan import Plan  # noqa: E402
 from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
+from pipeloom.core.scoring import ScoredEvaluation  # noqa: E402
 from pipeloom.core.watch import LossWatch, Position  # noqa: E402
 
 
@@ -71,7 +72,10 @@ class Trainer:
         self.state = TrainingState(held, axes, self.updates, self.graph)
         batches = TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, config.seed)
         self.feed = Feed(batches, plan.placement, axes, packings, run.rank)
-        self.evaluator = Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read) if plan.evaluation is not None else None
+        self.evaluator = None
+        if plan.evaluation is not None:
+            self.evaluator = ScoredEvaluation(Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read, self.collect),
+                                              plan.evaluation, run.directory, run.is_main, self._told(tell_from_main))
 
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
@@ -88,12 +92,17 @@ class Trainer:
         self.run.start_step = self.run.done_steps = self.position.step
 
     def _make_saver(self) -> Saver:
-        config, cluster = self.run.config, self.run.plan.cluster
-        saver = Saver(self.run.directory, self.state, self.run.rank, lambda text: tell_all(text, cluster.device_type, cluster.size),
-                      config.keep, config.best_metric, config.async_save)
+        config = self.run.config
+        saver = Saver(self.run.directory, self.state, self.run.rank, self._told(tell_all),
+                      config.keep, self.run.plan.goal, config.async_save, texts_of(self.run.plan.dataset))
         if not saver.shared:
             self.run.say(f"note: not every node sees {self.run.directory}: checkpoints are gathered and written by rank 0")
         return saver
+
+    def _told(self, tell: Callable) -> Callable:
+        """A way to tell other ranks something, for those who know no cluster."""
+        cluster = self.run.plan.cluster
+        return lambda text: tell(text, cluster.device_type, cluster.size)
 
     def train(self) -> None:
         """The steps of the run, from where it is to its end or to where all ranks have agreed to stop."""
@@ -170,7 +179,7 @@ class Trainer:
         """Evaluate after step ``number``, which has been looked at; whether to keep it as the best so far."""
         started = time.perf_counter()
         self.run.link.busy("evaluating", EVALUATION_SECONDS)
-        self.evaluation, self.evaluated_step = self.evaluator.evaluate(), number
+        self.evaluation, self.evaluated_step = self.evaluator.evaluate(number), number
         check_evaluation(number, self.evaluation)
         self.hook.pipeloom_on_evaluate(run=self.run, step=number, metrics=self.evaluation)
         self.meter.leave_out(time.perf_counter() - started)
@@ -232,6 +241,11 @@ class Trainer:
     def read(self, tensor):
         """A tensor as numpy, on every rank; waits for the devices."""
         return tensor.to_global(placement=self.everywhere, sbp=flow.sbp.broadcast).to_local().numpy()
+
+    def collect(self, tensor):
+        """A tensor as numpy on the main rank, and ``None`` on the others; every rank calls it."""
+        there = tensor.to_global(placement=flow.placement(self.everywhere.type, [0]), sbp=flow.sbp.broadcast)
+        return there.to_local().numpy() if self.run.is_main else None
 
 
 def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: Optional[Checkpoint] = None) -> int:

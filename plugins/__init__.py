@@ -16,6 +16,7 @@ BUILTIN = {
 #: Plugins that every run has; their one-answer hooks answer last (``trylast``).
 ALWAYS = {
     "by_parameters": "pipeloom.plugins.strategies.by_parameters",
+    "built_in_tasks": "pipeloom.plugins.tasks",
     "optimization": "pipeloom.plugins.optimization",
     "console": "pipeloom.plugins.loggers.console",
     "jsonl": "pipeloom.plugins.loggers.jsonl",

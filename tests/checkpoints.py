@@ -10,6 +10,7 @@ import numpy as np
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.checkpoint.manifest import Manifest
 from pipeloom.core.checkpoint.saver import Saver
+from pipeloom.core.metrics import Goal
 
 SHAPES = {"bert.word": (7, 3), "bert.bias": (5,), "head.weight": (2, 4)}
 STAGES = (("bert.word", "bert.bias"), ("head.weight",))
@@ -56,7 +57,7 @@ class Ranks:
     def __init__(self, directory: Path, **settings) -> None:
         self._barrier = threading.Barrier(len(STAGES), timeout=20)
         self._said: List[str] = [""] * len(STAGES)
-        settings = {"keep": 2, "metric": "loss", **settings}
+        settings = {"keep": 2, "goal": Goal("loss"), **settings}
         self.states = [State(rank) for rank in range(len(STAGES))]
         self.savers: List[Saver] = [None] * len(STAGES)  # type: ignore[list-item]
         self.each(lambda rank: self.savers.__setitem__(rank, Saver(directory, self.states[rank], rank, self._teller(rank), **settings)))
@@ -99,7 +100,7 @@ def save_alone(directory: Path, *steps: int, keep: int = 2) -> None:
                     yield name, kind, value(name, kind, self.step)
 
     state = Alone(0)
-    saver = Saver(directory, state, 0, lambda text: [text], keep, "loss")
+    saver = Saver(directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"})
     for step in steps:
         state.step = step
         saver.save(manifest(step))

@@ -16,13 +16,13 @@ TINY = ["--num_hidden_layers", "2", "--num_attention_heads", "1", "--train_globa
 ONE_PROCESS = ["--nnodes", "1", "--nproc_per_node", "1", "--nums_split", "1"]
 
 
-def command(*flags: str, strategy: str = "inter_first") -> List[str]:
-    return [sys.executable, str(ROOT / "entry.py"), "--plugins", f"{strategy},bert,wiki_ofrecord", *map(str, flags)]
+def command(*flags: str, strategy: str = "inter_first", data: str = "wiki_ofrecord") -> List[str]:
+    return [sys.executable, str(ROOT / "entry.py"), "--plugins", f"{strategy},bert,{data}", *map(str, flags)]
 
 
-def train(directory: Path, *flags: str, strategy: str = "inter_first", timeout: float = 240) -> List[Dict[str, float]]:
+def train(directory: Path, *flags: str, strategy: str = "inter_first", data: str = "wiki_ofrecord", timeout: float = 240) -> List[Dict[str, float]]:
     """Train into ``directory`` and return the objects of its ``metrics.jsonl``."""
-    result = subprocess.run(command("--output_dir", directory, *flags, strategy=strategy), stdout=subprocess.PIPE,
+    result = subprocess.run(command("--output_dir", directory, *flags, strategy=strategy, data=data), stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, timeout=timeout, env=environment(), cwd=directory.parent)
     assert result.returncode == 0, result.stdout
     return metrics(directory)

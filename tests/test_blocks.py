@@ -8,13 +8,14 @@ import pytest
 from pipeloom.core.blocks import index_by_name, stage_inputs
 from pipeloom.core.errors import UsageError
 from pipeloom.plugins.models import bert
+from pipeloom.plugins.tasks import PRETRAINING
 
 pytestmark = pytest.mark.fast
 
 LARGE = dict(num_hidden_layers=24, num_attention_heads=16, vocab_size=30522)
 
 
-def build(task="pretraining", **changes):
+def build(task=PRETRAINING, **changes):
     config = dict(num_hidden_layers=1, num_attention_heads=2, hidden_size=None, intermediate_size=None, vocab_size=100,
                   max_position_embeddings=512, seq_length=128, max_predictions=20, hidden_dropout_prob=0.1,
                   attention_probs_dropout_prob=0.1, tie_embeddings=True, init_from=None, tensor_parallel=1)
@@ -149,7 +150,6 @@ def test_what_makes_up_the_loss():
 
 
 @pytest.mark.parametrize("changes, says", [
-    (dict(task="translation"), "model 'bert' has no task 'translation': it does pretraining"),
     (dict(hidden_size=100, num_attention_heads=3), "--hidden_size 100 is not a multiple of --num_attention_heads 3"),
     (dict(seq_length=513), "--seq_length 513 is longer than --max_position_embeddings 512: raise the latter"),
 ])

@@ -20,6 +20,7 @@ from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.checkpoint.store import Store
 from pipeloom.core.errors import RunError
 from pipeloom.core.blocks import ParameterSpec
+from pipeloom.core.metrics import Goal
 
 pytestmark = pytest.mark.fast
 
@@ -85,7 +86,7 @@ def test_training_that_waits_keeps_no_more_than_a_file_in_memory(tmp_path, monke
                 for number, size in enumerate([500, 90, 60, 90, 100, 30]):    # x 4 bytes: the first is larger than a file
                     yield f"p{number}", kind, counted.make(size)
 
-    saver = Saver(tmp_path, State(), 0, lambda text: [text], keep=1, metric="loss", in_background=False)
+    saver = Saver(tmp_path, State(), 0, lambda text: [text], keep=1, goal=Goal("loss"), in_background=False)
     saver.save(manifest(1))
     saved = saver.poll()
     assert saved.error is None and 0 < counted.most <= 1000
@@ -131,8 +132,8 @@ def test_only_so_many_are_kept_and_the_best_besides(tmp_path):
     assert store.best()["checkpoint"] == "step_0000006" and [p.name for p in store.checkpoints()] == ["step_0000005", "step_0000006"]
 
 
-def test_an_accuracy_is_better_when_it_is_larger(tmp_path):
-    ranks = Ranks(tmp_path, metric="mlm_accuracy")
+def test_of_some_metrics_more_is_better(tmp_path):
+    ranks = Ranks(tmp_path, goal=Goal("mlm_accuracy", higher=True))
     for step, accuracy in enumerate([0.1, 0.4, 0.3], start=1):
         ranks.save(step, {"mlm_accuracy": accuracy, "loss": accuracy})
     assert Store(tmp_path / "checkpoints").best()["checkpoint"] == "step_0000002"

@@ -83,7 +83,7 @@ def train_and_evaluate(evaluate_after, steps=4):
     feed = Feed(TrainingBatches(data, SampleOrder(32, 8, 2, True), model.normalize, 11), placement, axes, packings, 0)
     plan = SimpleNamespace(evaluation=Points(13), model=model, placement=placement, split=[1], mesh=Mesh(1, 1, 1), micro_batch_size=4,
                            config=SimpleNamespace(precision="fp32"))
-    evaluator = Evaluator(plan, axes, stages, held, packings, 0, lambda tensor: tensor.numpy())
+    evaluator = Evaluator(plan, axes, stages, held, packings, 0, lambda tensor: tensor.numpy(), None)
     losses, parameters, evaluations = [], [], {}
     for step in range(steps + 1):
         if step:

@@ -13,6 +13,7 @@ from pipeloom.core.huggingface import Folder, initial_values, settle, starting_p
 from pipeloom.core.initialization import initial_value
 from pipeloom.core.plan import Plan
 from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
+from pipeloom.plugins.tasks import PRETRAINING, QUESTION_ANSWERING
 
 pytestmark = pytest.mark.fast
 
@@ -24,7 +25,7 @@ DECODER = "cls.predictions.decoder.weight"
 def build(folder, *flags, vocab_size=30):
     """The model of ``--init_from folder`` for a dataset with ids below ``vocab_size``."""
     config = configured("--init_from", str(folder), "--seq_length", "16", *flags).replace(vocab_size=vocab_size)
-    return pipeloom_build_model(config=config, task="pretraining")
+    return pipeloom_build_model(config=config, task=PRETRAINING)
 
 
 def configured(*flags):
@@ -43,7 +44,7 @@ def tensors():
     """What a BertForPreTraining of these sizes saves."""
     flags = [part for name, value in SETTINGS.items() if isinstance(value, int) and name != "type_vocab_size"
              for part in (f"--{name}", str(value))]
-    model = pipeloom_build_model(config=configured("--seq_length", "16", *flags), task="pretraining")
+    model = pipeloom_build_model(config=configured("--seq_length", "16", *flags), task=PRETRAINING)
     generator = np.random.default_rng(1)
     return {spec.name: generator.standard_normal(spec.shape, np.float32) for spec in model.parameters}
 
@@ -76,7 +77,7 @@ def test_the_folder_gives_sizes_epsilon_and_values(tensors, tmp_path):
 
 
 def test_without_init_from_all_comes_from_the_seed():
-    model = pipeloom_build_model(config=configured().replace(vocab_size=30), task="pretraining")
+    model = pipeloom_build_model(config=configured().replace(vocab_size=30), task=PRETRAINING)
     spec = model.parameters[0]
     np.testing.assert_array_equal(initial_values(model, 5)(spec), initial_value(spec, 5))
     assert starting_point(model) == [] and model.sizes["norm_eps"] == 1e-12
@@ -148,12 +149,12 @@ def test_a_size_may_be_said_again_and_not_be_another(tensors, tmp_path, name):
 
 def test_the_configuration_of_a_run_can_be_given_again(tensors, tmp_path):
     config = configured("--init_from", str(write(tmp_path / "bert", tensors)), "--seq_length", "16").replace(vocab_size=30)
-    model = pipeloom_build_model(config=config, task="pretraining")
+    model = pipeloom_build_model(config=config, task=PRETRAINING)
     settled = settle(Plan(config, None, None, None, model, (), None)).config
     assert (settled.num_hidden_layers, settled.hidden_size, settled.vocab_size) == (1, 8, 40)
     (tmp_path / "config.yaml").write_text(settled.to_yaml())
     again = parse(["--config", str(tmp_path / "config.yaml")])[0]
-    assert pipeloom_build_model(config=again, task="pretraining").sizes == model.sizes
+    assert pipeloom_build_model(config=again, task=PRETRAINING).sizes == model.sizes
 
 
 @pytest.mark.parametrize("settings, says", [
@@ -281,3 +282,34 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
     (folder / "parameters.safetensors").write_bytes(b"x" * size)
     with pytest.raises(UsageError, match=f"--init_from {folder}: parameters.safetensors is damaged"):
         make_plan(*parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--init_from", str(folder), "--seq_length", "128"]))
+
+
+# --- for another task than the folder's
+
+ANSWERS = ("qa_outputs.weight", "qa_outputs.bias")
+
+
+def build_answering(folder):
+    return pipeloom_build_model(config=configured("--init_from", str(folder), "--seq_length", "16").replace(vocab_size=30), task=QUESTION_ANSWERING)
+
+
+def test_a_pretrained_model_learns_to_answer(tensors, tmp_path):
+    """From BertForPreTraining and BertModel: the encoder is theirs, the head is new, and what is not used is named."""
+    for kind, change in (("whole", lambda t: t), ("prefix", lambda t: renamed({n: v for n, v in t.items() if n.startswith("bert.")}, ("bert.", "")))):
+        stored = change(tensors)
+        model = build_answering(write(tmp_path / kind, stored))
+        check(model, tensors, missing=ANSWERS)
+        surplus = sorted(name for name in stored if name.startswith("cls.") or "pooler" in name)
+        assert model.weights.unexpected == surplus and len(surplus) == (9 if kind == "whole" else 2)
+        assert starting_point(model)[1:] == [f"missing    2, with their usual initial values: {', '.join(ANSWERS)}",
+                                             f"unexpected {len(surplus)}, ignored: {', '.join(surplus)}"]
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_model_that_answers(tensors, tmp_path, prefix):
+    body = {name: value for name, value in tensors.items() if name.startswith("bert.") and "pooler" not in name}
+    head = {"qa_outputs.weight": np.full((2, 8), 0.5, np.float32), "qa_outputs.bias": np.ones(2, np.float32)}
+    stored = {**body, **head} if prefix else {**renamed(body, ("bert.", "")), **head}
+    model = build_answering(write(tmp_path / "answers", stored, architectures=["BertForQuestionAnswering"]))
+    check(model, {**body, **head})
+    assert model.weights.unexpected == [] and len(model.parameters) == len(stored)

@@ -52,7 +52,8 @@ def _list(store: Store, found: Sequence[Path]) -> None:
             print(f"{path.name}  NOT WHOLE: {bad}")
             continue
         figures = {**manifest.metrics, **{f"eval {name}": value for name, value in manifest.evaluation.items()}}
-        shown = "  ".join(f"{name} {figures[name]:.4f}" for name in ("loss", "eval loss") if name in figures)
+        names = dict.fromkeys(("loss", "eval loss", f"eval {manifest.option('best_metric')}"))
+        shown = "  ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)
         marks = ", ".join(mark for mark, name in (("last", last), ("best", best)) if name == path.name)
         print(f"{path.name}  {manifest.bytes / 1e6:.1f} MB  {manifest.saved_at}  {shown}" + (f"  ({marks})" if marks else ""))
 

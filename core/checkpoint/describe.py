@@ -1,11 +1,15 @@
 """What a run says of itself in the manifest of a checkpoint."""
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 from typing import Any, Dict, Mapping
 
 from pipeloom.core.checkpoint.manifest import Manifest
+from pipeloom.core.data.dataset import Dataset
+from pipeloom.core.errors import RunError
+from pipeloom.core.huggingface import TOKENIZER, VOCABULARY
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.watch import Position
 
@@ -29,6 +33,23 @@ def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, m
         layout={name: environment[name] for name in ("cluster", "mesh", "split", "placement")},
         versions={"pipeloom": environment["pipeloom"], "python": environment["python"], **environment["packages"]},
         metrics=dict(metrics), evaluation=dict(evaluation), saved_at=time.strftime("%Y-%m-%d %H:%M:%S %z"))
+
+
+def texts_of(dataset: Dataset) -> Dict[str, bytes]:
+    """The files of a checkpoint that say how text becomes token ids, as a HuggingFace folder has them; none where that is not known.
+
+    Raises ``RunError`` where the vocabulary cannot be read.
+    """
+    vocabulary = dataset.vocabulary
+    if vocabulary is None:
+        return {}
+    try:
+        tokens = vocabulary.path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read the vocabulary {vocabulary.path}: {error.strerror or error}") from None
+    if vocabulary.lowercase is None:
+        return {VOCABULARY: tokens}
+    return {VOCABULARY: tokens, TOKENIZER: (json.dumps({"do_lower_case": vocabulary.lowercase}) + "\n").encode()}
 
 
 def answers(plugins: Any) -> Dict[str, str]:

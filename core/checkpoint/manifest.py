@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import shown
@@ -169,14 +169,3 @@ def tensor_files(manifest: Manifest) -> Dict[str, str]:
 def optimizer_key(kind: str, parameter: str) -> str:
     """Under which name a piece of the optimizer's state is stored."""
     return f"{_OPTIMIZER}{kind}/{parameter}"
-
-
-def best_of(evaluation: Mapping[str, float], metric: str) -> Optional[float]:
-    """The value of ``metric``, turned so that smaller is better; ``None`` where it is not there."""
-    value = evaluation.get(metric)
-    return None if value is None else (-value if higher_is_better(metric) else value)
-
-
-def higher_is_better(metric: str) -> bool:
-    """Losses should be small; what is called accuracy, F1 or exact match should be large."""
-    return metric.rsplit("_", 1)[-1] in ("accuracy", "f1", "em", "exact")

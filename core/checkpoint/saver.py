@@ -17,9 +17,10 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from pipeloom.core.checkpoint import disk
-from pipeloom.core.checkpoint.manifest import FileEntry, Manifest, best_of
+from pipeloom.core.checkpoint.manifest import FileEntry, Manifest
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.checkpoint.writing import NotFinite, Writer, collect
+from pipeloom.core.metrics import Goal
 
 _POLL_SECONDS = 0.02
 
@@ -40,14 +41,14 @@ class Saver:
 
     ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps a
     copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one
-    tensor and what waits for its file to be full.
+    tensor and what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name.
     """
 
-    def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]], keep: int, metric: str,
-                 in_background: bool = True) -> None:
+    def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]], keep: int, goal: Goal,
+                 in_background: bool = True, texts: Optional[Mapping[str, bytes]] = None) -> None:
         self.store = Store(Path(directory) / FOLDER)
         self._state, self._rank, self._tell_all = state, rank, tell_all
-        self._keep, self._metric, self._in_background = keep, metric, in_background
+        self._keep, self._goal, self._in_background, self._texts = keep, goal, in_background, dict(texts or {})
         self._thread: Optional[threading.Thread] = None
         self._own_part_over, self._given_up = threading.Event(), threading.Event()
         self._own_failure, self._reason = "", ""
@@ -59,7 +60,8 @@ class Saver:
         """Agree on a name for scratch folders, and find out whether all ranks see the same folder."""
         attempt = self._tell_all(f"{time.time_ns():x}{os.getpid():x}")[0]
         best = self.store.best() if self._rank == 0 else None
-        known = self._tell_all(repr(best_of({self._metric: best["value"]}, self._metric)) if best and best["metric"] == self._metric else "")[0]
+        cost = self._goal.cost({best["metric"]: best["value"]}) if best else None
+        known = self._tell_all("" if cost is None else repr(cost))[0]
         self._best = float(known) if known else None
         probe = self.store.directory.with_name(f"{disk.HIDDEN}seen.{attempt}")
         if self._rank == 0:
@@ -78,7 +80,7 @@ class Saver:
 
     def is_best(self, evaluation: Mapping[str, float]) -> bool:
         """Whether no evaluation before was as good; every rank has the same answer."""
-        value = best_of(evaluation, self._metric)
+        value = self._goal.cost(evaluation)
         if value is None or (self._best is not None and value >= self._best):
             return False
         self._best = value
@@ -124,7 +126,9 @@ class Saver:
         try:
             files = self._wait_for(scratch, stages)
             if files is not None:
-                path = self.store.commit(scratch, manifest, files, self._keep, self._metric)
+                for name, content in self._texts.items():
+                    files[name] = FileEntry(*disk.write_file(scratch / name, [content]), [])
+                path = self.store.commit(scratch, manifest, files, self._keep, self._goal)
         except OSError as error:
             self._reason = _told(error)
         except BaseException as error:    # a thread that dies in silence would be taken for one that writes

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
 from pipeloom.core.checkpoint.store import FOLDER, Store
-from pipeloom.core.huggingface import Folder
+from pipeloom.core.data.dataset import Vocabulary
+from pipeloom.core.huggingface import Folder, vocabulary_in
 
 
 class CheckpointFolder(Folder):
@@ -18,24 +19,31 @@ class CheckpointFolder(Folder):
 
     def _read_config(self) -> Dict[str, Any]:
         try:
-            self._manifest = read_manifest(self.path)
-            verify_files(self.path, self._manifest)
+            self.manifest = read_manifest(self.path)
+            verify_files(self.path, self.manifest)
         except BadCheckpoint as bad:
             raise self.error(str(bad)) from None
-        config = self._manifest.model.get("huggingface")
+        config = self.manifest.model.get("huggingface")
         if not config:
-            raise self.error(f"its model '{self._manifest.model['name']}' says nothing of its sizes")
+            raise self.error(f"its model '{self.manifest.model['name']}' says nothing of its sizes")
         return dict(config)
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
-        self._files = {name: file for file, entry in self._manifest.files.items() for name in entry.tensors}
-        return {name: (tuple(shape), "F32") for name, shape in self._manifest.parameters.items()}
+        self._files = {name: file for file, entry in self.manifest.files.items() for name in entry.tensors}
+        return {name: (tuple(shape), "F32") for name, shape in self.manifest.parameters.items()}
 
     def read(self, name: str) -> np.ndarray:
         try:
             return tensors.read(self.path / self._files[name], name)
         except (KeyError, OSError, ValueError) as error:
             raise self.error(f"'{name}': {error}") from None
+
+
+def vocabulary_of(path: str) -> Optional[Vocabulary]:
+    """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of it is read."""
+    folder = Path(path).expanduser()
+    checkpoints = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).checkpoints()
+    return vocabulary_in(checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder)
 
 
 def open_pretrained(path: str) -> Folder:

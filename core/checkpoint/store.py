@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from pipeloom.core.checkpoint import disk
-from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, best_of, verify
+from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, verify
+from pipeloom.core.metrics import Goal
 
 FOLDER, LAST, BEST = "checkpoints", "last", "best"
 _REPLACED = "replaced"
@@ -54,7 +55,7 @@ class Store:
         """Where the checkpoint of ``step`` is put together, before it has its name."""
         return self.directory / f"{disk.HIDDEN}{name_of(step)}.{attempt}.writing"
 
-    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: int, metric: str) -> Path:
+    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: int, goal: Goal) -> Path:
         """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
 
         ``files`` are what the writers put there. A failure before the renaming leaves everything older as it was.
@@ -71,19 +72,20 @@ class Store:
         if replaced is not None:
             disk.remove_folder(replaced)
         disk.replace_file(self.directory / LAST, f"{path.name}\n".encode())
-        self._move_best(path, manifest, metric)
+        self._move_best(path, manifest, goal)
         self._prune(keep)
         return path
 
-    def _move_best(self, path: Path, manifest: Manifest, metric: str) -> None:
-        value = best_of(manifest.evaluation, metric)
-        if value is None:
+    def _move_best(self, path: Path, manifest: Manifest, goal: Goal) -> None:
+        cost = goal.cost(manifest.evaluation)
+        if cost is None:
             return
         before = self.best()
-        if before is not None and before["metric"] == metric and (self.directory / before["checkpoint"]).is_dir() \
-                and best_of({metric: before["value"]}, metric) <= value:
-            return
-        content = {"checkpoint": path.name, "metric": metric, "value": manifest.evaluation[metric]}
+        if before is not None and (self.directory / before["checkpoint"]).is_dir():
+            known = goal.cost({before["metric"]: before["value"]})
+            if known is not None and known <= cost:
+                return
+        content = {"checkpoint": path.name, "metric": goal.metric, "value": manifest.evaluation[goal.metric]}
         disk.replace_file(self.directory / BEST, (json.dumps(content) + "\n").encode())
 
     def best(self) -> Optional[Dict]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeloom.core.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.data.core_fields import CORE_FIELDS
-from pipeloom.core.data.dataset import Dataset
+from pipeloom.core.data.dataset import Dataset, Field
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.initialization import dropout_seeds
 
@@ -42,18 +42,27 @@ class TrainingBatches:
 class HeldOutBatches:
     """A held-out set once over, in its own order: the weights of all its batches together sum up to 1.
 
-    The last batch is filled up with samples that weigh nothing: the first one of the set, again and again.
+    The last batch is filled up with samples that weigh nothing: the first one of the set, again and again. Of the fields
+    ``absent``, which the set does not have, all values are 0.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, normalize: Sequence[str]) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, normalize: Sequence[str], absent: Sequence[Field] = ()) -> None:
         self._dataset, self._batch_size, self._normalize = dataset, batch_size, frozenset(normalize)
+        self._absent = {field.name: field for field in absent}
         self._totals: Dict[str, float] = {}
 
     def __len__(self) -> int:
         return -(-len(self._dataset) // self._batch_size)
 
+    def samples(self, step: int) -> range:
+        """The indices of the samples of batch ``step``, without what fills it up; they are its first ones, in this order."""
+        return range(step * self._batch_size, min((step + 1) * self._batch_size, len(self._dataset)))
+
     def read(self, step: int, names: Sequence[str], position: int, width: int) -> Dict[str, np.ndarray]:
         """As of ``TrainingBatches``, for batch ``step`` (from 0)."""
+        absent = {name: np.zeros((self._batch_size // width, *self._absent[name].shape), self._absent[name].dtype)
+                  for name in names if name in self._absent}
+        names = [name for name in names if name not in absent]
         samples = len(self._dataset)
         indices = np.arange(step * self._batch_size, (step + 1) * self._batch_size)[_share(self._batch_size, position, width)]
         counts = (indices < samples).astype(np.float32)
@@ -64,7 +73,7 @@ class HeldOutBatches:
             values[name] = _divided(values[name], self._total(name)) * weights
         values[DROPOUT_SEEDS] = np.zeros((len(indices), 2), np.int32)
         values[SAMPLE_WEIGHT] = counts.reshape(-1, 1) * np.float32(1.0 / samples)
-        return values
+        return {**values, **absent}
 
     def _total(self, name: str) -> float:
         """The sum of the field ``name`` over the whole set, which is read once."""

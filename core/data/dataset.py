@@ -27,6 +27,15 @@ class Field:
     high: Optional[int] = None
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """A WordPiece vocabulary: a vocab.txt, one token a line, and whether text is turned into small letters without accents first
+    (``None``: nobody says)."""
+
+    path: Path
+    lowercase: Optional[bool]
+
+
 class Scorer:
     """What turns a model's outputs for the samples of a dataset into figures that no sum over samples gives, such as F1 of answers."""
 
@@ -58,6 +67,8 @@ class Dataset:
     scored: Tuple[str, ...] = ()
     #: How training interleaves the sources that the samples come from; ``None``: all samples are one source.
     mixture: Optional[Mixture] = None
+    #: What turns text into the token ids, where that is known; checkpoints carry it.
+    vocabulary: Optional[Vocabulary] = None
 
     def __len__(self) -> int:
         raise NotImplementedError("abstract")
@@ -87,21 +98,39 @@ class Dataset:
         return hashlib.sha256(repr((len(self), self.task, fields, self.vocab_size)).encode()).hexdigest()
 
 
-class FirstSamples(Dataset):
-    """The first ``count`` samples of a dataset that has as many."""
+class WrappedDataset(Dataset):
+    """A dataset that answers as another one does, but for what a subclass changes."""
 
-    def __init__(self, dataset: Dataset, count: int) -> None:
-        self._dataset, self._count = dataset, count
-        self.task, self.fields, self.vocab_size, self.scored = dataset.task, dataset.fields, dataset.vocab_size, dataset.scored
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        for name in ("task", "fields", "vocab_size", "scored", "mixture", "vocabulary"):
+            setattr(self, name, getattr(dataset, name))
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._dataset)
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
         return self._dataset.read(indices, names)
 
     def scorer(self) -> Optional[Scorer]:
         return self._dataset.scorer()
+
+    def describe(self) -> str:
+        return self._dataset.describe()
+
+    def fingerprint(self) -> str:
+        return self._dataset.fingerprint()
+
+
+class FirstSamples(WrappedDataset):
+    """The first ``count`` samples of a dataset that has as many."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        super().__init__(dataset)
+        self._count, self.mixture = count, None
+
+    def __len__(self) -> int:
+        return self._count
 
     def describe(self) -> str:
         return f"the first {self._count} of {self._dataset.describe()}"

@@ -28,6 +28,7 @@ class MixedDataset(Dataset):
                 if getattr(other, what) != getattr(first, what):
                     raise UsageError(f"the {what} of '{other.describe()}' is not that of '{first.describe()}': such sets cannot be mixed")
         self.task, self.fields, self.vocab_size = first.task, first.fields, first.vocab_size
+        self.vocabulary = next((dataset.vocabulary for dataset in datasets if dataset.vocabulary is not None), None)
         self.datasets = list(datasets)
         sizes = [len(dataset) for dataset in datasets]
         # Dataset k has the samples self._starts[k] <= i < self._starts[k + 1].

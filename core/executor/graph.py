@@ -35,14 +35,17 @@ class PipelineGraph(flow.nn.Graph):
     Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
     tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
     data-parallel ranks, for each micro-batch. Without ``updates`` it evaluates: the blocks are in evaluation mode, and what
-    they return has the model's metrics in it.
+    they return has the model's metrics in it; and with ``scored`` it returns a second tensor, those outputs per sample side by side,
+    ``(batch, widths)``.
     """
 
     def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
-                 parameters: Sequence[Parameters], settings: StepSettings, updates: Optional[Updates] = None) -> None:
+                 parameters: Sequence[Parameters], settings: StepSettings, updates: Optional[Updates] = None,
+                 scored: Sequence[str] = ()) -> None:
         super().__init__()
         self.settings = settings
         self.model_outputs = model.outputs if updates is not None else model.evaluated
+        self.scored = tuple(scored)
         self.loss_weights = dict(model.losses)
         self.axes = list(axes)
         self.stages = flow.nn.ModuleList(list(stages))
@@ -104,7 +107,12 @@ class PipelineGraph(flow.nn.Graph):
         outputs = flow.stack([hidden[name].reshape(()) for name in self.model_outputs])
         if self.config.training:
             self._train(sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items()))
-        return outputs.to_global(placement=self.axes[-1].place, sbp=self.axes[-1].whole)
+        last = self.axes[-1]
+        outputs = outputs.to_global(placement=last.place, sbp=last.whole)
+        if not self.scored:
+            return outputs
+        values = [hidden[name] for name in self.scored]
+        return outputs, flow.cat([value.reshape(value.shape[0], -1) for value in values], dim=1).to_global(placement=last.place, sbp=last.whole)
 
     def _train(self, loss: flow.Tensor) -> None:
         micro_batches, loss_scale, max_norm = self.settings.micro_batches, self.settings.loss_scale, self.settings.max_norm

@@ -69,27 +69,19 @@ def _converted(config, split, source):
 
 
 def _vocab(config, source):
+    from pipeloom.core.checkpoint.source import vocabulary_of
+
     if config.vocab is not None:
         return Path(config.vocab).expanduser()
-    start = getattr(config, "init_from", None)    # an option of models; a HuggingFace folder has its vocabulary with it
-    folder = Path(start).expanduser() if start is not None else None
-    if folder is not None and (folder / "vocab.txt").is_file():
-        wanted = _lowercase_of(folder)
-        if wanted not in (None, config.lowercase):
-            raise UsageError(f"--init_from {start} was trained with lowercase {str(wanted).lower()}: give --lowercase {str(wanted).lower()}, "
+    start = getattr(config, "init_from", None)    # an option of models; their folders have the vocabulary with them
+    found = vocabulary_of(start) if start is not None else None
+    if found is not None:
+        if found.lowercase not in (None, config.lowercase):
+            wanted = str(found.lowercase).lower()
+            raise UsageError(f"--init_from {start} was trained with lowercase {wanted}: give --lowercase {wanted}, "
                              "or a vocabulary of your own with --vocab")
-        return folder / "vocab.txt"
+        return found.path
     raise UsageError(f"{source} is text: give the vocabulary that turns it into tokens with --vocab vocab.txt")
-
-
-def _lowercase_of(folder):
-    """What the tokenizer of a HuggingFace folder does with capital letters; ``None`` where it does not say."""
-    import json
-
-    try:
-        return json.loads((folder / "tokenizer_config.json").read_bytes())["do_lower_case"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
 
 
 def _checked(config, split, option, folder):

@@ -96,7 +96,7 @@ def _held_out(config):
 def _records(config, path, vocab_size):
     from pipeloom.core.data.reader import OFRecordDataset
 
-    return OFRecordDataset(
+    records = OFRecordDataset(
         path,
         _fields(config.seq_length, config.max_predictions, vocab_size),
         task="pretraining",
@@ -107,6 +107,23 @@ def _records(config, path, vocab_size):
                             f"--max_predictions {config.max_predictions}"),
         },
     )
+    records.vocabulary = _vocabulary(records.path)
+    return records
+
+
+def _vocabulary(folder):
+    """The one beside records that 'prepare pretraining' or the embedded sample made; ``None`` where there is none."""
+    import json
+
+    from pipeloom.core.data.dataset import Vocabulary
+
+    if not (folder / "vocab.txt").is_file():
+        return None
+    try:
+        lowercase = bool(json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        lowercase = None    # who made these records does not say
+    return Vocabulary(folder / "vocab.txt", lowercase)
 
 
 def _fields(seq_length, max_predictions, vocab_size):
