@@ -19,6 +19,7 @@ INSTALL = "./run_ppl.sh or pip install -e . in the checkout installs what is nee
 #: Library -> the lowest version, and the one that is too high; as setup.py has them (a test compares).
 PINS = {"oneflow": ("0.9.0", "0.9.1"), "numpy": (None, "2"), "protobuf": ("3.20", "4"), "setuptools": (None, "82"), "pluggy": ("1.0", None),
         "tensorboard": ("2.11", None), "tokenizers": (None, None), "safetensors": (None, None), "rich": (None, None), "PyYAML": (None, None),
+        "mwparserfromhell": (None, None), "sentencex": (None, None),
         "nvidia-cudnn-cu11": (None, "9"), "nvidia-cublas-cu11": (None, None)}
 
 #: What OneFlow's library asks the loader for, on a CPU too: the package that has it, and the file in its folder lib.
