@@ -19,7 +19,7 @@ from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
-COMMANDS = ("train", "parity", "prepare", "checkpoint", "plugins", "doctor")
+COMMANDS = ("train", "parity", "prepare", "predict", "export", "checkpoint", "plugins", "doctor")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
@@ -27,6 +27,8 @@ commands:
   parity    train in the given layout and in a single process, and compare the two
             (--steps 20 --tolerance 1e-4 and the options of train)
   prepare   text into training data: prepare pretraining ... (prepare --help lists what there is)
+  predict   what a trained model answers: --checkpoint PATH --question "..." --context "..."
+  export    a checkpoint as a folder that transformers loads: --checkpoint PATH --output DIR
   checkpoint  ls|verify|show PATH: list the checkpoints of a run, verify their checksums, print one
   plugins   list built-in and installed plugins and what they provide
   doctor    look whether this machine can train: libraries, devices, memory, disks, network, engine
@@ -66,6 +68,14 @@ def _dispatch(arguments: List[str]) -> int:
         from pipeloom.core.prepare.command import prepare_command
 
         return prepare_command(arguments)
+    if command == "predict":
+        from pipeloom.core.predict_command import predict_command
+
+        return predict_command(arguments)
+    if command == "export":
+        from pipeloom.core.export import export_command
+
+        return export_command(arguments)
     if command == "doctor":
         from pipeloom.core.doctor import doctor
 

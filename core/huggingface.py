@@ -24,33 +24,34 @@ CONFIG, TENSORS = "config.json", "model.safetensors"
 VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer_config.json"
 
 #: Types of tensors that numpy can turn into float32, as a safetensors header names them.
-_FLOATS = ("F16", "F32", "F64")
+FLOATS = ("F16", "F32", "F64")
 _REQUIRED = object()
 
 
 class Folder:
     """An opened folder: its settings and the headers of its tensors. Raises ``UsageError`` where it is broken.
 
-    ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes it (``"F32"``).
+    ``option`` is how the user named it. ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes it (``"F32"``).
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path).expanduser()
+    def __init__(self, path: str, option: str = "--init_from") -> None:
+        self.path, self._option = Path(path).expanduser(), option
         if not self.path.is_dir():
             raise self.error("there is no such folder")
-        self._config = self._read_config()
+        #: The content of config.json.
+        self.config = self._read_config()
         self.tensors = self._read_headers()
 
     def error(self, text: str) -> UsageError:
         """The one line about something wrong with this folder."""
-        return UsageError(f"--init_from {self.path}: {' '.join(text.split())}")
+        return UsageError(f"{self._option} {self.path}: {' '.join(text.split())}")
 
     def setting(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
         """The value of ``name`` in config.json, an ``int`` >= 1, a ``float`` > 0, a ``bool`` or a ``str``.
 
         Raises ``UsageError`` for another type, and where the name is absent and has no ``default``.
         """
-        value = self._config.get(name, default)
+        value = self.config.get(name, default)
         if value is _REQUIRED:
             raise self.error(f"{CONFIG} has no '{name}'")
         fits = type(value) is kind or (kind is float and type(value) is int)
@@ -61,7 +62,7 @@ class Folder:
 
     def require(self, name: str, allowed: Any) -> None:
         """Raise ``UsageError`` unless ``name`` in config.json is ``allowed`` or absent."""
-        value = self._config.get(name, allowed)
+        value = self.config.get(name, allowed)
         if value != allowed:
             raise self.error(f"'{name}' in {CONFIG} is {value!r}; this model can do {allowed!r} alone")
 
@@ -150,7 +151,7 @@ class Weights:
 
     def _check(self, stored: str, spec: ParameterSpec) -> None:
         shape, kind = self._source.tensors[stored]
-        if kind not in _FLOATS:
+        if kind not in FLOATS:
             raise self._source.error(f"'{stored}' is of type {kind}, which cannot be read here: save it as float32")
         if shape != tuple(spec.shape):
             raise self._source.error(f"'{stored}' has the shape {list(shape)}, the model needs {list(spec.shape)}")

@@ -69,7 +69,7 @@ class Samples(Dataset):
 
 
 def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str]) -> Tuple[configs.Config, ModelSpec]:
-    folder = open_pretrained(path)
+    folder = open_pretrained(path, "--checkpoint")
     made_with: Dict[str, Any] = {}
     names: List[str] = [folder.setting("model_type", str)]
     if isinstance(folder, CheckpointFolder):

@@ -46,17 +46,32 @@ def vocabulary_of(path: str) -> Optional[Vocabulary]:
     return vocabulary_in(checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder)
 
 
-def open_pretrained(path: str) -> Folder:
-    """What ``--init_from`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint).
+def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[bool]) -> Vocabulary:
+    """The vocabulary that the model of ``folder`` was trained with: the file ``vocab`` that the user gave, else what the folder has.
+
+    ``lowercase`` is what the user says of it. Raises ``UsageError`` where there is none, or the folder says otherwise.
+    """
+    found = Vocabulary(Path(vocab).expanduser(), None) if vocab is not None else vocabulary_in(folder.path)
+    if found is None:
+        raise folder.error("it says nothing of its vocabulary: give it with --vocab vocab.txt (and --lowercase)")
+    if found.lowercase is None:
+        return Vocabulary(found.path, lowercase is not False)    # true is what transformers takes for granted
+    if lowercase not in (None, found.lowercase):
+        raise folder.error(f"it was trained with lowercase {str(found.lowercase).lower()}: leave --lowercase out")
+    return found
+
+
+def open_pretrained(path: str, option: str = "--init_from") -> Folder:
+    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint).
 
     Raises ``UsageError``.
     """
     folder = Path(path).expanduser()
     if (folder / MANIFEST).is_file():
-        return CheckpointFolder(str(folder))
+        return CheckpointFolder(str(folder), option)
     if (folder / FOLDER).is_dir() or folder.name == FOLDER:
         store = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
         newest, notes = store.newest_whole()
         if newest is not None:
-            return CheckpointFolder(str(newest))
-    return Folder(path)
+            return CheckpointFolder(str(newest), option)
+    return Folder(path, option)

@@ -53,6 +53,10 @@ class WordPieceTokenizer:
             lines.pop()
         return cls(lines, lowercase, source=str(path))
 
+    def to_json(self) -> str:
+        """The tokenizer as the ``tokenizers`` library writes it (``tokenizer.json``), without any special tokens around a text."""
+        return self._tokenizer.to_str()
+
     def save(self, path: Union[str, Path]) -> None:
         """Writes the vocab.txt that ``load`` reads."""
         Path(path).write_text("".join(token + "\n" for token in self.tokens), encoding="utf-8")
