@@ -20,10 +20,10 @@ def export_command(arguments: Sequence[str]) -> int:
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
     # Here and not above: --help should not wait for them.
-    from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_of
+    from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_for
 
     folder = open_pretrained(options.checkpoint, "--checkpoint")
-    vocabulary = vocabulary_of(folder, options.vocab, options.lowercase)
+    vocabulary = vocabulary_for(folder, options.vocab, options.lowercase)
     output = Path(options.output).expanduser()
     _check(output, options.overwrite)
     try:
@@ -42,7 +42,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
     add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that is a model [false]")
 
 

@@ -10,7 +10,9 @@ from pipeloom.core.checkpoint.source import CheckpointFolder
 _RECIPE = ("optimizer", "learning_rate", "lr_schedule", "warmup_steps", "weight_decay", "clip_grad_norm", "train_global_batch_size", "train_steps",
            "seq_length", "seed", "precision", "hidden_dropout_prob", "attention_probs_dropout_prob")
 #: Where and how it ran, which changes nothing in the numbers.
-_UNTOLD = ("output_dir", "log_every", "save_every", "keep", "master_addr", "master_port", "interface", "node_rank", "config", "resume")
+_UNTOLD = ("output_dir", "log_every", "save_every", "keep", "nnodes", "nproc_per_node", "nums_split", "grad_acc_steps", "tensor_parallel", "shard",
+           "master_addr", "master_port", "interface", "node_rank", "resume")
+_SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
 _TAGS = {"ForPreTraining": "fill-mask", "ForQuestionAnswering": "question-answering"}
 
 
@@ -35,13 +37,15 @@ def _history(manifest: Any) -> List[str]:
     options = manifest.options()
     told = [option for option in dict.fromkeys([*_RECIPE, *manifest.given]) if option in options and option not in _UNTOLD]
     plugins = ", ".join(f"{plugin} {version}" if version else plugin for plugin, version in manifest.plugins.items())
-    figures = {**manifest.metrics, **{f"eval {metric}": value for metric, value in manifest.evaluation.items()}}
+    figures = {figure: value for figure, value in manifest.metrics.items() if figure not in _SPEEDS}
+    figures.update((f"eval {metric}", value) for metric, value in manifest.evaluation.items())
+    measured = _table("figure", ((figure, f"{value:.4f}") for figure, value in figures.items())) if figures else ["None were taken."]
     return [
         f"Trained with pipeloom {manifest.versions.get('pipeloom', '')}, saved {manifest.saved_at}.", "",
         "## Data", "", f"{manifest.position['samples']:,} samples were seen in {manifest.position['step']:,} steps; fingerprint of the set "
         f"`{str(manifest.data)[:16]}`.", "",
         "## Recipe", "", f"Task `{manifest.model['task']}`, plugins {plugins}.", "", *_table("option", ((o, _shown(options[o])) for o in told)), "",
-        "## Metrics", "", *(_table("figure", ((figure, f"{value:.4f}") for figure, value in figures.items())) if figures else ["None were taken."]), ""]
+        "## Metrics", "", *measured, ""]
 
 
 def _table(what: str, rows: Any) -> List[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -21,7 +22,10 @@ def predict_command(arguments: Sequence[str]) -> int:
     options = parser.parse_args([normalize(argument) for argument in arguments])
     questions = _questions(options)
     found = _answers(options, questions)
-    lines = [_as_json(question, found[question.id]) for question in questions]
+    answered = [question for question in questions if question.id in found]
+    if not answered:
+        raise UsageError("there is no question with a text that an answer could be in")
+    lines = [_as_json(question, found[question.id]) for question in answered]
     if options.output is not None:
         _write(Path(options.output).expanduser(), lines)
         print(f"{options.output}: answers to {len(lines)} questions")
@@ -49,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
     add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:
@@ -95,24 +99,30 @@ def _question(line: str, where: str, number: str) -> Any:
 
 
 def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str, Any]:
-    """By the id of a question its ``Prediction``."""
-    from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_of
+    """By the id of a question its ``Prediction``; none for a context without text."""
+    import numpy as np
+
+    from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_for
     from pipeloom.core.data.squad.answers import AnswerSettings
+    from pipeloom.core.data.squad.articles import LeftOut
     from pipeloom.core.data.squad.dataset import SquadScorer
     from pipeloom.core.data.squad.features import FeatureSettings, make_features
     from pipeloom.core.data.tokenization import WordPieceTokenizer
     from pipeloom.core.predicting import predict
 
     folder = open_pretrained(options.checkpoint, "--checkpoint")
-    vocabulary = vocabulary_of(folder, options.vocab, options.lowercase)
+    vocabulary = vocabulary_for(folder, options.vocab, options.lowercase)
     positions = folder.setting("max_position_embeddings", int)
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
     tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
-    features = make_features(questions, tokenizer, FeatureSettings(seq_length, options.doc_stride, options.max_query_length), training=False)[0]
-    import numpy as np
-
+    left_out = LeftOut()
+    features = make_features(questions, tokenizer, FeatureSettings(seq_length, options.doc_stride, options.max_query_length), False, left_out)
+    for line in left_out.lines():
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
+    if not len(features):
+        return {}
     inputs = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
     outputs = predict(str(folder.path), _TASK, fields, options.batch_size)
