@@ -147,8 +147,8 @@ def test_defaults_are_those_of_the_machine(monkeypatch):
 # --- unknown words
 
 @pytest.mark.parametrize("arguments, says", [
-    (["tarin"], "no command 'tarin' (did you mean 'train'?); there are: train, parity, prepare, checkpoint, plugins, doctor"),
-    (["fly", *SELECTED], "no command 'fly'; there are: train, parity, prepare, checkpoint, plugins, doctor"),
+    (["tarin"], "no command 'tarin' (did you mean 'train'?); there are: train, parity, prepare, predict, export, checkpoint, plugins, doctor"),
+    (["fly", *SELECTED], "no command 'fly'; there are: train, parity, prepare, predict, export, checkpoint, plugins, doctor"),
     ([*SELECTED, "--grad-acc-stps", "4"], "no option '--grad_acc_stps' (did you mean '--grad_acc_steps'?)"),
     ([*SELECTED, "--gpu_num_per_nod=4"], "no option '--gpu_num_per_nod' (did you mean '--gpu_num_per_node'?)"),
     ([*SELECTED, "--zzz", "4"], "no option '--zzz'"),

@@ -1,0 +1,121 @@
+"""``predict``: questions in, answers out; the model itself is a stand-in here, but in one run."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jobs import ROOT, environment
+from minilm import minilm
+from pipeloom.core.cli import main
+
+fast = pytest.mark.fast
+#: The stand-in has few positions.
+SHORT = ["--max_query_length", "8"]
+CONTEXT = "Alice went home to Paris. Bob stayed in Rome."
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A folder with a vocabulary, and in place of its outputs logits that point at the last word of "to paris"."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"alice went home to paris bob stayed in rome . ? where who is".split()]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 32, "vocab_size": len(words)}))
+    save_file({"x": np.zeros(1, np.float32)}, str(folder / "model.safetensors"))
+    calls = []
+
+    def predict(path, task, fields, batch_size):
+        calls.append((path, task, fields["input_ids"].shape, batch_size))
+        logits = np.where(fields["input_ids"] == words.index("paris"), 5.0, np.where(fields["input_ids"] == words.index("rome"), 4.0, -5.0))
+        return {"start_logits": logits.astype(np.float32), "end_logits": logits.astype(np.float32)}
+
+    monkeypatch.setattr("pipeloom.core.predicting.predict", predict)
+    return folder, calls
+
+
+@fast
+def test_one_question_gets_answers_with_their_worth(model, capsys):
+    folder, calls = model
+    assert main(["predict", "--checkpoint", str(folder), "--question", "Where is Alice?", "--context", CONTEXT, "--n_best_size", "2", *SHORT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["answer: Paris", "0.731  Paris  (characters 19 to 24)", "0.269  Paris. Bob stayed in Rome  (characters 19 to 44)"]
+    assert calls == [(str(folder), "question_answering", (1, 32), 16)]     # as long as it has positions for
+
+
+@fast
+def test_a_file_of_questions_gets_a_file_of_answers(model, tmp_path, capsys):
+    folder, calls = model
+    asked = tmp_path / "asked.jsonl"
+    long = "Bob is home. " * 20 + "Alice is in Paris."
+    asked.write_text("".join(json.dumps(entry) + "\n" for entry in (
+        {"id": "a", "question": "Where?", "context": CONTEXT}, {"question": "Where is Alice?", "context": long},
+        {"id": 7, "question": "Who?", "context": "..."})))
+    command = ["predict", "--checkpoint", str(folder), "--input", str(asked), "--doc_stride", "8", "--batch_size", "4", *SHORT]
+    assert main([*command, "--output", str(tmp_path / "out.jsonl")]) == 0
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [answer["id"] for answer in answers] == ["a", "2", "7"] and [answer["answer"] for answer in answers[:2]] == ["Paris", "Paris"]
+    assert long[answers[1]["candidates"][0]["start"] : answers[1]["candidates"][0]["end"]] == "Paris"
+    assert calls[0][2][0] > 5 and calls[0][3] == 4     # windows of the long one
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out == (tmp_path / "out.jsonl").read_text()
+
+
+@fast
+def test_no_answer_is_an_answer_where_it_may_be(model, capsys):
+    folder, _ = model
+    command = ["predict", "--checkpoint", str(folder), "--question", "Where?", "--context", CONTEXT, "--may_be_impossible", "true", *SHORT]
+    assert main([*command, "--null_score_diff_threshold", "-25"]) == 0
+    assert capsys.readouterr().out.startswith("answer: (no answer)\n")
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("answer: Paris\n")
+
+
+@fast
+@pytest.mark.parametrize("arguments, says", [
+    (["--question", "Where?"], "--context is missing: give --question and --context, or --input"),
+    (["--question", " ", "--context", "x"], "--question is missing"),
+    (["--input", "FILE", "--question", "Where?"], "--input has the questions: leave --question"),
+    (["--input", "absent.jsonl"], "--input absent.jsonl: No such file"),
+    (["--input", "FILE"], 'line 2 has no "context"'),
+    (["--input", "EMPTY"], "has no questions"),
+    (["--question", "a", "--context", "b", "--seq_length", "99"], "--seq_length 99 is more than the 32 positions"),
+    (["--question", "a", "--context", "b", "--n_best_size", "0"], "--n_best_size: must be a whole number of at least 1"),
+    (["--question", "a", "--context", "b", "--vocab", "no.txt"], "cannot read the vocabulary no.txt"),
+])
+def test_what_cannot_be_is_one_line(model, tmp_path, capsys, arguments, says):
+    (tmp_path / "asked.jsonl").write_text('{"question": "a", "context": "b"}\n{"question": "a"}\n')
+    (tmp_path / "empty.jsonl").write_text("\n")
+    paths = {"FILE": str(tmp_path / "asked.jsonl"), "EMPTY": str(tmp_path / "empty.jsonl")}
+    assert main(["predict", "--checkpoint", str(model[0]), *(paths.get(word, word) for word in arguments), *SHORT]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_a_real_model_answers(tmp_path):
+    """MiniLM with a head that prefers nothing in particular: any span will do, and the same one again after an export."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {**json.loads((minilm() / "config.json").read_text()), "architectures": ["BertForQuestionAnswering"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_bytes((minilm() / "vocab.txt").read_bytes())
+    tensors = {f"bert.{name}": value for name, value in load_file(str(minilm() / "model.safetensors")).items() if "pooler" not in name}
+    rng = np.random.default_rng(1)
+    save_file({**tensors, "qa_outputs.weight": rng.standard_normal((2, 384)).astype(np.float32), "qa_outputs.bias": np.zeros(2, np.float32)},
+              str(folder / "model.safetensors"))
+    assert main(["export", "--checkpoint", str(folder), "--output", str(tmp_path / "exported")]) == 0
+    said = []
+    for path in (folder, tmp_path / "exported"):
+        command = ["predict", "--checkpoint", str(path), "--question", "Where is Alice?", "--context", CONTEXT, "--seq_length", "32", *SHORT]
+        result = subprocess.run([sys.executable, str(ROOT / "entry.py"), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=environment(), timeout=120)
+        assert result.returncode == 0, result.stderr
+        said.append(result.stdout)
+    answer = said[0].splitlines()[0].replace("answer: ", "")
+    assert said[0] == said[1] and answer and answer in CONTEXT
