@@ -100,7 +100,8 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
     print(f"{' and '.join(str(folder / name) for name in files)}: {size:,} tokens in {time.monotonic() - started:.1f} s; "
           f"a word between spaces takes {tokens / max(words, 1):.3f} tokens")
     if size < options.vocab_size:
-        print(f"--vocab_size {options.vocab_size} was not reached: no more tokens occur --min_frequency {options.min_frequency} times")
+        print(f"the text has no more tokens that occur --min_frequency {options.min_frequency} times: "
+              f"--vocab_size {options.vocab_size} was not reached")
     if left_out:
         print(f"left out or repaired: {listed(left_out)}")
     return 0
