@@ -16,3 +16,22 @@ def sample_cache(tmp_path_factory):
 # A test run in the background of a shell ignores Ctrl-C, and so would the launchers that it starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    """Inputs of ``prepare pretraining``."""
+    from preparations import write_texts
+
+    return write_texts(tmp_path_factory.mktemp("texts"))
+
+
+@pytest.fixture(scope="session")
+def made(texts, tmp_path_factory):
+    """What it makes of them."""
+    from pipeloom.core.cli import main
+    from preparations import arguments
+
+    out = tmp_path_factory.mktemp("made") / "out"
+    assert main(arguments(texts, out)) == 0
+    return out

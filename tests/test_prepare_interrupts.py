@@ -8,28 +8,13 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from jobs import ROOT, environment
 from pipeloom.core.cli import main
 from pipeloom.core.control.signals import Signals
 from pipeloom.core.prepare import build, visits
-from preparations import arguments, digest, write_texts
+from preparations import arguments, digest
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    return write_texts(tmp_path_factory.mktemp("texts"))
-
-
-@pytest.fixture(scope="module")
-def made(texts, tmp_path_factory):
-    out = tmp_path_factory.mktemp("made") / "out"
-    assert main(arguments(texts, out)) == 0
-    return out
-
-
-@pytest.mark.fast
 def test_it_is_the_same_however_often_it_was_interrupted(texts, tmp_path, monkeypatch):
     """Stopped at the 26th step of each try, 21 of which read the documents; each commit is on the disk at once."""
     monkeypatch.setattr(build, "_COMMIT_SECONDS", 0)
@@ -53,7 +38,6 @@ def test_it_is_the_same_however_often_it_was_interrupted(texts, tmp_path, monkey
     assert digest(tmp_path / "out") == digest(tmp_path / "whole")
 
 
-@pytest.mark.fast
 def test_a_crash_at_any_write_of_the_end_is_mended(made, texts, tmp_path, monkeypatch):
     """At each crossing of the last steps, from meta.json on, the process "dies"; the next try ends with the same folder."""
     class Died(BaseException):

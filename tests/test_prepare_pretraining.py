@@ -13,20 +13,8 @@ import pytest
 from jobs import ROOT, environment
 from pipeloom.core.cli import main
 from pipeloom.core.data.ofrecord import index_part
-from preparations import arguments, digest, records, write_texts
+from preparations import arguments, digest, records
 from shared_data import shared
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    return write_texts(tmp_path_factory.mktemp("texts"))
-
-
-@pytest.fixture(scope="module")
-def made(texts, tmp_path_factory):
-    out = tmp_path_factory.mktemp("made") / "out"
-    assert main(arguments(texts, out)) == 0
-    return out
 
 
 @pytest.mark.fast

@@ -9,14 +9,9 @@ import pytest
 
 from pipeloom.core.cli import main
 from pipeloom.core.prepare import output
-from preparations import HERE, arguments, digest, write_texts
+from preparations import HERE, arguments, digest
 
 pytestmark = pytest.mark.fast
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    return write_texts(tmp_path_factory.mktemp("texts"))
 
 
 def test_an_output_of_other_settings_is_left_alone(texts, tmp_path, capsys):

@@ -10,33 +10,27 @@ import pytest
 from pipeloom.core.cli import main
 from pipeloom.core.data.index import INDEX
 from pipeloom.core.data.ofrecord import decode, index_part, write_part
-from preparations import arguments, write_texts
 from shared_data import shared
 
 pytestmark = pytest.mark.fast
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    assert main(arguments(write_texts(folder), folder / "out", "--dupe_factor", "1")) == 0
-    return folder / "out"
-
-
 @pytest.fixture
-def folder(prepared, tmp_path):
-    shutil.copytree(prepared, tmp_path / "copy")
+def folder(made, tmp_path):
+    shutil.copytree(made, tmp_path / "copy")
     return tmp_path / "copy"
 
 
-def change(folder, name: str, field: str, edit, number: int = 2):
-    """One record of a part written anew, with a changed field, and no index any more."""
+def change(folder, name: str, field: str, edit, numbers=(2,)):
+    """Some records of a part written anew, with a changed field, and no index any more."""
     part = folder / name
     data = part.read_bytes()
     records = [decode(data[offset : offset + length]) for offset, length in index_part(part).tolist()]
-    edit(records[number][field]) if field else edit(records[number])
+    for number in numbers:
+        edit(records[number][field]) if field else edit(records[number])
     write_part(part, records)
-    (folder / INDEX).unlink()
+    if (folder / INDEX).exists():
+        (folder / INDEX).unlink()
 
 
 def put(place, value):
@@ -97,10 +91,7 @@ def test_a_flipped_bit_is_found_against_the_index(folder, capsys):
 
 def test_many_bad_records_are_counted(folder, capsys):
     for name in ("part-0", "part-1", "part-2"):
-        for number in range(1, 9):
-            change(folder, name, "next_sentence_labels", put(0, 7), number)
-            (folder / INDEX).touch()
-    (folder / INDEX).unlink()
+        change(folder, name, "next_sentence_labels", put(0, 7), range(1, 9))
     assert main(["prepare", "validate", str(folder)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 11 and lines[-1].startswith("24 of ") and "the first 10 are above" in lines[-1]
