@@ -96,7 +96,9 @@ def pipeloom_open_dataset(config, split):
     error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every`` alone: held-out samples with
     the fields, the task and the vocabulary of the training data. ``None`` where the dataset has no such split, or a
     ``UsageError`` that says how to get one. To train on several sources in given shares, answer with a
-    ``pipeloom.core.data.mixture.MixedDataset`` of them.
+    ``pipeloom.core.data.mixture.MixedDataset`` of them. The fields that losses alone need may be absent from held-out samples, where
+    their ``scored`` names outputs per sample that their ``scorer()`` makes figures of. A dataset's ``vocabulary`` is copied into
+    checkpoints.
     """
 
 
@@ -144,7 +146,8 @@ def pipeloom_on_step_end(run, step, metrics):
 def pipeloom_on_evaluate(run, step, metrics):
     """The model was evaluated on the held-out set after step ``step``. Called on every rank, after ``pipeloom_on_step_end``.
 
-    ``metrics`` is a dict of floats over the whole set: ``loss``, its parts, and the model's metrics. Every ``--eval_every``
+    ``metrics`` is a dict of floats over the whole set: ``loss``, its parts, the model's metrics, and the figures of the
+    dataset's scorer; of samples without labels these alone. Files of the scorer are in ``evaluations/step_NNNNNNN`` by then. Every ``--eval_every``
     steps and after the last step; never without that option.
     """
 

@@ -33,5 +33,6 @@ def test_what_was_no_training_is_left_out_of_the_rates(monkeypatch):
 
 def test_an_evaluation_that_is_not_finite_ends_the_run_in_one_line():
     check_evaluation(20, {"loss": 1.5, "mlm_loss": 1.5, "mlm_accuracy": 0.1})
+    check_evaluation(20, {"f1": 50.0})    # of samples without labels
     with pytest.raises(RunError, match=r"^the loss on the held-out set is nan after step 20 \(mlm_loss nan, mlm_accuracy 0.1\): try a lower"):
         check_evaluation(20, {"loss": float("nan"), "mlm_loss": float("nan"), "mlm_accuracy": 0.1})

@@ -67,3 +67,5 @@ def test_an_evaluation_counts_too():
     evaluations = [[{**step, "accuracy": accuracy, "part": part}] for accuracy, part in ((0.5, 1.0), (0.75, 1.25))]
     one, two = (Trained([step], weights, evaluated) for evaluated in evaluations)
     assert compare(one, two, ("part",)).loss == 0.25 and compare(one, one, ("part",)).loss == 0
+    without_labels = Trained([step], weights, [{"step": 1, "f1": 50.0}])
+    assert compare(without_labels, without_labels, ("part",)).loss == 0
