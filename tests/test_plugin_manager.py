@@ -297,7 +297,7 @@ def code_words(path):
 #: Sentences that show a user what to type; a plugin in them is an example.
 EXAMPLES = {"cli.py": ("for instance --plugins", "another way to select a strategy")}
 #: A file format that a plugin is named after: these rooms know the format, and nothing of the plugin.
-FORMATS = {"squad": ("data/squad/", "prepare/")}
+FORMATS = {"squad": ("data/squad/", "prepare/", "predict_command.py")}
 
 
 def test_the_core_names_no_plugin():
