@@ -12,6 +12,7 @@ import pytest
 from pipeloom.core.errors import UsageError
 from pipeloom.core.prepare.documents import DocumentReader, ReadingSettings, SentenceDocument, TextDocument
 from pipeloom.core.prepare.inputs import find_inputs
+from pipeloom.core.prepare.sentences import Chunk, TextSettings, Tokenizing
 from pipeloom.core.prepare.streams import BadInput, InputStream
 from pipeloom.core.prepare.wiki_dump import WikiPage
 from shared_data import shared
@@ -113,6 +114,16 @@ def test_json_lines_have_text_or_sentences(tmp_path):
     documents, counts = read(path, skip_bad=True)
     assert documents == [TextDocument(("One. Two.", "Three.")), SentenceDocument(("A b.", "C d."))]
     assert counts == {'lines that are no JSON object with "text"': 3}
+
+
+def test_no_document_breaks_a_worker(tmp_path):
+    """Halves of characters, signs that wikitext's parser knows, no letters, nothing."""
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "."]) + "\n")
+    documents = [TextDocument(("a \ud800 a. a.",)), SentenceDocument(("a \udfff.", "", " ")), WikiPage("x", "a &#xD800; a. \ue000 a.\n{{" * 50, ()),
+                 TextDocument(("...",)), TextDocument(()), SentenceDocument(("\u200b",)), TextDocument(("\0\ufffe a",))]
+    made = Tokenizing(TextSettings(tmp_path / "vocab.txt", min_characters=0))(Chunk(0, documents))
+    assert made.read == len(documents) and made.document_sizes.sum() == len(made.sentence_sizes) and made.sentence_sizes.sum() == len(made.tokens)
+    assert len(made.document_sizes) + sum(made.counts.values()) == len(documents)
 
 
 @pytest.mark.parametrize("content", ["Some text.".encode("utf-16"), b"\x7fELF\0\0\1"])

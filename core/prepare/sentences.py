@@ -45,11 +45,9 @@ class SentenceSplitter:
                 return []
             sentences = [sentence for sentence in self._split(wikitext.paragraphs(document.text, document.aside)) if wikitext.HOLE not in sentence]
         elif isinstance(document, SentenceDocument):
-            sentences = [sentence for sentence in document.sentences if sentence.strip()]
+            sentences = [_whole(sentence) for sentence in document.sentences if sentence.strip()]
         else:
             sentences = self._split(document.paragraphs)
-        # Half a character, which JSON and HTML can name, is none for the tokenizer.
-        sentences = [_HALVES.sub("\ufffd", sentence) for sentence in sentences]
         size = sum(map(len, sentences))
         if not size:
             counts["documents without text"] += 1
@@ -62,8 +60,13 @@ class SentenceSplitter:
     def _split(self, paragraphs: Iterable[str]) -> List[str]:
         import sentencex     # not needed for inputs whose sentences are known
 
-        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, paragraph)]
+        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, _whole(paragraph))]
         return [piece for piece in pieces if _WORD.search(piece)]
+
+
+def _whole(text: str) -> str:
+    """``text`` without halves of characters, which JSON and HTML can name and no tokenizer takes."""
+    return _HALVES.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)
