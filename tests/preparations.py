@@ -25,13 +25,15 @@ def digest(folder: Path) -> str:
 
 
 def write_texts(folder: Path) -> Path:
-    """Into ``folder`` the sentences of nine topics as JSON lines, twelve others as files of a folder, and a vocabulary."""
+    """Into ``folder`` the sentences of nine topics as JSON lines, thirteen others as files of a folder, and a vocabulary."""
     documents = sample.sample_documents()[:21]
     train_wordpiece([" ".join(document) for document in documents], 800).save(folder / "vocab.txt")
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in documents[:9]))
     (folder / "books").mkdir()
     for number, document in enumerate(documents[9:]):
-        (folder / "books" / f"{number}.txt").write_text("\n".join(document))
+        (folder / "books" / f"{number}.txt").write_text("\n".join([*document[:9], "", *document[9:]]))
+    # The ends of its sentences depend on the language.
+    (folder / "books" / "german.txt").write_text("Er kam am 3. Mai nach Rom. Am 4. Juni ging er. " * 4)
     return folder
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from jobs import ROOT, environment
 from pipeloom.core.cli import main
+from pipeloom.core.arguments import Parser
 from pipeloom.core.data.ofrecord import index_part
+from pipeloom.core.prepare import pretraining
 from preparations import arguments, digest, records
 from shared_data import shared
 
@@ -28,7 +30,7 @@ def test_the_folder_has_equal_parts_and_says_what_is_in_them(made):
                         ("predictions", sum(int(record["masked_lm_weights"].sum()) for record in found)),
                         ("random next", sum(int(record["next_sentence_labels"][0]) for record in found))):
         assert meta["counts"][name] == count
-    assert [source["documents"] for source in meta["sources"]] == [9, 12]
+    assert [source["documents"] for source in meta["sources"]] == [9, 13]
     assert [path.name for path in made.parent.iterdir()] == ["out"]     # nothing beside it
 
 
@@ -51,6 +53,31 @@ def test_a_seed_decides_and_copies_differ(made, texts, tmp_path):
     assert digest(tmp_path / "other") != digest(made)
     seen = {record["input_ids"].tobytes() for record in records(made)}
     assert len(seen) > 0.99 * len(list(records(made)))
+
+
+#: What shows that an option has an effect. Where the others do: seed, workers, dupe_factor, vocab, input and output in this file,
+#: bad_input and overwrite in test_prepare_refusals.py.
+EFFECTS = {"seq_length": "32", "max_predictions": "3", "parts": "2", "short_seq_prob": "0", "masked_lm_prob": "0.05", "whole_word_masking": "true",
+           "lowercase": "false", "language": "de", "text_documents": "blank_lines", "min_characters": "1000", "max_characters": "1000"}
+ELSEWHERE = {"seed", "workers", "dupe_factor", "vocab", "input", "output", "bad_input", "overwrite", "help"}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_option_has_an_effect(texts, tmp_path, name):
+    outs = []
+    for number, more in enumerate(([], [f"--{name}", EFFECTS[name]])):
+        outs.append(tmp_path / str(number))
+        assert main(arguments(texts, outs[-1], "--dupe_factor", "1", *more, inputs=("books/*.txt",))) == 0
+    parts = [b"".join(part.read_bytes() for part in sorted(out.glob("part-*"))) for out in outs]
+    assert parts[0] != parts[1] or name == "parts" and len(list(outs[1].glob("part-*"))) == 2
+
+
+@pytest.mark.fast
+def test_no_option_is_without_such_a_test():
+    parser = Parser()
+    pretraining.add_arguments(parser)
+    assert {action.dest for action in parser._actions} == {*EFFECTS, *ELSEWHERE}
 
 
 @pytest.mark.fast
