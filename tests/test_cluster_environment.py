@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import environment
+from jobs import NO_LAYERS, environment
 from pipeloom.core import cli
 from pipeloom.core.cluster_environment import expand_hosts, options_from_slurm, port_of_job
 from pipeloom.core.errors import UsageError
@@ -198,13 +198,13 @@ def test_two_launchers_of_an_srun_step_train_together(tmp_path):
     reason = namespaces.why_not()
     if reason:
         pytest.skip(reason)
-    flags = ("--num_hidden_layers 1 --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 --train_global_batch_size 8 --train_steps 2 "
-             "--log_every 1 --nproc_per_node 1").split()
+    flags = (f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 --train_global_batch_size 8 "
+             "--train_steps 2 --log_every 1 --nproc_per_node 1").split()
     with namespaces.Link() as link:
         nodes = []
         for node in (0, 1):
             step = {**STEP, "SLURM_PROCID": str(node), "SLURM_NODEID": str(node), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "10.77.0.[1-2]"}
-            command = [sys.executable, str(ROOT / "entry.py"), *SELECTED, *flags, "--output_dir", str(tmp_path / f"node_{node}")]
+            command = [sys.executable, str(ROOT / "entry.py"), *flags, "--output_dir", str(tmp_path / f"node_{node}")]
             nodes.append(subprocess.Popen(link.command(node, command), env={**environment(), **step}, stdout=subprocess.PIPE,
                                           stderr=subprocess.STDOUT, text=True))
         try:

@@ -169,6 +169,14 @@ class Points(Dataset):
         return "points"
 
 
+def some_work():
+    """For a few milliseconds, as a constant of a block that multiplies it by itself and adds the sum, 0, to what it computes.
+
+    The engine now and then dies of a graph that is done at once (docs/oneflow-notes.md).
+    """
+    return np.zeros((600, 600), np.float32)
+
+
 def regression():
     """One block whose loss is the weighted mean of squared errors; beside it the mean prediction."""
 
@@ -179,9 +187,10 @@ def regression():
             def __init__(self):
                 super().__init__()
                 self.weight, self.bias = scope.parameter("weight"), scope.parameter("bias")
+                self.work = scope.constant("work", some_work)
 
             def forward(self, hidden, fields):
-                prediction = scope.ops.linear(fields["x"], self.weight, self.bias)
+                prediction = scope.ops.linear(fields["x"], self.weight, self.bias) + (self.work @ self.work).sum()
                 square = ((prediction - fields["y"]) * (prediction - fields["y"]) * fields["weights"]).sum()
                 return {"error": square, "mean": (prediction * fields[SAMPLE_WEIGHT]).sum()}
 

@@ -17,7 +17,7 @@ METRICS = {"loss": 8.25, "mlm_loss": 7.5, "nsp_loss": 0.75, "mlm_accuracy": 0.12
 
 
 def plan(*flags, plugins="inter_first,bert,wiki_ofrecord"):
-    return make_plan(*parse(["--plugins", plugins, "--seq_length", "16", "--max_predictions", "3", *map(str, flags)]))
+    return make_plan(*parse(["--plugins", plugins, *map(str, flags)]))
 
 
 def refused(*flags, **more):
@@ -27,12 +27,12 @@ def refused(*flags, **more):
     return str(raised.value)
 
 
-def records(folder, name, count, seq_length=16, word=7):
-    shapes = {"input_ids": seq_length, "input_mask": seq_length, "segment_ids": seq_length, "masked_lm_positions": 3, "masked_lm_ids": 3,
+def records(folder, name, count, seq_length=128, word=7):
+    shapes = {"input_ids": seq_length, "input_mask": seq_length, "segment_ids": seq_length, "masked_lm_positions": 20, "masked_lm_ids": 20,
               "next_sentence_labels": 1}
     sample = {name: np.zeros(size, np.int32) for name, size in shapes.items()}
     sample["input_ids"][:] = word
-    write_part(folder / name, [{**sample, "masked_lm_weights": np.ones(3, np.float32)}] * count)
+    write_part(folder / name, [{**sample, "masked_lm_weights": np.ones(20, np.float32)}] * count)
     return folder / name
 
 
@@ -64,8 +64,8 @@ def test_what_does_not_fit(tmp_path):
         f"--eval_samples 6 is more than there are to evaluate on: 5 samples in 1 part of {path}")
     assert refused(*evaluate, tmp_path / "heid") == f"no file or folder {tmp_path / 'heid'} (did you mean 'held'?)"
     assert refused("--eval_every", 10, "--best_metric", "mlm_acuracy").endswith("mlm_accuracy, nsp_accuracy (did you mean 'mlm_accuracy'?)")
-    longer, foreign = records(tmp_path, "longer", 1, seq_length=32), records(tmp_path, "foreign", 1, word=5000)
-    assert refused(*evaluate, longer) == f"{longer} record 0: field 'input_ids' has 32 values, --seq_length 16 needs 16"
+    longer, foreign = records(tmp_path, "longer", 1, seq_length=256), records(tmp_path, "foreign", 1, word=5000)
+    assert refused(*evaluate, longer) == f"{longer} record 0: field 'input_ids' has 256 values, --seq_length 128 needs 128"
     assert refused(*evaluate, foreign).startswith(f"{foreign} record 0: field 'input_ids' has the value 5000 at position 0")
 
 
@@ -75,7 +75,7 @@ def test_what_does_not_fit(tmp_path):
     ("Numbers(task='answers')", "the held-out set (4 numbers) has the task answers, the training data pretraining: they must agree"),
     ("Numbers(vocab_size=9)", "the held-out set (4 numbers) has the vocab_size 9, the training data 100: they must agree"),
     ("Numbers(without='input_mask')", "the held-out set (4 numbers) has no field 'input_mask', which model 'bert' needs; it has: "),
-    ("Numbers(length=32)", "the held-out set (4 numbers): field 'input_ids' is int32 (32,), in the training data int32 (16,): they must agree"),
+    ("Numbers(length=256)", "the held-out set (4 numbers): field 'input_ids' is int32 (256,), in the training data int32 (128,): they must agree"),
 ])
 def test_what_another_dataset_may_answer(answer, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -84,11 +84,11 @@ import pipeloom
 from pipeloom.core.data.dataset import Dataset, Field
 
 class Numbers(Dataset):
-    def __init__(self, count=4, task="pretraining", vocab_size=100, without="", length=16):
+    def __init__(self, count=4, task="pretraining", vocab_size=100, without="", length=128):
         self.count, self.task, self.vocab_size = count, task, vocab_size
-        sizes = dict(input_ids=length, input_mask=16, segment_ids=16, masked_lm_positions=3, masked_lm_ids=3, next_sentence_labels=1)
+        sizes = dict(input_ids=length, input_mask=128, segment_ids=128, masked_lm_positions=20, masked_lm_ids=20, next_sentence_labels=1)
         self.fields = {{name: Field(name, (size,), "int32") for name, size in sizes.items() if name != without}}
-        self.fields["masked_lm_weights"] = Field("masked_lm_weights", (3,), "float32")
+        self.fields["masked_lm_weights"] = Field("masked_lm_weights", (20,), "float32")
 
     def __len__(self):
         return self.count
@@ -98,7 +98,7 @@ class Numbers(Dataset):
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
-    options.add("max_predictions", int, 3, help="")
+    options.add("max_predictions", int, 20, help="")
 
 @pipeloom.hookimpl
 def pipeloom_open_dataset(config, split):

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from jobs import ROOT, TINY, command, environment
+from jobs import NO_LAYERS, ROOT, TINY, command, environment
 from pipeloom.core.cli import main
 from pipeloom.core.parity import Trained, compare
 
@@ -30,7 +30,7 @@ def run_parity(*flags):
 
 
 def test_equal_layouts_are_called_equal():
-    code, output = run_parity(*TINY[:-2], "--nums_split", "2", "--seq_length", "64", "--steps", "6")
+    code, output = run_parity(*TINY[:-2], "--num_hidden_layers", "2", "--nums_split", "2", "--steps", "6")
     assert code == 0, output
     lines = output.splitlines()
     assert [line.split()[0] for line in lines if line[:5].strip().isdigit()] == list("123456")
@@ -40,8 +40,8 @@ def test_equal_layouts_are_called_equal():
 
 def test_a_plugin_that_depends_on_the_layout_is_found_out(tmp_path):
     (tmp_path / "wrong.py").write_text(WRONG)
-    line = command(*TINY[:-2], "--seq_length", "64", "--steps", "5", "--warmup_steps", "1", "--nnodes", "1", "--nproc_per_node", "2",
-                   "--nums_split", "1", "--optimizer", "sgd", "--learning_rate", "0.1")
+    line = command(*TINY[:-2], "--steps", "5", "--warmup_steps", "1", "--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "1",
+                   "--optimizer", "sgd", "--learning_rate", "0.1", model=NO_LAYERS)
     line.insert(2, "parity")
     line[line.index("--plugins") + 1] += f",{tmp_path / 'wrong.py'}"
     result = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, env=environment(), cwd=ROOT)

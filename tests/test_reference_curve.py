@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import ROOT, train
+from jobs import ROOT, Training
 from pipeloom.core.config import read_yaml
 from shared_data import shared
 
@@ -33,19 +33,26 @@ def folder(script, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def runs(script, folder, tmp_path_factory):
+    """Of both cases, at the same time."""
+    records = shared("wiki_ofrecord_seq_len_128")
+    return {case: Training(tmp_path_factory.mktemp(case) / "run", *script.flags(folder, records, case), *script.LAYOUTS["one process"])
+            for case in ("constant", "linear")}
+
+
 @pytest.mark.parametrize("case", ["constant", "linear"])
-def test_the_loss_is_that_of_pytorch_at_each_step(script, folder, case, tmp_path):
-    records, curves = shared("wiki_ofrecord_seq_len_128"), json.loads(FIXTURE.read_text())["cases"][case]
-    steps = train(tmp_path / "run", *script.flags(folder, records, case), *script.LAYOUTS["one process"])
-    ours = [step["loss"] for step in steps]
+def test_the_loss_is_that_of_pytorch_at_each_step(script, folder, runs, case):
+    run, curves = runs[case], json.loads(FIXTURE.read_text())["cases"][case]
+    ours = [step["loss"] for step in run.curve()]
     for precision in ("float32", "float64"):
         assert script.largest(ours, curves[precision])[0] <= script.TOLERANCE, precision
     assert curves["float64"][-1] < curves["float64"][0] - 0.3   # it did learn, so the curve says something
     if case == "linear":
         assert min(curves["gradient_norm"]) > 1                    # it was clipped at every step
-    log = (tmp_path / "run" / "train.log").read_text()
+    log = (run.directory / "train.log").read_text()
     assert f"46 of 46 parameters start from {folder}" in log and "missing" not in log and "unexpected" not in log
     # config.yaml says the sizes of the folder, so that it can be given to --config again.
-    model = read_yaml(str(tmp_path / "run" / "config.yaml"))["model"]
+    model = read_yaml(str(run.directory / "config.yaml"))["model"]
     sizes = {name: value for name, value in script.RECIPES["tiny"].items() if name != "layer_norm_eps"}
     assert {name: model[name] for name in sizes} == sizes

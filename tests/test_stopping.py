@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from jobs import TINY, command, environment
+from jobs import NO_LAYERS, TINY, command, environment
 from pipeloom.core.launcher import free_port
 
 # Notes the steps that each rank makes, and its last word.
@@ -24,7 +24,7 @@ def pipeloom_on_run_end(run, error):
 
 def begin(folder, *flags):
     (folder / "witness.py").write_text(WITNESS)
-    full = command(*TINY, "--train_steps", "100000", "--nnodes", "2", "--nproc_per_node", "1", *flags)
+    full = command(*TINY, "--train_steps", "100000", "--nnodes", "2", "--nproc_per_node", "1", *flags, model=NO_LAYERS)
     full[full.index("--plugins") + 1] += ",./witness.py"
     return subprocess.Popen(full, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), cwd=folder)
 

@@ -97,7 +97,7 @@ class Link:
         sent, received = answer[0]["stats64"]["tx"], answer[0]["stats64"]["rx"]
         return Counters(sent["bytes"], received["bytes"], sent["packets"], received["packets"])
 
-    def settled(self, quiet: float = 1.0, noise: int = 2000, limit: float = 60.0) -> Counters:
+    def settled(self, quiet: float = 0.5, noise: int = 2000, limit: float = 60.0) -> Counters:
         """The counters once less than ``noise`` bytes (a heartbeat) have crossed for ``quiet`` seconds."""
         last, since, end = self.counters(), time.monotonic(), time.monotonic() + limit
         while time.monotonic() - since < quiet:
