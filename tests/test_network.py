@@ -123,7 +123,8 @@ def test_the_traffic_between_nodes_takes_the_card(tmp_path):
         for name, address in zip(link.namespaces, SECOND):
             run("ip", "-n", name, "addr", "add", f"{address}/30", "dev", "fast0")
             run("ip", "-n", name, "link", "set", "fast0", "up")
-        with TwoNodeJob(link, ["--plugins", f"inter_first,{NO_LAYERS},wiki_ofrecord", *flags.split(), "--interface", "fast0"], Path(tmp_path), nproc_per_node=1) as job:
+        command = ["--plugins", f"inter_first,{NO_LAYERS},wiki_ofrecord", *flags.split(), "--interface", "fast0"]
+        with TwoNodeJob(link, command, Path(tmp_path), nproc_per_node=1) as job:
             job.wait(120)
         sent = {}
         for card in ("link0", "fast0"):
