@@ -15,7 +15,8 @@ class Encoder:
     """What a head may know of the encoder before it.
 
     ``prefix``: of the encoder's parameters in HuggingFace's layout (``"bert"``); ``word_table``: the name of its word
-    embedding, ``(vocab, hidden)``; ``tied``: whether a head that turns hidden states into words shall use that table for it.
+    embedding, ``(vocab, hidden)``; ``tied``: whether a head that turns hidden states into words shall use that table for it;
+    ``padding``: the id whose vector there is not trained by being looked up, as transformers has it for ``pad_token_id``.
     """
 
     hidden: int
@@ -25,6 +26,7 @@ class Encoder:
     prefix: str
     word_table: str
     tied: bool
+    padding: Optional[int] = None
 
 
 @dataclass(frozen=True)

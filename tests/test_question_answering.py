@@ -101,6 +101,31 @@ def test_samples_without_answers_have_outputs_and_no_loss():
     np.testing.assert_allclose(np.concatenate([outputs["end_logits"] for _, outputs in taken]), logits[:, :, 1], atol=1e-5)
 
 
+def test_the_vector_of_padding_is_not_trained():
+    """The loss reads the logits of padding too, and transformers' BertModel cuts off what they would do to the vector of [PAD]."""
+    import oneflow as flow
+
+    from pipeloom.core.executor.layers import WordLookup
+
+    class Scope:
+        class ops:
+            @staticmethod
+            def lookup(table, ids):
+                return flow._C.gather(table, ids, axis=0)
+
+        @staticmethod
+        def parameter(name):
+            return flow.nn.Parameter(flow.ones(5, 3))
+
+    ids = flow.tensor([[1, 0], [4, 1]], dtype=flow.int32)
+    for padding, gradient in ((0, [0, 2, 0, 0, 1]), (None, [1, 2, 0, 0, 1])):
+        words = WordLookup(Scope, "words", padding)
+        looked_up = words(ids)
+        assert (looked_up.numpy() == 1).all()
+        looked_up.sum().backward()
+        assert (words.weight.grad.numpy() == np.float32(gradient)[:, None]).all()
+
+
 # --- a small BERT on real questions, as a user runs it
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,9 @@ Their parameters are those that ``core/layers.py`` declares. Shapes: N = rows, B
 """
 from __future__ import annotations
 
+from typing import Optional
+
+import oneflow as flow
 from oneflow import nn
 
 
@@ -32,12 +35,29 @@ class LayerNorm(nn.Module):
 
 
 class WordLookup(nn.Module):
-    """The word table; lives where the decoder is when they are tied."""
+    """The word table; lives where the decoder is when they are tied. The vector of the id ``padding`` gets no gradient by being looked up."""
 
-    def __init__(self, scope, name: str) -> None:
+    def __init__(self, scope, name: str, padding: Optional[int] = None) -> None:
         super().__init__()
-        self.ops = scope.ops
+        self.ops, self.padding = scope.ops, padding
         self.weight = scope.parameter(name)
 
     def forward(self, ids_BL):
-        return self.ops.lookup(self.weight, ids_BL)               # (B, L, H)
+        words_BLH = self.ops.lookup(self.weight, ids_BL)
+        if self.padding is None:
+            return words_BLH
+        return _GradientWhere.apply(words_BLH, (ids_BL != self.padding).to(flow.float32).unsqueeze(-1))
+
+
+class _GradientWhere(flow.autograd.Function):
+    """``x_BLH`` itself, whose gradient is cut off where ``kept_BL1`` is 0."""
+
+    @staticmethod
+    def forward(ctx, x_BLH, kept_BL1):
+        ctx.save_for_backward(kept_BL1)
+        return x_BLH * 1.0
+
+    @staticmethod
+    def backward(ctx, grad_BLH):
+        (kept_BL1,) = ctx.saved_tensors
+        return grad_BLH * kept_BL1, None

@@ -8,7 +8,7 @@ import pipeloom
 from pipeloom.core.blocks import DROPOUT_SEEDS, Block, Borrow, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.layers import dense, layer_norm
 from pipeloom.core.tasks import Encoder, Head, Task
-from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
+from pipeloom.plugins.models.transformer.sizes import PADDING, Sizes, add_transformer_options, agree, sizes_from
 
 WORD = "bert.embeddings.word_embeddings.weight"
 
@@ -41,7 +41,7 @@ def pipeloom_build_model(config, task):
 
 def _head(config, task: Task, sizes: Sizes) -> Head:
     return task.head(config, Encoder(hidden=sizes.hidden, vocab=sizes.vocab, seq_length=sizes.seq_length, norm_eps=sizes.norm_eps,
-                                     prefix="bert", word_table=WORD, tied=config.tie_embeddings))
+                                     prefix="bert", word_table=WORD, tied=config.tie_embeddings, padding=PADDING))
 
 
 def _spec(config, task: Task, sizes: Sizes, head: Head) -> Dict[str, Any]:

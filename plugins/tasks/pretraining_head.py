@@ -27,7 +27,7 @@ class PretrainingHead(nn.Module):
         self.transform = Linear(scope, f"{name}.transform.dense")
         self.transform_norm = LayerNorm(scope, f"{name}.transform.LayerNorm", encoder.norm_eps)
         # As a module of its own: the embeddings of the first stage borrow it when they are tied.
-        self.word = WordLookup(scope, encoder.word_table if encoder.tied else f"{name}.decoder.weight")
+        self.word = WordLookup(scope, encoder.word_table if encoder.tied else f"{name}.decoder.weight", encoder.padding)
         self.decoder_bias = scope.parameter(f"{name}.bias")
         filled_up, V = self.decoder_bias.shape[0], encoder.vocab
         # Rows that fill the vocabulary up for tensor parallelism never receive probability.

@@ -9,7 +9,7 @@ from oneflow import nn
 
 from pipeloom.core.blocks import DROPOUT_SEEDS
 from pipeloom.core.executor.layers import LayerNorm, Linear, WordLookup
-from pipeloom.plugins.models.transformer.sizes import Sizes
+from pipeloom.plugins.models.transformer.sizes import PADDING, Sizes
 
 
 class Embeddings(nn.Module):
@@ -17,7 +17,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.ops, self.sizes = scope.ops, sizes
         name = "bert.embeddings"
-        self.word = None if tied else WordLookup(scope, f"{name}.word_embeddings.weight")
+        self.word = None if tied else WordLookup(scope, f"{name}.word_embeddings.weight", PADDING)
         self.position = scope.parameter(f"{name}.position_embeddings.weight")
         self.segment = scope.parameter(f"{name}.token_type_embeddings.weight")
         self.norm = LayerNorm(scope, f"{name}.LayerNorm", sizes.norm_eps)

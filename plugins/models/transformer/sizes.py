@@ -8,6 +8,10 @@ from pipeloom.core.blocks import Cost
 from pipeloom.core.errors import UsageError
 
 
+#: The id of [PAD] in BERT's vocabularies; as in transformers its vector is not trained by being looked up.
+PADDING = 0
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Sizes of an encoder. ``head_size = hidden / heads``."""
