@@ -102,7 +102,9 @@ elif todo == "train":
 DRIVER = """
 import json, pathlib, sys
 from pipeloom.core.errors import PipeloomError
+from pipeloom.core.control import hub, supervisor
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, launch
+hub._MISFIT_SECONDS = supervisor._DOUBLE_SECONDS = 0.7  # waits for another launcher, which here was started with this one
 s = json.loads(sys.argv[1]); s["log_dir"] = pathlib.Path(s["log_dir"])
 if "nodes" in s: s["nodes"] = NodesSpec(**s["nodes"])
 if "resume" in s: resume = s.pop("resume"); s["choose_resume"] = lambda: pathlib.Path(resume)

@@ -116,15 +116,16 @@ def test_the_traffic_between_nodes_takes_the_card(tmp_path):
     reason = namespaces.why_not()
     if reason:
         pytest.skip(reason)
-    run, flags = namespaces._run, "--num_attention_heads 1 --nums_split 1 --train_global_batch_size 8 --train_steps 2"
+    run = namespaces._run
+    flags = (f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --train_global_batch_size 8 "
+             "--train_steps 2 --interface fast0").split()
     with namespaces.Link() as link:
         first, second = link.namespaces
         run("ip", "-n", first, "link", "add", "fast0", "type", "veth", "peer", "name", "fast0", "netns", second)
         for name, address in zip(link.namespaces, SECOND):
             run("ip", "-n", name, "addr", "add", f"{address}/30", "dev", "fast0")
             run("ip", "-n", name, "link", "set", "fast0", "up")
-        command = ["--plugins", f"inter_first,{NO_LAYERS},wiki_ofrecord", *flags.split(), "--interface", "fast0"]
-        with TwoNodeJob(link, command, Path(tmp_path), nproc_per_node=1) as job:
+        with TwoNodeJob(link, flags, Path(tmp_path), nproc_per_node=1) as job:
             job.wait(120)
         sent = {}
         for card in ("link0", "fast0"):
