@@ -121,7 +121,7 @@ def test_wordpiece_is_a_vocabulary_that_pretraining_takes(texts, tmp_path, capsy
     tokens = WordPieceTokenizer.load(tmp_path / "new" / "out" / "vocab.txt").tokens
     assert len(tokens) == 600 and tuple(tokens[:5]) == WORDPIECE_SPECIAL and "the" in tokens
     assert not any(re.search("[A-Z]", token) for token in tokens[5:])
-    assert "training on 21 documents with" in said
+    assert "training on 22 documents with" in said
     assert re.search(r"vocab.txt: 600 tokens in .* s; a word between spaces takes [12]\.\d+ tokens\n", said)
     (tmp_path / "vocab.txt").write_bytes((tmp_path / "new" / "out" / "vocab.txt").read_bytes())
     given = pretraining(texts, tmp_path / "data")
@@ -212,7 +212,7 @@ def test_bpe_merges_what_is_there_often_enough_and_adds_no_space():
     (["--kind", "bpe", "--lowercase", "true"], "^--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out$"),
     (["--vocab_size", "20"], "a vocabulary of 20 tokens is too small for the "),
     (["--kind", "bpe", "--vocab_size", "261"], "a vocabulary of 261 tokens is too small for the 256 bytes and 6 special tokens: give at least 262$"),
-    (["--min_characters", "100000000"], r"^--input has no document with text \(left out: 21 documents shorter than --min_characters\)$"),
+    (["--min_characters", "100000000"], r"^--input has no document with text \(left out: 22 documents shorter than --min_characters\)$"),
     (["--kind", "bp"], "invalid choice: 'bp'"), (["--min_frequence", "3"], "no option '--min_frequence' .did you mean '--min_frequency'"),
 ])
 def test_what_cannot_be_is_one_line_and_leaves_nothing(texts, tmp_path, capsys, more, says):
