@@ -21,14 +21,9 @@ from pipeloom.core.errors import UsageError
 from pipeloom.core.prepare import vocab
 from pipeloom.core.prepare.documents import SentenceDocument
 from pipeloom.core.prepare.text_sample import TextSample, sample_text
-from preparations import arguments as pretraining, records, write_texts
+from preparations import arguments as pretraining, records
 
 fast = pytest.mark.fast
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    return write_texts(tmp_path_factory.mktemp("texts"))
 
 
 def command(texts, out, *more, inputs=("a.jsonl", "books/*.txt")):
