@@ -113,3 +113,13 @@ def test_lamb_with_its_state_spread_untied_and_accumulation_alone(records, tmp_p
                   "--grad_acc_steps", "1", "--shard", "optimizer")
     assert largest_difference(alone.curve(), curve) <= 1e-5
     assert largest_difference_of_weights(tmp_path / "one", tmp_path / "two") <= 1e-5
+
+
+def test_untied_with_sgd(records, tmp_path):
+    """The decoder's own table, in two stages and with spread parameters; LAMB would hide a gradient that is off by a factor."""
+    flags = [*records, *SGD, "--train_steps", "4", "--tie_embeddings", "false", "--nproc_per_node", "1"]
+    alone = Training(tmp_path / "one", *flags, "--nnodes", "1", "--nums_split", "1", "--grad_acc_steps", "1")
+    for name, layout in (("stages", ["--nums_split", "2"]), ("spread", ["--nums_split", "1", "--shard", "parameters"])):
+        curve = train(tmp_path / name, *flags, "--nnodes", "2", "--grad_acc_steps", "2", *layout)
+        assert largest_difference(alone.curve(), curve) <= 1e-5
+        assert largest_difference_of_weights(tmp_path / "one", tmp_path / name) <= 1e-6
