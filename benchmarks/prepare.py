@@ -26,8 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
-from pipeloom.core.data.ofrecord import decode, index_part  # noqa: E402
-from preparations import digest  # noqa: E402
+from preparations import digest, records  # noqa: E402
 
 PAGE = ROOT / "docs" / "prepare.md"
 DATA = ROOT.parent / "shared" / "data"
@@ -103,17 +102,16 @@ def killed(out: Path, whole: Made) -> int:
 def decoded(folder: Path) -> Tuple[Dict[str, float], List[str], int]:
     """Shares over all records; 200 random ones as text, the masked words in place; in how many of those markup is left."""
     words = VOCAB.read_text(encoding="utf-8").split("\n")
-    records = [decode(data[offset : offset + length]) for part in sorted(folder.glob("part-*")) for data in [part.read_bytes()]
-               for offset, length in index_part(part).tolist()]
+    found = list(records(folder))
     kinds = np.zeros(3)
-    for record in records:
+    for record in found:
         count = int(record["masked_lm_weights"].sum())
         seen, true = record["input_ids"][record["masked_lm_positions"][:count]], record["masked_lm_ids"][:count]
         kinds += [(seen == MASK_ID).sum(), ((seen != MASK_ID) & (seen == true)).sum(), ((seen != MASK_ID) & (seen != true)).sum()]
     shares = dict(zip(("[MASK]", "kept", "another word"), 100 * kinds / kinds.sum()))
-    shares["random next"] = 100 * float(np.mean([record["next_sentence_labels"][0] for record in records]))
+    shares["random next"] = 100 * float(np.mean([record["next_sentence_labels"][0] for record in found]))
     texts = []
-    for record in random.Random(SEED).sample(records, 200):
+    for record in random.Random(SEED).sample(found, 200):
         count, length = int(record["masked_lm_weights"].sum()), int(record["input_mask"].sum())
         ids = record["input_ids"].copy()
         ids[record["masked_lm_positions"][:count]] = record["masked_lm_ids"][:count]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from pathlib import Path
 from typing import Any, Iterable
 
 
@@ -35,6 +36,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def similar_path(path: Path) -> str:
+    """As ``did_you_mean``, for a path that is not there: a name beside it that is nearly right is the usual reason."""
+    return did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
 
 
 def shown(value: Any) -> str:

@@ -188,8 +188,13 @@ def _own_group_and_die_with(launcher: int):
         os.setpgid(0, 0)
         # In a background group, `stty tostop` would stop a rank that prints; ignoring SIGTTOU lets it print.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != launcher:  # the launcher died before the request above took effect
-            os._exit(1)
+        die_with(launcher)
 
     return prepare
+
+
+def die_with(parent: int) -> None:
+    """From now on this process is killed when ``parent``, which started it, ends in whatever way."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the request above took effect
+        os._exit(1)

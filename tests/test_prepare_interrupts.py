@@ -11,13 +11,13 @@ import time
 from jobs import ROOT, environment
 from pipeloom.core.cli import main
 from pipeloom.core.control.signals import Signals
-from pipeloom.core.prepare import build, visits
+from pipeloom.core.prepare import build, journal, visits
 from preparations import arguments, digest
 
 
 def test_it_is_the_same_however_often_it_was_interrupted(texts, tmp_path, monkeypatch):
     """Stopped at the 26th step of each try, 21 of which read the documents; each commit is on the disk at once."""
-    monkeypatch.setattr(build, "_COMMIT_SECONDS", 0)
+    monkeypatch.setattr(journal, "_KEEP_SECONDS", 0)
     monkeypatch.setattr(build, "_CHUNK_CHARACTERS", 5000)
     monkeypatch.setattr(visits, "BLOCK_TOKENS", 1500)
     assert main(arguments(texts, tmp_path / "whole")) == 0

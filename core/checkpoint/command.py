@@ -8,7 +8,7 @@ import yaml
 
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, read_manifest, verify
 from pipeloom.core.checkpoint.store import FOLDER, Store
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, did_you_mean, similar_path
 
 ACTIONS = ("ls", "verify", "show")
 
@@ -38,8 +38,7 @@ def _find(path: Path) -> Tuple[Store, List[Path]]:
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     found = Store(folder).checkpoints()
     if not found:
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() and not path.exists() else []
-        raise UsageError(f"{path}: there is no checkpoint{did_you_mean(path.name, siblings)}")
+        raise UsageError(f"{path}: there is no checkpoint{'' if path.exists() else similar_path(path)}")
     return Store(folder), found
 
 

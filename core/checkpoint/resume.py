@@ -13,7 +13,7 @@ from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config import Config
 from pipeloom.core.control.rank_link import RESUME as RESUME_FROM
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, did_you_mean, similar_path
 from pipeloom.core.options import FIXED, FREE, Options
 
 AUTO = "auto"
@@ -59,8 +59,7 @@ def _named(path: Path, output_dir: Optional[str]) -> Resumed:
     else:
         notes = []
         if not (path / MANIFEST).is_file():
-            siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UsageError(f"--resume {path}: not a checkpoint, nor a run directory{did_you_mean(path.name, siblings)}")
+            raise UsageError(f"--resume {path}: not a checkpoint, nor a run directory{similar_path(path)}")
         try:
             verify(path)
         except BadCheckpoint as bad:

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeloom.core.checkpoint import disk, tensors
 from pipeloom.core.data.ofrecord import PREFIX_BYTES, framed, messages
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, similar_path
 
 INDEX = "index.safetensors"
 _FORMAT = 1
@@ -32,9 +32,7 @@ def find_parts(path: Path) -> List[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        # A name that is nearly right is the usual reason.
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no file or folder {path}{did_you_mean(path.name, siblings)}")
+        raise UsageError(f"no file or folder {path}{similar_path(path)}")
     parts = [part for part in path.glob("part-*") if part.is_file()]
     if not parts:
         raise UsageError(f"no files part-* in {path}; give a folder of OFRecord parts, or one part file")
@@ -92,7 +90,7 @@ def _advice(folder: Path) -> str:
 
 
 class IndexWriter:
-    """Makes the index of ``folder`` from the messages of its parts, which ``add`` is given in their order.
+    """Makes the index of ``folder`` while its parts are read, one after another, by ``part``.
 
     Checksums and lengths wait in hidden files there, so the memory does not grow with the records. ``finish`` writes the index, complete
     or not at all; without it ``close`` leaves nothing.
@@ -164,11 +162,10 @@ def read_index(folder: Path) -> Optional[Index]:
         records = sum(entry.records for entry in entries)
         if any(array.dtype != _DTYPE or array.shape != (records,) for array in (lengths, crcs)) or (lengths < 0).any():
             raise ValueError("its tensors do not fit together")
-        index = Index(entries, lengths, crcs.view(np.uint32))
-        for number, entry in enumerate(entries):
-            rows, _ = index.part(number)
-            if (int(rows[-1].sum()) if len(rows) else 0) != entry.bytes:
+        ends = np.cumsum([entry.records for entry in entries])
+        for entry, of_part in zip(entries, np.split(lengths, ends[:-1])):
+            if int(of_part.sum(dtype=np.int64)) + PREFIX_BYTES * entry.records != entry.bytes:
                 raise ValueError(f"its lengths are not those of {entry.name}")
-        return index
+        return Index(entries, lengths, crcs.view(np.uint32))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{path} cannot be used ({error}); remove it and run 'entry.py prepare validate {folder}'") from None

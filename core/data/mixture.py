@@ -76,10 +76,15 @@ def weighted_paths(text: str, option: str) -> List[Tuple[str, Optional[float]]]:
     found = [path_and_weight(piece, option) for piece in paths_in(text)]
     if not all(path for path, _ in found):
         raise UsageError(f"{option} {text}: a path is empty; give them as a:0.7,b:0.3")
+    check_weights(found, option, "a:0.7,b:0.3")
+    return found
+
+
+def check_weights(found: Sequence[Tuple[str, Optional[float]]], option: str, example: str) -> None:
+    """Raise ``UsageError``, which shows ``example``, where some paths have a weight and others have none."""
     bare = [path for path, weight in found if weight is None]
     if bare and len(bare) < len(found):
-        raise UsageError(f"{option}: '{bare[0]}' has no weight and others have: give all of them one (a:0.7,b:0.3), or none")
-    return found
+        raise UsageError(f"{option}: '{bare[0]}' has no weight and others have: give all of them one ({example}), or none")
 
 
 def paths_in(text: str) -> List[str]:

@@ -6,7 +6,6 @@ the number of workers and however often it was interrupted.
 """
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from pipeloom.core.prepare.visits import OtherDocuments, Visits, plan_visits
 
 #: Characters of the documents that a worker gets at once.
 _CHUNK_CHARACTERS = 1 << 18
-_COMMIT_SECONDS = 2.0
 
 #: Called often, and with how much is done (``documents=``, ``blocks=``, ``samples=``) when that changes; raises to stop the work.
 Report = Callable[..., None]
@@ -45,28 +43,25 @@ def tokenize(work: Path, inputs: Sequence[Iterable[Document]], settings: TextSet
     """
     read_counts = Counter() if read_counts is None else read_counts
     writer = CorpusWriter(work)
-    state = writer.state or {"done": False, "read": 0, "sources": [[0, 0, 0] for _ in inputs], "counts": {}}
+    state = writer.state or {"done": False, "read": 0, "sources": [[0, 0] for _ in inputs], "counts": {}}
     counts = Counter(state["counts"])
-    sources, read = state["sources"], state["read"]
+    sources, read = state["sources"], state["read"]    # of each source the documents and tokens
     try:
         if not state["done"]:
-            committed = time.monotonic()
             for batch in ordered_map(workers, Tokenizing, (settings,), _chunks(inputs, read, report)):
                 writer.append(batch)
                 counts += batch.counts
                 read += batch.read
-                _, documents, tokens = sources[batch.source]
-                sources[batch.source] = [0, documents + len(batch.document_sizes), tokens + len(batch.tokens)]
-                if time.monotonic() - committed > _COMMIT_SECONDS:
-                    writer.commit({"done": False, "read": read, "sources": sources, "counts": counts})
-                    committed = time.monotonic()
-                report(documents=sum(documents for _, documents, _ in sources))
+                documents, tokens = sources[batch.source]
+                sources[batch.source] = [documents + len(batch.document_sizes), tokens + len(batch.tokens)]
+                writer.keep({"done": False, "read": read, "sources": sources, "counts": counts})
+                report(documents=sum(documents for documents, _ in sources))
             writer.commit({"done": True, "read": read, "sources": sources, "counts": counts + read_counts})
             counts += read_counts
     finally:
         writer.close()
-    firsts = np.cumsum([0, *(documents for _, documents, _ in sources)])
-    return [Source(int(first), documents, tokens) for first, (_, documents, tokens) in zip(firsts, sources)], counts
+    firsts = np.cumsum([0, *(documents for documents, _ in sources)])
+    return [Source(int(first), documents, tokens) for first, (documents, tokens) in zip(firsts, sources)], counts
 
 
 def _chunks(inputs: Sequence[Iterable[Document]], skip: int, report: Report) -> Iterator[Chunk]:
@@ -158,15 +153,12 @@ def make_parts(folder: Path, parts: int, recipe: Recipe, workers: int = 0, repor
     state = journal.state or {"blocks": 0, "counts": {}}
     counts, done = Counter(state["counts"]), state["blocks"]
     try:
-        committed = time.monotonic()
         for block in ordered_map(workers, BlockMaker, (recipe,), range(done, recipe.visits.blocks)):
             for number, record in enumerate(block.records, counts["samples"]):
                 journal.append(names[number % parts], record)
             counts += block.counts
             done += 1
-            if time.monotonic() - committed > _COMMIT_SECONDS:
-                journal.commit({"blocks": done, "counts": counts})
-                committed = time.monotonic()
+            journal.keep({"blocks": done, "counts": counts})
             report(blocks=done, samples=counts["samples"])
         journal.commit({"blocks": done, "counts": counts})
     finally:

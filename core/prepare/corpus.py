@@ -49,6 +49,9 @@ class CorpusWriter:
         for name, data in zip(_FILES, (batch.tokens, batch.sentence_sizes.astype(_SIZE), rows)):
             self._journal.append(name, data.tobytes())
 
+    def keep(self, state: Dict[str, Any]) -> None:
+        self._journal.keep(state)
+
     def commit(self, state: Dict[str, Any]) -> None:
         self._journal.commit(state)
 

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from pipeloom.core.data.mixture import path_and_weight
+from pipeloom.core.data.mixture import check_weights, path_and_weight
 from pipeloom.core.data.reader import sample_of_file
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, similar_path
 from pipeloom.core.prepare.documents import Document, DocumentReader, ReadingSettings
 
 _SAMPLE_BYTES = 64 * 1024
@@ -55,9 +55,7 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
     Weights are scaled so that they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, or weighs nothing.
     """
     named = [path_and_weight(argument, "--input") for argument in arguments]
-    if any(weight is None for _, weight in named) and any(weight is not None for _, weight in named):
-        bare = next(path for path, weight in named if weight is None)
-        raise UsageError(f"--input: '{bare}' has no weight and others have: give all of them one (a:0.7 b:0.3), or none")
+    check_weights(named, "--input", "a:0.7 b:0.3")
     found = [(files, weight) for files, weight in ((_files(path), weight) for path, weight in named)]
     seen: Dict[Path, Path] = {}
     for file in (file for files, _ in found for file in files):
@@ -84,6 +82,5 @@ def _files(pattern: str) -> List[Path]:
         raise UsageError(f"--input {pattern} is a folder; give its files, for instance '{pattern.rstrip('/')}/*.txt'")
     files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if os.path.isfile(name)]
     if not files:
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"--input: no file {pattern}{did_you_mean(path.name, siblings)}")
+        raise UsageError(f"--input: no file {pattern}{similar_path(path)}")
     return files

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Sequence
@@ -11,11 +12,15 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import RunError
 
 
+_KEEP_SECONDS = 2.0
+
+
 class Journal:
     """The files ``names`` of ``folder``, which are only appended to, and the file ``path`` with their sizes and a small state.
 
-    ``commit(state)`` makes what was appended, and the state, the ones that are found after a restart. Opening cuts off what was
-    appended after the last commit. Raises ``RunError`` where a file is shorter than it was.
+    ``commit(state)`` makes what was appended, and the state, the ones that are found after a restart; ``keep(state)`` does so now and
+    then, for callers that come often. Opening cuts off what was appended after the last commit. Raises ``RunError`` where a file is
+    shorter than it was.
     """
 
     def __init__(self, path: Path, folder: Path, names: Sequence[str]) -> None:
@@ -26,10 +31,15 @@ class Journal:
         with ExitStack() as stack:
             self._files = {name: stack.enter_context(self._open(name, size)) for name, size in self.sizes.items()}
             self._open_files = stack.pop_all()
+        self._committed = time.monotonic()
 
     def append(self, name: str, data: bytes) -> None:
         self._files[name].write(data)
         self.sizes[name] += len(data)
+
+    def keep(self, state: Dict[str, Any]) -> None:
+        if time.monotonic() - self._committed > _KEEP_SECONDS:
+            self.commit(state)
 
     def commit(self, state: Dict[str, Any]) -> None:
         for file in self._files.values():
@@ -37,6 +47,7 @@ class Journal:
             os.fsync(file.fileno())
         self.state = state
         disk.replace_file(self._path, json.dumps({"sizes": self.sizes, "state": state}).encode())
+        self._committed = time.monotonic()
 
     def close(self) -> None:
         self._open_files.close()

@@ -11,8 +11,8 @@ from multiprocessing import get_context
 from typing import Any, Callable, Deque, Iterable, Iterator, Optional
 
 from pipeloom.core.errors import RunError
+from pipeloom.core.processes import die_with
 
-_PR_SET_PDEATHSIG = 1
 #: For an interrupt the workers are not asked: they end with the main process.
 _MASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -58,9 +58,7 @@ _function: Optional[Callable[[Any], Any]] = None
 
 def _begin(parent: int, make: Callable[..., Callable[[Any], Any]], arguments: tuple) -> None:
     global _function
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the request took effect
-        os._exit(1)
+    die_with(parent)
     _function = make(*arguments)
 
 

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -12,10 +10,11 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from pipeloom.core.arguments import at_least, boolean
+from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.prepare.progress import Progress, listed
-from pipeloom.core.prepare.text_arguments import add_text_arguments
+from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument
 
 SUMMARY = "Wikipedia dumps, books, JSON lines into pre-training examples (OFRecord)"
 #: What makes other bytes of the same settings; raise it when the code does.
@@ -26,16 +25,13 @@ _FREE = ("input", "output", "vocab", "workers", "bad_input", "overwrite")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="FILE[:WEIGHT]",
-        help="files or patterns: MediaWiki dumps, JSON lines with \"text\", plain text; also compressed (bz2, gzip, xz). "
-             "With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the tokens")
+    add_input_argument(add, "tokens")
     add("--vocab", required=True, metavar="FILE", help="vocab.txt of a WordPiece vocabulary ('prepare vocab' makes one)")
     add("--output", required=True, metavar="DIR", help="the folder to make")
     add("--seq_length", type=at_least(5), default=128, metavar="N", help="tokens of an example [128]")
     add("--max_predictions", type=at_least(1), default=20, metavar="N", help="masked tokens that an example has room for [20]")
     add("--parts", type=at_least(1), default=16, metavar="N", help="files to write [16]")
-    add("--workers", type=at_least(0), default=len(os.sched_getaffinity(0)), metavar="N",
-        help="processes that do the work; what comes out does not depend on it [one for each core]")
+    add_workers_argument(add)
     add("--seed", type=at_least(0), default=1, metavar="N", help="of masks, pairs and orders [1]")
     add("--dupe_factor", type=at_least(1), default=5, metavar="N", help="differently masked copies of every document [5]")
     add("--short_seq_prob", type=_probability, default=0.1, metavar="P", help="how often an example is shorter than it could be [0.1]")
@@ -140,8 +136,8 @@ def _check(sources: Sequence[Any], inputs: Sequence[Any], left_out: Dict[str, in
 def _settings(options: argparse.Namespace, inputs: Sequence[Any]) -> Dict[str, Any]:
     """What decides the bytes that come out, by the option that the user knows it by."""
     decisive = {name: value for name, value in vars(options).items() if name not in _FREE}
-    vocab = hashlib.sha256(Path(options.vocab).read_bytes()).hexdigest()
-    return {"format": _FORMAT, **decisive, "vocab": vocab, "input": [[source.weight, source.identity()] for source in inputs]}
+    return {"format": _FORMAT, **decisive, "vocab": disk.sha256_of(Path(options.vocab)),
+            "input": [[source.weight, source.identity()] for source in inputs]}
 
 
 def _say(path: Path, seconds: float) -> None:

@@ -2,14 +2,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from typing import Any, Callable
 
 from pipeloom.core.arguments import at_least
 
 
+def add_input_argument(add: Callable[..., Any], shares: str) -> None:
+    """Declare ``--input``; ``add`` is ``parser.add_argument``, ``shares`` what weights are shares of."""
+    add("--input", nargs="+", required=True, metavar="FILE[:WEIGHT]",
+        help="files or patterns: MediaWiki dumps, JSON lines with \"text\", plain text; also compressed (bz2, gzip, xz). "
+             f"With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the {shares}")
+
+
+def add_workers_argument(add: Callable[..., Any]) -> None:
+    add("--workers", type=at_least(0), default=len(os.sched_getaffinity(0)), metavar="N",
+        help="processes that do the work; what comes out does not depend on it [one for each core]")
+
+
 def add_text_arguments(add: Callable[..., Any]) -> None:
-    """Declare them; ``add`` is ``parser.add_argument``."""
+    """Declare how text is read."""
     add("--language", type=_language, default="en", metavar="CODE",
         help="ISO 639 code, for the ends of sentences; one that sentencex does not know is taken as English [en]")
     add("--text_documents", choices=("file", "blank_lines"), default="file",

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.prepare.progress import Progress, listed
-from pipeloom.core.prepare.text_arguments import add_text_arguments
+from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument
 
 SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 #: The files of each kind.
@@ -27,9 +26,7 @@ _MEASURED = 10_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="FILE[:WEIGHT]",
-        help="files or patterns: MediaWiki dumps, JSON lines with \"text\", plain text; also compressed (bz2, gzip, xz). "
-             "With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the characters")
+    add_input_argument(add, "characters")
     add("--output", required=True, metavar="DIR", help="the folder for vocab.txt (WordPiece), or vocab.json and merges.txt (BPE)")
     add("--kind", choices=tuple(_FILES), default="wordpiece", help="WordPiece as BERT has it, or byte-level BPE as GPT-2 and RoBERTa [wordpiece]")
     add("--vocab_size", type=at_least(1), default=30522, metavar="N", help="the most tokens that it may have [30522]")
@@ -38,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sample_characters", type=at_least(1000), default=100_000_000, metavar="N",
         help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]")
     add("--seed", type=at_least(0), default=1, metavar="N", help="of that choice [1]")
-    add("--workers", type=at_least(0), default=len(os.sched_getaffinity(0)), metavar="N",
-        help="processes that do the work; what comes out does not depend on it [one for each core]")
+    add_workers_argument(add)
     add_text_arguments(add)
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace a vocabulary that is there [false]")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Type, Union
 
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, similar_path
 
 # Of how many questions a report gives the ids, for each reason.
 _SHOWN = 5
@@ -98,8 +98,7 @@ def _read_json(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no file {path}{did_you_mean(path.name, siblings)}") from None
+        raise UsageError(f"no file {path}{similar_path(path)}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     if not data.strip():

@@ -5,13 +5,13 @@ input holds (``features.Features``); ``meta.json``: settings, counts, checksums.
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List
 
+from pipeloom.core.checkpoint import disk
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.index import make_index
@@ -19,7 +19,7 @@ from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.squad.articles import read_articles
 from pipeloom.core.data.squad.features import FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, similar_path
 
 VOCAB, QUESTIONS, FEATURES, META = "vocab.txt", "questions.json", "features.npz", "meta.json"
 
@@ -108,9 +108,8 @@ _META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2"
 def digest_of(path: Path) -> str:
     """Hex sha256 of a file that the user named. Raises ``UsageError``."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return disk.sha256_of(path)
     except FileNotFoundError:
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no file {path}{did_you_mean(path.name, siblings)}") from None
+        raise UsageError(f"no file {path}{similar_path(path)}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
