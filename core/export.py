@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Sequence
 import numpy as np
 
 from pipeloom.core.arguments import Parser, boolean, normalize
+from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import RunError, UsageError
 
 _CARD = "README.md"
@@ -49,7 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(output: Path, overwrite: bool) -> None:
     from pipeloom.core.huggingface import CONFIG, TENSORS
 
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if disk.is_vacant(output):
         return
     if not ((output / CONFIG).is_file() and (output / TENSORS).is_file()):
         raise UsageError(f"--output {output} is there and is no model; give another folder, or move it away")
@@ -62,7 +63,7 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
 
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
-    from pipeloom.core.checkpoint import disk, tensors
+    from pipeloom.core.checkpoint import tensors
     from pipeloom.core.huggingface import CONFIG, FLOATS, TENSORS
     from pipeloom.core.model_card import model_card
 
@@ -80,9 +81,7 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
     for name, content in files.items():
         disk.write_file(private / name, [content])
     disk.sync(private)
-    if output.is_dir() and any(output.iterdir()):
-        disk.remove_folder(output)
-    disk.rename(private, output)
+    disk.replace_folder(private, output)
 
 
 def _values(folder: Any, names: Sequence[str]) -> Iterator[np.ndarray]:

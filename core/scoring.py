@@ -45,10 +45,7 @@ def write_scores(scorer: Scorer, folder: Path) -> Dict[str, float]:
             figures = {name: float(value) for name, value in scorer.finish(scratch).items()}
             if any(scratch.iterdir()):
                 disk.sync(scratch)
-                replaced = disk.hide(folder, "replaced") if folder.exists() else None
-                disk.rename(scratch, folder)
-                if replaced is not None:
-                    disk.remove_folder(replaced)
+                disk.replace_folder(scratch, folder)
         finally:
             if scratch.exists():
                 disk.remove_folder(scratch)

@@ -84,6 +84,19 @@ def hide(path: Path, why: str) -> Path:
     return hidden
 
 
+def is_vacant(path: Path) -> bool:
+    """Whether a folder can be put at ``path`` without replacing anything: nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Give the complete folder ``source`` the name ``target``; what stood there moves aside first, and is removed last."""
+    replaced = None if is_vacant(target) else hide(target, "replaced")
+    rename(source, target)
+    if replaced is not None:
+        remove_folder(replaced)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder, which stops being a checkpoint at one blow, before its files go."""
     doomed = path if path.name.startswith(HIDDEN) else hide(path, "removing")

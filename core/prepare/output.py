@@ -32,7 +32,7 @@ class OutputFolder:
 
     def is_ready(self) -> bool:
         """Whether ``path`` is there already, made of these settings."""
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if disk.is_vacant(self.path):
             return False
         made = _json(self.path / META)
         if not isinstance(made, dict) or "settings" not in made:
@@ -94,9 +94,7 @@ class OutputFolder:
         for name in (_SETTINGS, "lock"):
             if (self.folder / name).exists():
                 disk.remove_file(self.folder / name)
-        if self.path.is_dir() and any(self.path.iterdir()):
-            disk.remove_folder(self.path)
-        disk.rename(self.folder, self.path)
+        disk.replace_folder(self.folder, self.path)
 
     def discard(self) -> None:
         """Remove the unfinished folder."""

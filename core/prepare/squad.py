@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from pipeloom.core.arguments import at_least, boolean
+from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import RunError, UsageError
 
 SUMMARY = "SQuAD questions (JSON, 1.1 and 2.0) into inputs for a model, as OFRecord parts"
@@ -69,7 +70,7 @@ def _is_there(output: Path, settings: Dict[str, Any], overwrite: bool) -> bool:
     from pipeloom.core.data.folders import is_intact
     from pipeloom.core.data.squad.records import read_meta
 
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if disk.is_vacant(output):
         return False
     try:
         meta = read_meta(output)
