@@ -80,6 +80,15 @@ def test_gelu_is_exact(flow, ops):
     check_gradients(flow, ops.gelu, lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), x)
 
 
+def test_gelu_and_its_gradient_far_out(flow, ops):
+    """Where exp and the square leave float32."""
+    x = as_global(flow, np.float32([-1e30, -100.0, -0.0, 100.0, 1e30]), requires_grad=True)
+    y = ops.gelu(x)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.numpy(), np.float32([0.0, 0.0, 0.0, 100.0, 1e30]))
+    np.testing.assert_array_equal(x.grad.numpy(), np.float32([0.0, 0.0, 0.5, 1.0, 1.0]))
+
+
 def test_cross_entropy_of_large_logits(flow, ops):
     """A wrong answer may cost more than the floor of a kernel that takes the logarithm of a rounded probability."""
     labels = np.array([0, 1, 2], np.int32)

@@ -2,7 +2,7 @@
 
 On a CPU, OneFlow 0.9.0 sends every broadcast of a ``(.., 1)`` shape through oneDNN's reference kernel
 (25 to 50 times slower than a product with a row of ones) and sums bias gradients slowly, so LayerNorm
-and bias are written as products there. On CUDA the fused kernels serve. Both compute the same formulas.
+and bias are written as products there; GELU has its own backward. On CUDA the fused kernels serve. Both compute the same formulas.
 
 All tensors are global; activations are split on dim 0 over the data-parallel ranks, parameters broadcast.
 With tensor parallelism a second part of each sbp says the same of the tensor group; the ``column_``, ``row_`` and
@@ -93,6 +93,25 @@ def _layer_norm_function(eps: float):
             return grad_x, _sum_rows(grad * normal), _sum_rows(grad)
 
     return _LayerNorm
+
+
+class _Gelu(flow.autograd.Function):
+    """``x Phi(x)`` and its derivative ``Phi(x) + x phi(x)``, with Phi and phi of the standard normal distribution.
+
+    The engine's own backward kernel computes both again in double precision: 500 ms for (2048, 1536) where this takes 20.
+    The derivative is kept, not x, so that no more is kept than before.
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        below = flow.erf(x * math.sqrt(0.5)) * 0.5 + 0.5
+        ctx.save_for_backward(below + x * flow.exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi)))
+        return x * below
+
+    @staticmethod
+    def backward(ctx, grad):
+        derivative, = ctx.saved_tensors
+        return grad * derivative
 
 
 def _constant(shape, value, x, sbp=_B):
@@ -221,6 +240,9 @@ class CpuOps(Ops):
 
     def layer_norm(self, x, weight, bias, eps):
         return _layer_norm_function(eps).apply(x, gathered(weight), gathered(bias))
+
+    def gelu(self, x):
+        return _Gelu.apply(x)
 
 
 class CudaOps(Ops):
