@@ -128,7 +128,7 @@ tenth of the steps, linear decay to 0, gradient clipped to norm 1.
 ## Whole fine-tunings
 
 {recipe['steps']} steps (one epoch), dropout {recipe['dropout']}, whose masks differ between the sides. Exact match and F1 by the official rules.
-Times are those of the whole command on our side, of the steps alone on the other.{' ' + note if note else ''}
+Times are those of the whole command on our side, of the steps alone on the other.{chr(10) + note if note else ''}
 
 | seed | our layout | ours: EM | F1 | time | transformers: EM | F1 | time |
 |---:|---|---:|---:|---:|---:|---:|---:|
