@@ -16,8 +16,6 @@ Nothing of pipeloom is imported where transformers runs.
 """
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,19 +23,16 @@ from types import SimpleNamespace
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from benchmarks.machine import entry  # noqa: E402  (the checkout is on the path now)
+from benchmarks.squad_reference import DATA, INPUTS  # noqa: E402
+
 TOLERANCE, QUESTIONS, RECORDS, STEPS = 1e-4, 32, 64, 30
 SEQ_LENGTH, MAX_PREDICTIONS, MAX_QUERY_LENGTH = 128, 20, 64
-#: As it is before pipeloom predicts in this process, which makes it a rank.
-ENVIRONMENT = dict(os.environ)
-INPUTS = {"input_ids": "input_ids", "input_mask": "attention_mask", "segment_ids": "token_type_ids"}
-
-
-def entry(*arguments):
-    subprocess.run([sys.executable, str(ROOT / "entry.py"), *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
 
 
 def ours(options):
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     options.folder.mkdir(parents=True)
     answers(options.folder, options.checkpoint, options.dev)
     pretrained(options.folder)
@@ -159,7 +154,7 @@ def main():
     parser.add_argument("command", choices=("ours", "compare"))
     parser.add_argument("--folder", type=Path, required=True, help="where the two sides meet; ours makes it")
     parser.add_argument("--checkpoint", help="ours: a checkpoint or run directory of a model that answers questions")
-    parser.add_argument("--dev", type=Path, default=ROOT.parent / "shared" / "data" / "squad" / "dev-sample.json", help="ours: its questions")
+    parser.add_argument("--dev", type=Path, default=DATA / "dev-sample.json", help="ours: its questions")
     options = parser.parse_args()
     return {"ours": ours, "compare": compare}[options.command](options) or 0
 

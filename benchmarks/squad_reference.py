@@ -26,17 +26,21 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import entry  # noqa: E402  (the checkout is on the path now)
+
 DATA = ROOT.parent / "shared" / "data" / "squad"
 TOLERANCE, POINTS, RATE = 1e-3, 2.0, 1e-4
 #: The losses of so many steps are compared; later, rounding grows with every step.
 COMPARED = 30
-INPUTS = ("input_ids", "input_mask", "segment_ids")
+#: Our names of the inputs, and those of transformers.
+INPUTS = {"input_ids": "input_ids", "input_mask": "attention_mask", "segment_ids": "token_type_ids"}
 LABELS = ("start_positions", "end_positions")
 
 
 def prepare(options):
     """The folder to start from, the records, and the inputs in the order in which training takes them."""
-    sys.path.insert(0, str(ROOT))
     from safetensors.numpy import load_file, save_file
 
     from pipeloom.core.data.order import SampleOrder
@@ -67,7 +71,7 @@ def prepare(options):
     steps = options.steps or round(options.epochs * len(train) / options.batch)
     batches = np.concatenate([order.indices(step) for step in range(steps)])
     np.savez(folder / "train.npz", **train.read(batches, [*INPUTS, *LABELS]))
-    np.savez(folder / "dev.npz", **dev.read(range(len(dev)), INPUTS))
+    np.savez(folder / "dev.npz", **dev.read(range(len(dev)), list(INPUTS)))
     recipe = {"steps": steps, "batch": options.batch, "seed": options.seed, "dropout": options.dropout, "seq_length": options.seq_length}
     (folder / "recipe.json").write_text(json.dumps(recipe) + "\n")
     print(recipe)
@@ -88,8 +92,7 @@ def reference(options):
     schedule = get_linear_schedule_with_warmup(optimizer, warmup(recipe["steps"]), recipe["steps"])
 
     def tensors(columns, rows):
-        names = dict(zip(INPUTS, ("input_ids", "attention_mask", "token_type_ids")))
-        return {names.get(name, name): torch.tensor(column[rows]).long().squeeze(-1) for name, column in columns.items()}
+        return {INPUTS.get(name, name): torch.tensor(column[rows]).long().squeeze(-1) for name, column in columns.items()}
 
     columns, began, losses = dict(np.load(folder / "train.npz")), time.time(), []
     for step in range(recipe["steps"]):
@@ -129,7 +132,6 @@ def compare(options):
 
 def outcome(folder, stages):
     """Ours and theirs for a folder that both have been through; trains ours where that is still to be done."""
-    sys.path.insert(0, str(ROOT))
     from pipeloom.core.data.squad.answers import AnswerSettings
     from pipeloom.core.data.squad.dataset import SquadDataset
 
@@ -155,12 +157,12 @@ def train(folder, stages, recipe):
     layout = f"--nnodes {stages} --nproc_per_node 1 --nums_split {stages} --grad_acc_steps {stages}"
     dropout = f"--hidden_dropout_prob {recipe['dropout']} --attention_probs_dropout_prob {recipe['dropout']}"
     began = time.time()
-    subprocess.run([sys.executable, str(ROOT / "entry.py"), "--plugins", "inter_first,bert,squad", "--squad_train", str(folder / "train"),
-                    "--squad_dev", str(folder / "eval"), "--init_from", str(folder / "start"), "--output_dir", str(folder / f"run-{stages}"), *(
-                        f"--seq_length {recipe['seq_length']} --seed {recipe['seed']} --train_steps {recipe['steps']} --log_every 1 "
-                        f"--eval_every {recipe['steps']} --train_global_batch_size {recipe['batch']} --learning_rate {RATE} "
-                        f"--warmup_steps {warmup(recipe['steps'])} --lr_schedule linear --clip_grad_norm 1 --weight_decay 0.01 --adam_eps 1e-6 "
-                        f"{layout} {dropout}").split()], check=True, stdout=subprocess.DEVNULL)
+    entry("--plugins", "inter_first,bert,squad", "--squad_train", folder / "train", "--squad_dev", folder / "eval",
+          "--init_from", folder / "start", "--output_dir", folder / f"run-{stages}", *(
+              f"--seq_length {recipe['seq_length']} --seed {recipe['seed']} --train_steps {recipe['steps']} --log_every 1 "
+              f"--eval_every {recipe['steps']} --train_global_batch_size {recipe['batch']} --learning_rate {RATE} "
+              f"--warmup_steps {warmup(recipe['steps'])} --lr_schedule linear --clip_grad_norm 1 --weight_decay 0.01 --adam_eps 1e-6 "
+              f"{layout} {dropout}").split())
     return time.time() - began
 
 
