@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that .venv in the checkout holds pipeloom and its dependencies; quick when it does already.
 #   scripts/setup_env.sh [test]        "test" adds what the tests need
-# PIPELOOM_PYTHON=/path/to/python chooses the interpreter (CPython 3.8 to 3.10).
+# PIPELOOM_PYTHON=/path/to/python chooses the interpreter (CPython 3.8 to 3.10). Where the machine has none, uv gets a 3.10,
+# and where it has no uv either, uv itself comes from the package index into .uv; PIPELOOM_NO_DOWNLOAD=1 refuses both.
 # Exit code: 0 ready, 1 something failed, 2 no usable Python. Messages go to stderr.
 #
 # Marks inside .venv:  .pipeloom-made        this script made it, so it may also throw it away
@@ -13,6 +14,9 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/.venv
 extra=${1:-}
 ready=$venv/.pipeloom-ready${extra:+-$extra}
+
+# A machine without a network must not wait for minutes before it is told so.
+pip_once=(-qq --disable-pip-version-check --retries 1 --timeout 15)
 
 say() { echo "pipeloom: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
@@ -71,20 +75,72 @@ is_ready() {
     [ "$(cat "$ready")" = "$(cd "$root" && wanted "${found%% *}")" ]
 }
 
+# Prints an interpreter of 3.8 or newer that can install uv, be it too new for OneFlow.
+any_python() {
+    local candidate
+    while read -r candidate; do
+        "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || continue
+        "$candidate" -I -c 'import venv, ensurepip' 2>/dev/null || "$candidate" -I -m pip --version >/dev/null 2>&1 || continue
+        echo "$candidate"
+        return
+    done < <(
+        type -aP python3 python || true
+        { compgen -c python3. | grep -xE 'python3\.[0-9]+' | sort -ruV; } || true
+        ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python 2>/dev/null || true
+    )
+    return 1
+}
+
+# Sets $uv to the uv on the PATH, else to one from the package index in .uv. Says in $reason why there is none.
+find_uv() {
+    local host log
+    uv=$(type -P uv) && return
+    uv=$root/.uv/bin/uv
+    "$uv" --version >/dev/null 2>&1 && return    # of an earlier start
+    host=$(any_python) || { uv='' reason='no Python with pip is here to install uv with'; return 1; }
+    rm -rf "$root/.uv"
+    log=$( { "$host" -I -m venv "$root/.uv" && "$root/.uv/bin/python" -I -m pip install "${pip_once[@]}" uv; } 2>&1 ||
+        # Debian's python3 without python3-venv: a folder does as well.
+        { rm -rf "$root/.uv" && "$host" -I -m pip install "${pip_once[@]}" --target "$root/.uv" uv; } 2>&1) &&
+        "$uv" --version >/dev/null 2>&1 && return
+    reason="uv could not be installed: $(tail -n 1 <<<"$log")"
+    rm -rf "$root/.uv"
+    uv=''
+    return 1
+}
+
+# Sets $python to a CPython 3.10 that uv installs. Says in $reason why there is none.
+download_python() {
+    local log found
+    find_uv || return 1
+    if ! log=$(UV_PYTHON_INSTALL_BIN=0 "$uv" python install 3.10 2>&1); then    # 0: no links in the user's bin folder
+        reason="uv python install 3.10 failed: $(grep . <<<"$log" | tail -n 1 | sed 's/^ *//')"
+        return 1
+    fi
+    found=$(cd "$root" && probe "$("$uv" python find 3.10 2>/dev/null)") && python=${found#* } ||
+        { reason='the Python that uv installed does not run here'; return 1; }
+}
+
 make_venv() {
+    local uv='' reason=''
     find_python
-    if [ -z "$python$bare" ] && ! type -P uv >/dev/null; then
-        die 2 "no CPython 3.8 to 3.10 found (OneFlow 0.9.0 has no wheel for others): install Python 3.10 (e.g. pyenv install 3.10) or uv, or set PIPELOOM_PYTHON"
-    elif [ -z "$python" ] && ! type -P uv >/dev/null; then
-        die 2 "$bare cannot make a virtual environment: install its venv package (Debian, Ubuntu: apt install python3-venv)"
+    if [ -z "$python$bare" ]; then
+        local advice="install Python 3.10 (e.g. pyenv install 3.10) or uv, or set PIPELOOM_PYTHON"
+        local none="no CPython 3.8 to 3.10 found (OneFlow 0.9.0 has no wheel for others)"
+        [ "${PIPELOOM_NO_DOWNLOAD:-0}" = 0 ] || die 2 "$none, and PIPELOOM_NO_DOWNLOAD forbids to get one: $advice"
+        say "$none: getting a Python 3.10 by uv (60 MB; PIPELOOM_NO_DOWNLOAD=1 refuses)"
+        download_python || die 2 "$none, and none could be got ($reason): $advice"
+    elif [ -z "$python" ]; then
+        if [ "${PIPELOOM_NO_DOWNLOAD:-0}" = 0 ]; then find_uv || true; else uv=$(type -P uv) || true; fi
+        [ -n "$uv" ] || die 2 "$bare cannot make a virtual environment${reason:+ ($reason)}: install its venv package (Debian, Ubuntu: apt install python3-venv)"
     fi
     mkdir -p "$venv"
     touch "$venv/.pipeloom-installing" "$venv/.pipeloom-made"
-    say "setting up .venv with ${python:-${bare:-a Python 3.10 from uv}} (2 GB to download, 4.4 GB on disk; takes some minutes)"
+    say "setting up .venv with ${python:-$bare} (2 GB to download, 4.4 GB on disk; takes some minutes)"
     if [ -n "$python" ]; then
         "$python" -m venv "$venv" || die 1 "$python -m venv failed (see above)"
     else
-        uv venv --quiet --seed --allow-existing --python "${bare:-3.10}" "$venv" || die 1 "uv venv failed (see above)"
+        "$uv" venv --quiet --seed --allow-existing --python "$bare" "$venv" || die 1 "uv venv failed (see above)"
     fi
 }
 
