@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, Optional
 
 from pipeloom import __version__
 from pipeloom.core.checkpoint.resume import run_name
+from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.control.rank_link import RankLink
 from pipeloom.core.errors import UsageError
 from pipeloom.core.plan import Plan
@@ -105,7 +106,7 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
             path = Path("runs") / f"{name}-{number}"
     else:
         path = Path(output_dir).expanduser()
-    if not shared and own is None and (path / "config.yaml").exists():
+    if not shared and own is None and ((path / "config.yaml").exists() or Store(path / FOLDER).checkpoints()):
         raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
     try:
         path.mkdir(parents=True, exist_ok=True)

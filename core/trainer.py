@@ -94,7 +94,8 @@ class Trainer:
     def _make_saver(self) -> Saver:
         config = self.run.config
         saver = Saver(self.run.directory, self.state, self.run.rank, self._told(tell_all),
-                      config.keep, self.run.plan.goal, config.async_save, texts_of(self.run.plan.dataset))
+                      config.keep, self.run.plan.goal, config.async_save, texts_of(self.run.plan.dataset),
+                      spare="keep" not in config.typed)
         if not saver.shared:
             self.run.say(f"note: not every node sees {self.run.directory}: checkpoints are gathered and written by rank 0")
         return saver

@@ -1,15 +1,13 @@
 """``--resume``: which checkpoint it means, what comes from it, and what must not have changed. No engine."""
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import time
 
 import pytest
 
-from pipeloom.core.checkpoint import disk
-from pipeloom.core.checkpoint.describe import manifest_of
+from checkpoints import record
 from pipeloom.core.checkpoint.manifest import MANIFEST
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import check, find
@@ -17,8 +15,7 @@ from pipeloom.core.cli import main, parse_run
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
 from pipeloom.core.plan import make_plan
-from pipeloom.core.run import Run, choose_directory, held
-from pipeloom.core.watch import Position
+from pipeloom.core.run import choose_directory, held
 
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 FLAGS = ["--num_attention_heads", "2", "--hidden_size", "64", "--train_steps", "50", "--grad_acc_steps", "2", "--learning_rate", "0.01"]
@@ -34,13 +31,7 @@ def made(tmp_path_factory):
 
 def write(directory, step, *flags, **changes):
     config, plugins, _ = parse_run([*PLUGINS, *flags])
-    run = Run(make_plan(config, plugins), plugins, directory, 0)
-    folder = directory / "checkpoints" / f"step_{step:07d}"
-    folder.mkdir(parents=True)
-    (directory / "config.yaml").write_text("")
-    manifest = manifest_of(run, Position(step, step), 0.5, "AdamW", {"loss": 1.0}, {})
-    disk.write_file(folder / MANIFEST, [dataclasses.replace(manifest, **changes).to_bytes()])
-    return folder
+    return record(make_plan(config, plugins), plugins, directory, step, **changes)
 
 
 def resume(directory, *flags):
