@@ -15,6 +15,7 @@ from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
+from pipeloom.core.network import forget_proxies
 from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
@@ -86,6 +87,8 @@ def _dispatch(arguments: List[str]) -> int:
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
         return parity(config, plugins, options.steps, options.tolerance)
+    if "RANK" in os.environ:    # before a plugin may import the engine; of another launcher we have not made its environment
+        forget_proxies()
     config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 

@@ -17,7 +17,7 @@ from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.network import card_address, rank_environment
+from pipeloom.core.network import card_address, local_fault, rank_environment
 from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
@@ -42,6 +42,9 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
         plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
     else:
+        fault = local_fault(world_size)
+        if fault:
+            raise UsageError(fault)
         plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
         directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
     if plan.cluster.size != world_size:
