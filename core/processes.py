@@ -205,6 +205,9 @@ def _own_group_and_die_with(launcher: int):
         os.setpgid(0, 0)
         # In a background group, `stty tostop` would stop a rank that prints; ignoring SIGTTOU lets it print.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        # Of the launcher, too, where they reach all processes of a job: a rank has nothing to say before it has begun.
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         die_with(launcher)
 
     return prepare

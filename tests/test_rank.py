@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize("body, code, error", [
     ("pass", 0, ""), ("return 3", 3, ""), ("sys.exit(0)", 0, ""), ("sys.exit('so it is')", 1, "so it is\n"),
-    ("raise KeyboardInterrupt", 130, ""), ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
+    ("raise KeyboardInterrupt", 130, ""), ("os.kill(os.getpid(), signal.SIGUSR1); time.sleep(9)", 138, ""),
+    ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
     ("raise RunError('no more paper')", 1, "pipeloom: error: no more paper\n"),
 ])
 def test_run_rank_ends_the_process_even_when_its_exit_would_hang(body, code, error):
