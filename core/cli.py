@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -17,6 +18,7 @@ from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.network import forget_proxies
 from pipeloom.core.options import Options
+from pipeloom.core.output import open_closed_streams
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
@@ -40,6 +42,7 @@ Ranks count separately: --node_rank numbers the machines, the local rank numbers
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
+    open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
@@ -48,6 +51,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:    # while there was nothing to save yet
+        return 128 + signal.SIGINT
 
 
 def _dispatch(arguments: List[str]) -> int:

@@ -12,8 +12,8 @@ from pipeloom.core.options import RESERVED, Options
 
 #: How one command begins and ends; the file of a run does not repeat it.
 _OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
-#: What the sources of options are called that stand in the command line itself.
-TYPED = ("--set", "flags")
+#: How sources of options are called that are no part of the command line itself.
+_FILE = "--config "
 
 
 class Config:
@@ -163,6 +163,6 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     values.update(given)
     values.update(environment)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
-    typed = {name for where, source in sources if where in TYPED for name in source}
+    typed = {name for where, source in sources if not where.startswith(_FILE) for name in source}
     return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
                   {option.name: option.resume for option in options}, typed, carried)
