@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -15,7 +16,9 @@ from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
+from pipeloom.core.network import forget_proxies
 from pipeloom.core.options import Options
+from pipeloom.core.output import open_closed_streams
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
@@ -39,6 +42,7 @@ Ranks count separately: --node_rank numbers the machines, the local rank numbers
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
+    open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
@@ -47,6 +51,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:    # while there was nothing to save yet
+        return 128 + signal.SIGINT
 
 
 def _dispatch(arguments: List[str]) -> int:
@@ -86,6 +92,8 @@ def _dispatch(arguments: List[str]) -> int:
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
         return parity(config, plugins, options.steps, options.tolerance)
+    if "RANK" in os.environ:    # before a plugin may import the engine; of another launcher we have not made its environment
+        forget_proxies()
     config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 
@@ -109,14 +117,16 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     selected, rest = first.parse_known_args(arguments)
     content = configs.read_yaml(selected.config) if selected.config else {}
     where = f"--config {selected.config}"
-    names = _plugin_names(selected, content, where) or _plugins_of_checkpoint(rest)
+    names, whose = _plugin_names(selected, content, where), where if selected.plugins is None and selected.strategy is None else ""
+    if selected.plugins is None and not content.get("plugins"):
+        kept = _plugins_of_checkpoint(rest, content, selected.set or [])
+        names, whose = _replace(kept, names) if kept else names, "--resume" if kept and not names else whose
     wants_help = any(argument in ("-h", "--help") for argument in rest)
     manager = PluginManager()
     try:
         manager.load(names or (_all_for_help() if wants_help else ()))
     except UsageError as error:
-        from_file = selected.plugins is None and selected.strategy is None and selected.config
-        raise UsageError(f"{where}: {error}" if from_file else str(error)) from error.__cause__
+        raise UsageError(f"{whose}: {error}" if whose and names else str(error)) from error.__cause__
 
     options = Options()
     add_core_options(options)
@@ -133,42 +143,57 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
         if assigned[name] != given[name]:
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
     sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
-    settings = {"environment": _from_cluster(environment, sources), "transient": cluster_environment.TRANSIENT}
-    config = configs.resolve(options, names, has_gpu, *sources, **settings)
-    if config.resume is None and not environment.get(RESUME):  # a restart goes on from where no user has said
-        if config.resume_allow is not None:
-            raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
-        return config, manager, None
-    from pipeloom.core.checkpoint import resume
+    config = configs.resolve(options, names, has_gpu, *sources)
+    resumed, base, chosen = None, {}, set()
+    if config.resume is not None or environment.get(RESUME):  # a restart goes on from where no user has said
+        from pipeloom.core.checkpoint import resume
 
-    resumed = resume.find(config.resume, config.output_dir, names)
-    if resumed.path is not None:
-        base = resume.options_from(resume.Checkpoint(resumed.path).manifest, options, config.given)
-        config = configs.resolve(options, names, has_gpu, *sources, **settings, base=base)
-    return config, manager, resumed
+        resumed = resume.find(config.resume, config.output_dir, names)
+        if resumed.path is not None:
+            base, chosen = resume.options_from(resume.Checkpoint(resumed.path), options, {name: getattr(config, name) for name in config.given})
+    elif config.resume_allow is not None:
+        raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
+    carried = {name: base[name] for name in chosen & base.keys()}
+    from_cluster = _from_cluster(environment, {**carried, **{name: getattr(config, name) for name in config.given}})
+    return configs.resolve(options, names, has_gpu, *sources, environment=from_cluster, transient=cluster_environment.TRANSIENT,
+                           base=base, carried=chosen), manager, resumed
 
 
-def _plugins_of_checkpoint(arguments: Sequence[str]) -> List[str]:
-    """The plugins of the checkpoint that --resume names, for a command line that selects none."""
-    parser = Parser(add_help=False)
+def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> List[str]:
+    """The plugins of the checkpoint that --resume names, for a command that selects none.
+
+    Which options there are depends on the plugins; so these two are looked for by their names, in the file and in ``--set`` too.
+    """
+    said: Dict[str, Any] = {}
+    for section in (content, *(inner for inner in content.values() if isinstance(inner, dict))):
+        said.update((str(key).replace("-", "_"), value) for key, value in section.items())
+    for assignment in assignments:
+        path, _, value = assignment.partition("=")
+        said[path.strip().replace("-", "_").rpartition(".")[2]] = value.strip()
+    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("--resume")
     parser.add_argument("--output_dir")
-    peek = parser.parse_known_args(arguments)[0]
-    if peek.resume is None or (peek.resume == "auto" and peek.output_dir is None):
+    said.update(vars(parser.parse_known_args(arguments)[0]))
+    path, output_dir = (value if isinstance(value, str) else None for value in (said.get("resume"), said.get("output_dir")))
+    if path is None or (path == "auto" and output_dir is None):
         return []
     from pipeloom.core.checkpoint import resume
 
-    resumed = resume.find(peek.resume, peek.output_dir, ())
+    resumed = resume.find(path, output_dir, ())
     return list(resume.Checkpoint(resumed.path).manifest.plugins) if resumed.path is not None else []
 
 
-def _from_cluster(environment: Mapping[str, str], sources: Sequence[Tuple[str, Mapping[str, Any]]]) -> Dict[str, Any]:
-    """What Slurm says of options that no source gives; printed by the launcher."""
+def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
+    """``names`` with ``others`` in the place of those that answer the same questions: a run that goes on by another strategy."""
+    answers = {name: ONE_ANSWER.keys() & hooks_of(load_plugin(name)[0]) for name in (*names, *others)} if others else {}
+    taken = set().union(*(answers[name] for name in others))
+    return [*(name for name in names if not others or (name not in others and not answers[name] & taken)), *others]
+
+
+def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
+    """What Slurm says of options that nobody gave, not now and not in an earlier command of the run; printed by the launcher."""
     if "RANK" in environment and "PIPELOOM_LAUNCHED" not in environment:
         return {}   # a rank of another launcher, which has said everything
-    given: Dict[str, Any] = {}
-    for _, source in sources:
-        given.update(source)
     taken = cluster_environment.options_from_slurm(environment, given)
     if taken and "RANK" not in environment:
         print(cluster_environment.describe(taken), flush=True)

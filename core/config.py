@@ -12,24 +12,30 @@ from pipeloom.core.options import RESERVED, Options
 
 #: How one command begins and ends; the file of a run does not repeat it.
 _OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
+#: How sources of options are called that are no part of the command line itself.
+_FILE = "--config "
 
 
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).
 
-    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set, and ``transient``
-    those whose value holds for this process alone (its place in a Slurm job): they are not written into a file. ``resumes``
-    maps each to what becomes of it when a run is resumed (``core/options.py``).
+    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set by this command, ``typed``
+    those of them that stand in the command line itself and not in a file, and ``carried`` those that an earlier command set of
+    the run that is resumed. ``transient`` are those whose value holds for this process alone (its place in a Slurm job): they
+    are not written into a file. ``resumes`` maps each to what becomes of it when a run is resumed (``core/options.py``).
     """
 
     def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str], given: Iterable[str] = (),
-                 transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({})) -> None:
+                 transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({}), typed: Iterable[str] = (),
+                 carried: Iterable[str] = ()) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
         self.__dict__["plugins"] = tuple(plugins)
         self.__dict__["given"] = frozenset(given)
         self.__dict__["transient"] = frozenset(transient)
         self.__dict__["resumes"] = dict(resumes)
+        self.__dict__["typed"] = frozenset(typed)
+        self.__dict__["carried"] = frozenset(carried)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -44,7 +50,8 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes)
+        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes,
+                      self.typed, self.carried)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -139,11 +146,12 @@ def parse_assignments(assignments: List[str], options: Options) -> Dict[str, Any
 
 def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]],
             environment: Mapping[str, Any] = MappingProxyType({}), transient: Iterable[str] = (),
-            base: Mapping[str, Any] = MappingProxyType({})) -> Config:
-    """Merge ``sources`` (weakest first) over ``base`` and the defaults of ``options``; what is in ``base`` was not given.
+            base: Mapping[str, Any] = MappingProxyType({}), carried: Iterable[str] = ()) -> Config:
+    """Merge ``sources`` (weakest first) over ``base`` and the defaults of ``options``.
 
-    ``environment`` is what the cluster's environment says of options that no source gives a value; those of them that
-    are in ``transient`` are not written into a file.
+    ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is what
+    the cluster's environment says of options that nobody gave a value; those of them that are in ``transient`` are not
+    written into a file. Like a default it is not *given*: another job has another environment.
     """
     values: Dict[str, Any] = {}
     for option in options:
@@ -151,9 +159,10 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     given: Dict[str, Any] = {}
     for _, source in sources:
         given.update(source)
-    given.update(environment)
     values.update(base)
     values.update(given)
+    values.update(environment)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
+    typed = {name for where, source in sources if not where.startswith(_FILE) for name in source}
     return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
-                  {option.name: option.resume for option in options})
+                  {option.name: option.resume for option in options}, typed, carried)

@@ -59,7 +59,8 @@ def add_core_options(options: Options) -> None:
     add("output_dir", str, None, resume=FRESH, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
     add("save_every", int, None, resume=FREE, section="train", minimum=0,
         help="steps between two checkpoints; 0 = none at all (default: when the run ends or is interrupted)")
-    add("keep", int, 3, resume=FREE, section="train", minimum=1, help="checkpoints to keep; the best is kept besides")
+    add("keep", int, None, resume=FREE, section="train", minimum=1,
+        help="checkpoints to keep, the newest; older ones are removed, but for the best (default: all)")
     add("async_save", bool, True, resume=FREE, section="train",
         help="write checkpoints while training goes on, from a copy in memory; false = wait, with one tensor in memory")
     add("best_metric", str, None, resume=FREE, section="train",

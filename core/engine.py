@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import tempfile
 
 from pipeloom.core.errors import RunError
-from pipeloom.core.network import announce
+from pipeloom.core.network import announce, forget_proxies
 
 
 def import_oneflow():
@@ -19,15 +20,26 @@ def import_oneflow():
     os.environ.setdefault("GLOG_minloglevel", "3")
     if "oneflow" in sys.modules:
         return sys.modules["oneflow"]
+    forget_proxies()
     announce()
     with _Silence() as silence:
         try:
             import oneflow
+        except ImportError as error:
+            silence.replay()
+            raise RunError(f"oneflow cannot be imported ({error}): {_advice()}") from error
         except Exception as error:
             silence.replay()
-            raise RunError(f"oneflow cannot be imported ({error}): install the project's dependencies (pip install -e .)") from error
+            raise RunError(f"oneflow cannot start ({error}): 'doctor' looks at what it needs of this machine") from error
     _one_compute_thread(oneflow)
     return oneflow
+
+
+def _advice() -> str:
+    space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if space != resource.RLIM_INFINITY:    # its libraries alone take 4 GB of addresses
+        return f"the address space is limited to {space / 1e9:.1f} GB (ulimit -v): ulimit -v unlimited"
+    return "install the project's dependencies (pip install -e .)"
 
 
 def _one_compute_thread(oneflow) -> None:

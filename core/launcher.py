@@ -15,7 +15,9 @@ from pipeloom.core.control.nodes import NodesSpec
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.control.supervisor import follow, supervise
 from pipeloom.core.errors import UsageError
+from pipeloom.core.network import local_fault
 from pipeloom.core.ports import free_port
+from pipeloom.core.processes import allow_open_files
 
 __all__ = ["LaunchSpec", "NodesSpec", "free_port", "launch"]
 
@@ -71,14 +73,18 @@ def launch(spec: LaunchSpec) -> int:
     rank or node that failed, how, and the rank's log, followed by the last lines of the log. No rank is alive when it returns.
 
     Raises:
-        UsageError: the master port is taken, the address unknown, or the log folder cannot be written; the nodes do not fit
-            together, or one of them does not come.
+        UsageError: the master port is taken, the address unknown, or the log folder cannot be written; this machine cannot
+            connect to itself or allows too few open files; the nodes do not fit together, or one of them does not come.
         RunError: a rank cannot be started, or a node does not come back for a restart.
     """
     try:
         Path(spec.log_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the log folder {spec.log_dir}: {error.strerror}") from None
+    fault = local_fault(spec.world_size)
+    if fault:
+        raise UsageError(fault)
+    allow_open_files(spec.world_size)
     with Signals() as signals:
         try:
             if spec.nodes is None or spec.nodes.node_rank == 0:

@@ -19,7 +19,12 @@ from pipeloom.core.errors import UsageError, did_you_mean
 #: Set for a rank: the address that it tells the others to reach it by.
 ADDRESS = "PIPELOOM_ADDRESS"
 
+#: Variables, in any case, that send connections by way of a proxy or past it. gRPC, the engine's channel for control, obeys the
+#: first four that are here in lower case, for 127.0.0.1 too (grpc/src/core/ext/filters/client_channel/http_proxy.cc).
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy", "all_proxy")
+
 _SIOCGIFADDR = 0x8915
+_LOOPBACK, _LOOPBACK_SECONDS = "127.0.0.1", 3.0
 _ENV_MODULE = "oneflow.framework.env_util"
 
 
@@ -80,6 +85,46 @@ def hidden_address(master_addr: Optional[str]) -> Optional[str]:
         raise UsageError(f"--master_addr {master_addr} is {', '.join(sorted(meant))} on this machine, where no other finds it: "
                          f"give it as a number, or name the card by --interface ({known})")
     return next(iter(there.values()))
+
+
+def without_proxies(environment: Mapping[str, str]) -> Dict[str, str]:
+    """``environment`` for a rank: ranks talk to each other alone, and by way of a proxy they would wait for ever."""
+    return {name: value for name, value in environment.items() if name.lower() not in PROXIES}
+
+
+def forget_proxies() -> None:
+    """The same for this process, of which the engine has not been imported yet."""
+    for name in set(os.environ) - set(without_proxies(os.environ)):
+        del os.environ[name]
+
+
+def local_fault(ranks: int = 2) -> Optional[str]:
+    """What keeps ``ranks`` of this machine from meeting, in one line; ``None`` if nothing does.
+
+    Even one rank looks up ``localhost``, to find a free port; several connect to each other by 127.0.0.1.
+    """
+    try:
+        socket.getaddrinfo("localhost", None, socket.AF_INET)
+    except OSError as error:
+        return f"'localhost' is unknown here ({error.strerror or error}): put '{_LOOPBACK} localhost' into /etc/hosts"
+    return _loopback_fault() if ranks > 1 else None
+
+
+def _loopback_fault() -> Optional[str]:
+    try:
+        with socket.socket() as server:
+            server.settimeout(_LOOPBACK_SECONDS)
+            server.bind((_LOOPBACK, 0))
+            server.listen(1)
+            # The kernel answers for whoever listens: nobody has to accept at the same time.
+            with socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS) as client, server.accept()[0] as connection:
+                connection.settimeout(_LOOPBACK_SECONDS)
+                client.sendall(b"hello")
+                said = connection.recv(5)
+    except OSError as error:
+        return (f"no connection by {_LOOPBACK} ({error.strerror or error}): ip link set lo up, and look at the firewall and for free ports "
+                "(sysctl net.ipv4.ip_local_port_range)")
+    return None if said == b"hello" else f"a connection by {_LOOPBACK} lost what was sent: look at the firewall"
 
 
 def announce(environment: Mapping[str, str] = os.environ) -> None:

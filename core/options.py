@@ -40,8 +40,8 @@ def _text(value: Any) -> str:
 #: Keys of the YAML file that are not options.
 RESERVED = ("plugins", "strategy")
 
-#: What becomes of an option when a run is resumed: it stays as it was, since it changes the mathematics; it may be changed
-#: freely, and is as the user gave it before unless given anew; or it belongs to one command alone.
+#: What becomes of an option when a run is resumed. It stays as it was, since it changes the mathematics; or it is as it was too,
+#: and may be changed freely; or it belongs to one command alone.
 FIXED, FREE, FRESH = "fixed", "free", "fresh"
 
 #: What a value that is true or false may be called.
@@ -65,6 +65,11 @@ class Option:
     maximum: Optional[float] = None
     aliases: Sequence[str] = ()
     resume: str = FIXED
+
+    @property
+    def is_left_to_plan(self) -> bool:
+        """Whether without a value the plan decides, by the machines and the data that there are (``--nnodes``)."""
+        return self.default is None and self.cuda_default is None
 
     def parse(self, value: Any, where: str) -> Any:
         """``value`` (text from the command line, or what YAML made of it) as this option's type.

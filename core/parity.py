@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -17,7 +18,7 @@ from pipeloom.core.config import Config
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.plan import make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.processes import outside_environment
+from pipeloom.core.processes import die_with, outside_environment
 from pipeloom.core.run import FINAL_WEIGHTS
 
 
@@ -105,7 +106,8 @@ def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Tr
         file, directory = Path(folder) / "config.yaml", Path(folder) / "run"
         file.write_text(config.to_yaml(), encoding="utf-8")
         command = [sys.executable, program or str(Path(sys.argv[0]).resolve()), "train", "--config", str(file), "--output_dir", str(directory)]
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ))
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ),
+                                preexec_fn=partial(die_with, os.getpid()))
         if result.returncode:
             print(result.stdout, file=sys.stderr)
             raise RunError(f"{whose} run ended with exit code {result.returncode}; what it said is above")

@@ -4,6 +4,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
 import signal
 import subprocess
 import time
@@ -15,6 +16,9 @@ from pipeloom.core.errors import RunError, UsageError
 
 #: What a launcher (ours, or ``oneflow.distributed.launch``) sets for each rank; importing oneflow sets them too.
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+#: What the soft limit of open files is raised to.
+_OPEN_FILES = 4096
 
 _PR_SET_PDEATHSIG = 1
 # Looked up here: between fork and exec a child should do as little as possible.
@@ -170,6 +174,19 @@ def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
     return {**tuned, **env}
 
 
+def allow_open_files(world_size: int) -> None:
+    """Let the ranks, which inherit it, have enough open files. Raises ``UsageError``: where a connection cannot be opened, ranks hang."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
+        return
+    allowed = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    needed = 64 + 8 * world_size    # measured: 39 for two ranks, 52 for four, and a map for each part of the data
+    if allowed < needed:
+        raise UsageError(f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise the hard limit, for instance "
+                         "in /etc/security/limits.conf")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def _has_avx2_and_fma() -> bool:
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
@@ -188,6 +205,9 @@ def _own_group_and_die_with(launcher: int):
         os.setpgid(0, 0)
         # In a background group, `stty tostop` would stop a rank that prints; ignoring SIGTTOU lets it print.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        # Of the launcher, too, where they reach all processes of a job: a rank has nothing to say before it has begun.
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         die_with(launcher)
 
     return prepare

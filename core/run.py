@@ -1,6 +1,7 @@
 """A run as plugins see it: its plan, its directory, its place among the ranks."""
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,12 +12,14 @@ import time
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Set, Union
 
 from pipeloom import __version__
+from pipeloom.core.checkpoint import disk
 from pipeloom.core.checkpoint.resume import run_name
+from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.control.rank_link import RankLink
-from pipeloom.core.errors import UsageError
+from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.plan import Plan
 
 #: What ``--save_final_weights`` writes into the run directory.
@@ -39,21 +42,43 @@ class Run:
         #: Steps that are done by now.
         self.done_steps = 0
         self.started = float(os.environ.get(STARTED, time.time()))
-        self._log: Optional[Any] = None
+        self._log: Optional[Path] = None
+        self._not_logged: Set[str] = set()
 
     def open(self) -> None:
-        """Write ``config.yaml`` and ``env.json`` and open ``train.log``; on the main rank alone."""
+        """Write ``config.yaml`` and ``env.json`` and begin ``train.log``; on the main rank alone. Raises ``RunError``."""
         if self.is_main:
-            (self.directory / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
-            (self.directory / "env.json").write_text(json.dumps(self.environment(), indent=2) + "\n", encoding="utf-8")
-            self._log = open(self.directory / "train.log", "a", encoding="utf-8")
+            try:
+                disk.replace_file(self.directory / "config.yaml", self.config.to_yaml().encode())
+                disk.replace_file(self.directory / "env.json", (json.dumps(self.environment(), indent=2) + "\n").encode())
+            except OSError as error:
+                raise RunError(f"cannot write into {self.directory}: {error.strerror or error}") from error
+            self._log = self.directory / "train.log"
 
     def note(self, text: str) -> None:
         """Append ``text`` to ``train.log``, with the time; nothing on other ranks."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
-            self._log.flush()
+            self.append(self._log, "".join(f"{stamp} {line}\n" for line in text.splitlines()))
+
+    def append(self, path: Path, content: Union[str, bytes]) -> None:
+        """Append to a log, all or nothing. What the disk does not take is lost, which costs a word, once, and not the run."""
+        content = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        with self.outliving(path.name), open(path, "ab", buffering=0) as file:
+            size = file.tell()
+            if file.write(content) != len(content):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextmanager
+    def outliving(self, log: str) -> Iterator[None]:
+        """A run is worth more than what it logs: inside, a disk that is full ends no run. It is printed once for each ``log``."""
+        try:
+            yield
+        except OSError as error:
+            if log not in self._not_logged:
+                self._not_logged.add(log)
+                print(f"NOT LOGGED {log}: {error.strerror or error}; training goes on", flush=True)
 
     def say(self, text: str) -> None:
         """Print ``text`` on the main rank and append it to ``train.log``."""
@@ -62,9 +87,7 @@ class Run:
             self.note(text)
 
     def close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._log = None
 
     def environment(self) -> Dict[str, Any]:
         """Versions, plugins and cluster, as ``env.json`` holds them."""
@@ -105,7 +128,7 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
             path = Path("runs") / f"{name}-{number}"
     else:
         path = Path(output_dir).expanduser()
-    if not shared and own is None and (path / "config.yaml").exists():
+    if not shared and own is None and ((path / "config.yaml").exists() or Store(path / FOLDER).checkpoints()):
         raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.network import card_address, rank_environment
+from pipeloom.core.network import card_address, local_fault, rank_environment
 from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES
@@ -42,6 +42,9 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
         plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
     else:
+        fault = local_fault(world_size)
+        if fault:
+            raise UsageError(fault)
         plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
         directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
     if plan.cluster.size != world_size:
@@ -76,6 +79,9 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         for line in _describe(plan, plugins, resumed):
             print(line, flush=True)
     directory = choose_directory(config.output_dir, config.plugins, resumed, shared=0 not in ranks)
+    if 0 in ranks and config.save_every != 0:
+        for line in _describe_surplus(config, Store(directory / FOLDER)):
+            print(line, flush=True)
     # OneFlow tells machines apart by their addresses: ranks of a "node" on the host of node 0 are the further ones of
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
@@ -129,6 +135,17 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
     left_out = f", {position['skipped']} batches left out" if position["skipped"] else ""
     return [*resumed.notes, f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
             *check(settle(plan).config, plan, plugins, checkpoint)]
+
+
+def _describe_surplus(config: Config, store: Store) -> List[str]:
+    """What becomes of checkpoints that are there beyond ``--keep``: they go where this very command line asks for it."""
+    surplus = store.surplus(config.keep)
+    if not surplus:
+        return []
+    which = f"{len(surplus)} older than the newest {config.keep} (" + " to ".join(dict.fromkeys((surplus[0].name, surplus[-1].name))) + ")"
+    if "keep" in config.typed:
+        return [f"keep       --keep {config.keep}: {which} will be removed when the next checkpoint is whole"]
+    return [f"keep       {which} were there before and stay; --keep {config.keep} in the command line removes them"]
 
 
 def _master(plan: Plan):

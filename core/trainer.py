@@ -94,7 +94,8 @@ class Trainer:
     def _make_saver(self) -> Saver:
         config = self.run.config
         saver = Saver(self.run.directory, self.state, self.run.rank, self._told(tell_all),
-                      config.keep, self.run.plan.goal, config.async_save, texts_of(self.run.plan.dataset))
+                      config.keep, self.run.plan.goal, config.async_save, texts_of(self.run.plan.dataset),
+                      spare="keep" not in config.typed)
         if not saver.shared:
             self.run.say(f"note: not every node sees {self.run.directory}: checkpoints are gathered and written by rank 0")
         return saver
@@ -248,13 +249,20 @@ class Trainer:
         return there.to_local().numpy() if self.run.is_main else None
 
 
+def _from_here(path: Path) -> str:
+    try:
+        return os.path.relpath(path)
+    except OSError:    # the folder in which the command was given has been removed
+        return str(path)
+
+
 def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: Optional[Checkpoint] = None) -> int:
     """A rank's whole life: build, train, close. Returns 0; errors pass through to ``run_rank``."""
     run = Run(settle(plan), plugins, directory, rank)
     run.open()
     error: Optional[BaseException] = None
     try:
-        run.say(f"run        {os.path.relpath(directory)}")
+        run.say(f"run        {_from_here(directory)}")
         run.say(plan.describe())
         for line in starting_point(plan.model) if checkpoint is None else [f"weights    all from {checkpoint.path}"]:
             run.say(line)

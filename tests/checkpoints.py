@@ -1,6 +1,7 @@
 """Checkpoints without an engine, for tests: a run's state in numpy, and ranks that are threads."""
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -8,9 +9,13 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from pipeloom.core.checkpoint import disk
-from pipeloom.core.checkpoint.manifest import Manifest
+from pipeloom.core.checkpoint.describe import manifest_of
+from pipeloom.core.checkpoint.manifest import MANIFEST, Manifest
 from pipeloom.core.checkpoint.saver import Saver
+from pipeloom.core.huggingface import settle
 from pipeloom.core.metrics import Goal
+from pipeloom.core.run import Run
+from pipeloom.core.watch import Position
 
 SHAPES = {"bert.word": (7, 3), "bert.bias": (5,), "head.weight": (2, 4)}
 STAGES = (("bert.word", "bert.bias"), ("head.weight",))
@@ -89,7 +94,7 @@ class Ranks:
         return self.savers[0].poll()
 
 
-def save_alone(directory: Path, *steps: int, keep: int = 2) -> None:
+def save_alone(directory: Path, *steps: int, keep: Optional[int] = 2, spare: bool = False) -> None:
     """Save some steps as a job of one process, whose state is that of both stages."""
     class Alone(State):
         stage_count = 1
@@ -100,7 +105,7 @@ def save_alone(directory: Path, *steps: int, keep: int = 2) -> None:
                     yield name, kind, value(name, kind, self.step)
 
     state = Alone(0)
-    saver = Saver(directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"})
+    saver = Saver(directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"}, spare=spare)
     for step in steps:
         state.step = step
         saver.save(manifest(step))
@@ -108,6 +113,17 @@ def save_alone(directory: Path, *steps: int, keep: int = 2) -> None:
         saved = saver.poll()
         if saved.error:
             raise OSError(saved.error)
+
+
+def record(plan, plugins, directory: Path, step: int, **changes) -> Path:
+    """A checkpoint of a run by ``plan`` into ``directory`` that has a manifest and no tensors; the run's config.yaml is there too."""
+    run = Run(settle(plan), plugins, directory, 0)
+    folder = directory / "checkpoints" / f"step_{step:07d}"
+    folder.mkdir(parents=True)
+    (directory / "config.yaml").write_text(run.config.to_yaml())
+    made = manifest_of(run, Position(step, step), 0.5, "AdamW", {"loss": 1.0}, {})
+    disk.write_file(folder / MANIFEST, [dataclasses.replace(made, **changes).to_bytes()])
+    return folder
 
 
 def points_of(action) -> List[str]:

@@ -132,6 +132,37 @@ def test_only_so_many_are_kept_and_the_best_besides(tmp_path):
     assert store.best()["checkpoint"] == "step_0000006" and [p.name for p in store.checkpoints()] == ["step_0000005", "step_0000006"]
 
 
+def names(directory):
+    return [path.name for path in Store(directory / "checkpoints").checkpoints()]
+
+
+def test_without_a_number_all_are_kept(tmp_path):
+    save_alone(tmp_path, *range(1, 7), keep=None)
+    assert len(names(tmp_path)) == 6 and Store(tmp_path / "checkpoints").surplus(None) == []
+
+
+@pytest.mark.parametrize("spare, left", [(True, [1, 2, 3, 6, 7]), (False, [6, 7])], ids=["carried over", "asked for now"])
+def test_a_run_that_goes_on_removes_no_more_than_it_adds_unless_told_so(tmp_path, spare, left):
+    save_alone(tmp_path, 1, 2, 3, 4, 5, keep=None)
+    assert [path.name[-1] for path in Store(tmp_path / "checkpoints").surplus(2)] == ["1", "2", "3"]
+    save_alone(tmp_path, 6, 7, keep=2, spare=spare)
+    assert [int(name[-1]) for name in names(tmp_path)] == left
+
+
+def test_of_a_run_that_went_another_way_and_of_others_nothing_is_removed(tmp_path):
+    """A later checkpoint that is damaged must not cost the one that was saved just now."""
+    save_alone(tmp_path, 8, 9, keep=None)
+    folder = tmp_path / "checkpoints"
+    (folder / "step_0000009" / "checkpoint.json").write_text("{")
+    others = ["step_0000001.bak", "best_copy", ".step_0000001.mine", ".step_notes"]
+    for name in others:
+        (folder / name).mkdir()
+    (folder / ".step_0000007.19abc.writing").mkdir()
+    save_alone(tmp_path, 3, 4, 5, keep=1)
+    assert names(tmp_path) == ["step_0000005", "step_0000008", "step_0000009"]
+    assert {path.name for path in folder.iterdir()} == {*names(tmp_path), *others, "last"}
+
+
 def test_of_some_metrics_more_is_better(tmp_path):
     ranks = Ranks(tmp_path, goal=Goal("mlm_accuracy", higher=True))
     for step, accuracy in enumerate([0.1, 0.4, 0.3], start=1):

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from launch_site import Site, assert_nothing_left, runs, wait_for
+from pipeloom.core.control import signals
 from pipeloom.core.launcher import launch
 
 TRAIN = {"all": "train"}
@@ -41,20 +42,23 @@ def test_a_signal_stops_all_ranks_after_the_same_step(site, number):
     assert not any(map(runs, site.pids()))
 
 
-def test_sigterm_to_every_process_stops_as_one(site):
-    """As Slurm sends it: to the launcher and to the ranks."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_every_process_stops_as_one(site, number):
+    """As Slurm sends it: to the launcher and to the ranks; and as timeout(1) does, twice."""
     process = training(site)
-    for pid in [*site.pids(), process.pid]:
-        os.kill(pid, signal.SIGTERM)
+    for pid in [*site.pids(), process.pid, process.pid]:
+        os.kill(pid, number)
     code, output = end_of(process)
-    assert code == 143 and output.count("SIGTERM: finishing the step") == 1
+    assert code == 128 + number and output.count(f"{number.name}: finishing the step") == 1
     assert site.number("last_0") == site.number("last_1") > 5
 
 
-def test_sigterm_to_one_rank_stops_the_job(site):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_to_one_rank_stops_the_job(site, number):
     process = training(site)
-    os.kill(site.number("pid_1"), signal.SIGTERM)
-    assert end_of(process)[0] == 143
+    os.kill(site.number("pid_1"), signal.SIGHUP)    # of a terminal, which is the launcher's
+    os.kill(site.number("pid_1"), number)
+    assert end_of(process)[0] == 128 + number
     assert site.number("last_0") == site.number("last_1") > 5
 
 
@@ -73,8 +77,23 @@ def test_a_rank_that_does_not_finish_its_step_is_killed(site, more, signals, sai
 
 def test_a_signal_before_all_have_begun_ends_the_ranks_at_once(site):
     process = site.driver({"0": "train", "1": "wait"}, until="begun_0", stop_grace=30)
+    wait_for(lambda: site.number("pid_1"))
+    os.kill(site.number("pid_1"), signal.SIGUSR1)    # it has not said yet what that means to it
     process.terminate()
     assert end_of(process, 25) == (143, "pipeloom: SIGTERM: stopping the ranks (once more kills them at once)\n")
+
+
+@pytest.mark.fast
+def test_what_comes_twice_at_once_is_one_signal(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with signals.Signals() as noted:
+        for number, seconds, count in ((signal.SIGUSR1, 0, 1), (signal.SIGUSR1, 0.01, 1), (signal.SIGTERM, 0.05, 1), (signal.SIGHUP, 0.2, 2)):
+            now[0] = 100 + seconds
+            signal.raise_signal(number)
+            assert noted.count == count
+        assert noted.number == signal.SIGHUP
+    assert [code for code in range(-15, 150) if signals.asked_to_stop(code)] == [-15, -12, -10, -2, -1, 129, 130, 138, 140, 143]
 
 
 def test_stop_at_ends_after_that_step(site):

@@ -217,6 +217,17 @@ def test_a_loopback_that_is_down(monkeypatch):
     monkeypatch.setattr(network.socket, "socket", Deaf)
     found = network.loopback()
     assert found.status == "bad" and "ip link set lo up" in found.text
+    assert ranks.two_ranks() == bad(f"not started: {found.text}")
+
+
+@fast
+def test_a_machine_that_does_not_know_localhost(monkeypatch):
+    def unknown(name, *_):
+        assert name == "localhost"
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", unknown)
+    assert network.loopback() == bad("'localhost' is unknown here (Name or service not known): put '127.0.0.1 localhost' into /etc/hosts")
 
 
 @fast
@@ -234,10 +245,12 @@ def test_the_name_of_this_host(monkeypatch, answer, status, says):
 
 
 @fast
-def test_a_proxy_between_machines():
-    assert network.proxy({"http_proxy": "http://proxy:3128"}).status == "note"
-    assert network.proxy({"http_proxy": "http://proxy:3128", "no_proxy": "10.0.0.0/8"}).status == "ok"
-    assert network.proxy({"http_proxy": "http://127.0.0.1:3128"}).status == network.proxy({}).status == "ok"
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy", "ALL_PROXY", "HTTPS_PROXY"])
+def test_a_proxy_is_named_wherever_it_leads(name):
+    for more in ({}, {"no_proxy": "127.0.0.1"}, {"NO_PROXY": "*"}):
+        found = network.proxy({name: "http://127.0.0.1:9", **more})
+        assert found.status == "note" and found.text.startswith(f"{name} is set: ranks start without")
+    assert network.proxy({"no_proxy": "10.0.0.0/8", name: ""}) == ok("none is set")
 
 
 # --- the engine

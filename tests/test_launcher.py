@@ -42,6 +42,30 @@ def test_ranks_get_their_environment_and_rank_0_listens_first(site, monkeypatch,
     assert capfd.readouterr().err == ""
 
 
+def test_ranks_get_no_proxy_and_nothing_starts_without_loopback(site, monkeypatch):
+    for name in ("http_proxy", "HTTPS_PROXY", "grpc_proxy", "no_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert launch(site.spec({}, world=1)) == 0
+    assert not [name for name in site.env(0) if "proxy" in name.lower()]
+    monkeypatch.setattr("pipeloom.core.launcher.local_fault", lambda ranks: f"no connection of {ranks}")
+    with pytest.raises(UsageError, match="^no connection of 2$"):
+        launch(site.spec({}))
+    assert not (site.folder / "pid_1").exists()
+
+
+def test_few_open_files_are_raised_or_refused(monkeypatch):
+    """Ranks that cannot open a connection hang."""
+    set_to = []
+    monkeypatch.setattr(processes.resource, "setrlimit", lambda which, limits: set_to.append(limits))
+    for limits in ((20, 100000), (20, 500), (8192, 100000), (20, -1)):
+        monkeypatch.setattr(processes.resource, "getrlimit", lambda which, limits=limits: limits)
+        processes.allow_open_files(2)
+    assert set_to == [(4096, 100000), (500, 500), (4096, -1)]
+    monkeypatch.setattr(processes.resource, "getrlimit", lambda which: (20, 90))
+    with pytest.raises(UsageError, match=r"^90 open files at most \(ulimit -n\), a job of 8 ranks needs 128: raise the hard limit"):
+        processes.allow_open_files(8)
+
+
 def test_the_users_blas_kernel_is_kept_and_other_processors_get_none(monkeypatch):
     monkeypatch.setattr(processes, "_has_avx2_and_fma", lambda: True)
     assert processes.tuned_environment({"OPENBLAS_CORETYPE": "ZEN"})["OPENBLAS_CORETYPE"] == "ZEN"

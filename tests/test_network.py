@@ -93,7 +93,7 @@ def test_a_card_for_nodes_that_are_all_here_is_refused():
 @pytest.mark.fast
 @pytest.mark.parametrize("variables, host", [({ADDRESS: "10.0.0.7", "WORLD_SIZE": "2"}, "10.0.0.7"), ({"WORLD_SIZE": "2"}, ""),
                                              ({ADDRESS: "10.0.0.7", "WORLD_SIZE": "1"}, "")])
-def test_the_engine_is_given_the_address_before_it_connects(tmp_path, variables, host):
+def test_the_engine_is_given_the_address_before_it_connects(tmp_path, monkeypatch, variables, host):
     """With a stand-in of the engine that is made as the engine's Python side is."""
     framework = tmp_path / "oneflow" / "framework"
     framework.mkdir(parents=True)
@@ -103,8 +103,9 @@ def test_the_engine_is_given_the_address_before_it_connects(tmp_path, variables,
         "def CompleteEnvProto(proto): proto.completed = True\n"
         "def GetEnv():\n    CompleteEnvProto(default)\n    assert default.completed\n    print(repr(default.ctrl_bootstrap_conf.host))\n")
     (tmp_path / "oneflow" / "__init__.py").write_text("import oneflow.framework.env_util as env_util\nenv_util.GetEnv()\n")
-    code = ("import sys; before = list(sys.meta_path)\nfrom pipeloom.core.network import announce; announce()\n"
-            "import oneflow; assert sys.meta_path == before")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    code = ("import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.network import announce, forget_proxies; announce(); forget_proxies()\n"
+            "import oneflow; assert sys.meta_path == before and 'http_proxy' not in os.environ")
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=30,
                           env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", **variables})

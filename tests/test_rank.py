@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize("body, code, error", [
     ("pass", 0, ""), ("return 3", 3, ""), ("sys.exit(0)", 0, ""), ("sys.exit('so it is')", 1, "so it is\n"),
-    ("raise KeyboardInterrupt", 130, ""), ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
+    ("raise KeyboardInterrupt", 130, ""), ("os.kill(os.getpid(), signal.SIGUSR1); time.sleep(9)", 138, ""),
+    ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
     ("raise RunError('no more paper')", 1, "pipeloom: error: no more paper\n"),
 ])
 def test_run_rank_ends_the_process_even_when_its_exit_would_hang(body, code, error):
@@ -82,3 +83,27 @@ def test_a_rank_that_cannot_say_why_ends_all_the_same(tmp_path):
               "def main(): raise RuntimeError('x')\nrun_rank(main)\nos._exit(55)\n")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", script], env=env, timeout=20).returncode == 1
+
+
+OPENED = """
+import os, subprocess, sys
+from pipeloom.core.output import open_closed_streams
+open_closed_streams()
+file = open(sys.argv[1], "w")
+print("into the void"); print("and this", file=sys.stderr); assert sys.stdin.read() == ""
+subprocess.run([sys.executable, "-c", "import sys; print(1); print(2, file=sys.stderr)"], check=True)
+file.write(f"{file.fileno() > 2}")
+"""
+
+
+def test_what_is_printed_never_ends_in_a_file_that_got_the_number_of_a_closed_stream(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", OPENED, str(tmp_path / "file")], env=env)
+    assert done.returncode == 0 and (tmp_path / "file").read_text() == "True"
+
+
+@pytest.mark.parametrize("closed, code, said", [(">&-", 0, (0, 0)), ("2>&-", 0, (1, 0)), ("<&- >&- 2>&-", 0, (0, 0))])
+def test_a_command_with_closed_streams_does_its_work(closed, code, said):
+    command = f"exec '{sys.executable}' '{ROOT / 'entry.py'}' plugins {closed}"
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, (len(done.stdout) > 0, len(done.stderr) > 0)) == (code, said)

@@ -11,6 +11,7 @@ import pytest
 from pipeloom.core.control.channel import Channel
 from pipeloom.core.control.progress import Progress
 from pipeloom.core.control.rank_link import CONTROL_FD, RankLink
+from pipeloom.core.control.signals import OF_A_RANK
 from pipeloom.core.processes import outside_environment
 
 pytestmark = pytest.mark.fast
@@ -19,14 +20,14 @@ pytestmark = pytest.mark.fast
 @pytest.fixture
 def line(monkeypatch):
     """The launcher's channel, and the link of a rank that began in this environment."""
-    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    handlers = {number: signal.getsignal(number) for number in (*OF_A_RANK, signal.SIGINT)}
     ours, theirs = socket.socketpair()
     monkeypatch.setenv(CONTROL_FD, str(theirs.detach()))
     channel, link = Channel(ours), RankLink.from_environment()
     yield channel, link
     channel.close()
     signal.set_wakeup_fd(-1)
-    for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers):
+    for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
@@ -90,12 +91,13 @@ def test_a_lost_launcher_does_not_hold_a_rank(line):
     assert link.begin_step(2) and not link.connected
 
 
-def test_sigterm_is_handed_on_and_ctrl_c_left_to_the_launcher(line):
+@pytest.mark.parametrize("number", sorted(OF_A_RANK))
+def test_a_signal_is_handed_on_and_ctrl_c_left_to_the_launcher(line, number):
     channel, link = line
     link.begin_step(1)
     os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert heard(channel, 2) == [{"event": "step", "step": 1}, {"event": "signal", "number": 15}]
+    os.kill(os.getpid(), number)
+    assert heard(channel, 2) == [{"event": "step", "step": 1}, {"event": "signal", "number": number}]
 
 
 def test_a_launcher_that_sleeps_does_not_stop_a_rank(line):

@@ -1,24 +1,22 @@
 """``--resume``: which checkpoint it means, what comes from it, and what must not have changed. No engine."""
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
-from pipeloom.core.checkpoint import disk
-from pipeloom.core.checkpoint.describe import manifest_of
+from checkpoints import record
 from pipeloom.core.checkpoint.manifest import MANIFEST
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import check, find
 from pipeloom.core.cli import main, parse_run
-from pipeloom.core.errors import UsageError
+from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.huggingface import settle
 from pipeloom.core.plan import make_plan
 from pipeloom.core.run import Run, choose_directory, held
-from pipeloom.core.watch import Position
 
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 FLAGS = ["--num_attention_heads", "2", "--hidden_size", "64", "--train_steps", "50", "--grad_acc_steps", "2", "--learning_rate", "0.01"]
@@ -34,13 +32,7 @@ def made(tmp_path_factory):
 
 def write(directory, step, *flags, **changes):
     config, plugins, _ = parse_run([*PLUGINS, *flags])
-    run = Run(make_plan(config, plugins), plugins, directory, 0)
-    folder = directory / "checkpoints" / f"step_{step:07d}"
-    folder.mkdir(parents=True)
-    (directory / "config.yaml").write_text("")
-    manifest = manifest_of(run, Position(step, step), 0.5, "AdamW", {"loss": 1.0}, {})
-    disk.write_file(folder / MANIFEST, [dataclasses.replace(manifest, **changes).to_bytes()])
-    return folder
+    return record(make_plan(config, plugins), plugins, directory, step, **changes)
 
 
 def resume(directory, *flags):
@@ -157,6 +149,18 @@ def test_a_run_goes_on_in_its_own_directory(tmp_path):
     # A run that ended before its first checkpoint.
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     assert choose_directory(str(tmp_path / "run"), (), find("auto", str(tmp_path / "run"), ())) == tmp_path / "run"
+
+
+def test_a_full_disk_costs_a_log_its_lines_and_not_the_run(made, tmp_path, capsys):
+    config, plugins, _ = parse_run(["--resume", str(made)])
+    run = Run(make_plan(config, plugins), plugins, tmp_path, 0)
+    for _ in range(2):
+        run.append(Path("/dev/full"), "line\n")
+    assert capsys.readouterr().out == "NOT LOGGED full: No space left on device; training goes on\n"
+    run.append(tmp_path / "log", "a\ud800\n")
+    assert (tmp_path / "log").read_text() == "a\\ud800\n"
+    with pytest.raises(RunError, match="cannot write into .*: Not a directory"):
+        Run(make_plan(config, plugins), plugins, Path("/dev/full"), 0).open()
 
 
 def test_two_runs_do_not_write_into_one_directory(tmp_path):

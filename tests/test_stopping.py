@@ -1,11 +1,15 @@
 """Real runs that are interrupted: all ranks stop after the same step; a node that dies takes the others along."""
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
+import sys
 import time
+from unittest import mock
 
-from jobs import NO_LAYERS, TINY, command, environment
+from jobs import NO_LAYERS, ROOT, TINY, command, environment
 from pipeloom.core.launcher import free_port
 
 # Notes the steps that each rank makes, and its last word.
@@ -26,7 +30,15 @@ def begin(folder, *flags):
     (folder / "witness.py").write_text(WITNESS)
     full = command(*TINY, "--train_steps", "100000", "--nnodes", "2", "--nproc_per_node", "1", *flags, model=NO_LAYERS)
     full[full.index("--plugins") + 1] += ",./witness.py"
+    return run(folder, full)
+
+
+def run(folder, full):
     return subprocess.Popen(full, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), cwd=folder)
+
+
+def checkpoints(folder):
+    return sorted(int(path.name[5:]) for path in (folder / "run" / "checkpoints").glob("step_*"))
 
 
 def read_until(process, text):
@@ -36,22 +48,36 @@ def read_until(process, text):
     raise AssertionError(f"ended with {process.wait()} before it said '{text}'")
 
 
-def test_sigterm_stops_all_ranks_after_the_same_step(tmp_path):
-    process = begin(tmp_path, "--output_dir", tmp_path / "run")
+def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_often_as_it_is_told_to(tmp_path):
+    """As Slurm warns, before the time is over; in an environment with a proxy. Whoever resumes says nothing of the options."""
+    with mock.patch.dict(os.environ, http_proxy="http://127.0.0.1:9"):
+        process = begin(tmp_path, "--output_dir", tmp_path / "run", "--save_every", "2", "--keep", "50", "--eval_every", "4", "--eval_samples", "16")
     try:
         read_until(process, "step     10/")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGUSR1)
         rest = process.communicate(timeout=30)[0]
     finally:
         process.kill()
-    assert process.returncode == 143, rest
-    assert "pipeloom: SIGTERM: finishing the step and saving (once more ends at once)\n" in rest and "error" not in rest
+    assert process.returncode == 138, rest
+    assert "pipeloom: SIGUSR1: finishing the step and saving (once more ends at once)\n" in rest and "error" not in rest
     steps = {(tmp_path / "run" / f"step_{rank}").read_text() for rank in (0, 1)}
     assert len(steps) == 1
     step = steps.pop()
     assert {(tmp_path / "run" / f"end_{rank}").read_text() for rank in (0, 1)} == {f"{step} None"}
     assert f"stopped after step {step} of 100000, as asked; go on with --resume" in rest
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")] == [f"step_{int(step):07d}"]
+    last = int(step)
+    expected = {*range(2, last, 2), last}
+    assert checkpoints(tmp_path) == sorted(expected)
+    for resumed in range(2):
+        stop_at = last + 4
+        process = run(tmp_path, [sys.executable, str(ROOT / "entry.py"), "--resume", str(tmp_path / "run"), "--stop_at", str(stop_at)])
+        rest = process.communicate(timeout=60)[0]
+        assert process.returncode == 0 and "changed" not in rest and "mesh       pipeline 2 x data 1 on 2 logical nodes" in rest, rest
+        expected |= {*range(last + 1, stop_at)} & {*range(0, stop_at, 2)} | {stop_at}
+        assert checkpoints(tmp_path) == sorted(expected)
+        last = stop_at
+    lines = (tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [*range(4, last + 1, 4)]
 
 
 def test_a_node_that_is_killed_ends_the_job_on_the_other(tmp_path):

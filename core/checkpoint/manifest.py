@@ -11,8 +11,10 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import shown
 
 MANIFEST = "checkpoint.json"
-#: Raised when an older pipeloom could not read what is written now.
-FORMAT = 1
+#: Raised when an older pipeloom could not read what is written now, or would understand it otherwise. In format 1 ``given`` has
+#: the options of the last command alone; what the commands before it gave shows in ``config``, beside the defaults.
+FORMAT = 2
+_READ = (1, FORMAT)
 _OPTIMIZER = "optimizer/"
 
 
@@ -37,7 +39,8 @@ class Manifest:
     ``norm_sum`` and ``norm_since`` (gradient norms that are not logged yet, and since which step).
     ``dropout``: what keys the masks; they are a function of it and have no state.
     ``parameters``: name -> shape. ``optimizer``: the name of its class.
-    ``answers``: which plugin answers the hooks that decide the mathematics. ``given``: the options that the user set.
+    ``answers``: which plugin answers the hooks that decide the mathematics. ``given``: the options that the user set, by any
+    command of the run.
     ``files``: by their names in the folder; they hold the parameters by name, and ``<kind>/<name>`` of the optimizer.
     """
 
@@ -57,6 +60,7 @@ class Manifest:
     evaluation: Dict[str, float] = field(default_factory=dict)
     files: Dict[str, FileEntry] = field(default_factory=dict)
     saved_at: str = ""
+    format: int = FORMAT
 
     @property
     def step(self) -> int:
@@ -80,7 +84,7 @@ class Manifest:
         return {name: value for section in self.config.values() if isinstance(section, dict) for name, value in section.items()}
 
     def to_bytes(self) -> bytes:
-        content = {"format": FORMAT, **asdict(self)}
+        content = {**asdict(self), "format": FORMAT}
         return (json.dumps({**content, "sha256": _sha256(content)}, indent=1) + "\n").encode()
 
 
@@ -101,7 +105,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise BadCheckpoint(f"{MANIFEST} is damaged (no checksum)")
     if _sha256({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
         raise BadCheckpoint(f"{MANIFEST} is damaged (its checksum differs)")
-    if content.pop("format", None) != FORMAT:
+    if content.get("format") not in _READ:
         raise BadCheckpoint(f"{MANIFEST} is of a format that this version of pipeloom does not know")
     del content["sha256"]
     wrong = _what_is_wrong(content)
@@ -113,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _what_is_wrong(content: Mapping[str, Any]) -> str:
     """The checksum is right, but it was not made by this program: what does not fit, or ""."""
-    kinds = {field.name: list if "List" in field.type and "Dict" not in field.type else str if field.type == "str" else dict
+    kinds = {field.name: int if field.type == "int" else list if "List" in field.type and "Dict" not in field.type else str if field.type == "str" else dict
              for field in fields(Manifest)}
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):

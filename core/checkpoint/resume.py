@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core.checkpoint.describe import answers
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
@@ -14,9 +14,11 @@ from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config import Config
 from pipeloom.core.control.rank_link import RESUME as RESUME_FROM
 from pipeloom.core.errors import UsageError, did_you_mean, similar_path
-from pipeloom.core.options import FIXED, FREE, Options
+from pipeloom.core.options import FIXED, FREE, FRESH, Options
 
 AUTO = "auto"
+#: Of format 1, where the default is another now.
+_OLD_DEFAULTS = (("keep", 3),)
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,39 @@ def run_name(plugins: Sequence[str]) -> str:
     return "-".join(re.sub(r"\W+", "_", plugin).strip("_") for plugin in plugins)
 
 
-def options_from(manifest: Manifest, options: Options, given: Mapping[str, Any]) -> Dict[str, Any]:
-    """The values that a resumed run takes from its checkpoint where the user gives none.
+def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, Any]) -> Tuple[Dict[str, Any], Set[str]]:
+    """What a resumed run has from its checkpoint: the values of options that are not in ``given``, and the names of all options
+    that a command of the run has set.
 
-    Options that change the mathematics are as they were; those that do not, only if the user had set them.
+    Every option is as it was, but for those of one command alone, and those that were left to the plan: these are decided
+    anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option no longer takes.
     """
-    values = {}
-    for name, value in manifest.options().items():
-        if name not in options or name in given:
-            continue
+    values: Dict[str, Any] = {}
+    recorded = {name: value for name, value in checkpoint.manifest.options().items() if name in options and options.get(name).resume != FRESH}
+    chosen = _chosen(checkpoint.manifest, recorded, options)
+    for name, value in recorded.items():
         option = options.get(name)
-        if option.resume == FIXED or (option.resume == FREE and name in manifest.given):
-            values[name] = option.parse(value, "checkpoint") if value is not None else None
-    if "epochs" in given:
+        left_to_plan = option.resume == FREE and option.is_left_to_plan and name not in chosen
+        if name in given or left_to_plan or (value is None and option.default is not None):
+            continue
+        try:
+            values[name] = option.parse(value, f"the checkpoint {checkpoint.path}")
+        except UsageError as error:
+            raise UsageError(f"{error}: give --{name}") from None
+    if given.get("epochs") is not None:
         values.pop("train_steps", None)
-    return values
+    if "init_from" in values and values["init_from"] is not None and not Path(values["init_from"]).expanduser().exists():
+        values["init_from"] = str(checkpoint.path)    # it has all that was taken from there
+    return values, chosen
+
+
+def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -> Set[str]:
+    """Which of the recorded options a command of the run has set; of a checkpoint that does not know all of them, whatever is no default."""
+    chosen = set(manifest.given) & recorded.keys()
+    if manifest.format == 1:
+        chosen |= {name for name, value in recorded.items()
+                   if value not in (options.get(name).default, options.get(name).cuda_default) and (name, value) not in _OLD_DEFAULTS}
+    return chosen
 
 
 def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> List[str]:
@@ -127,7 +147,9 @@ def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> Li
         what = "; ".join(line for line in changed if line.split(" ")[0] in refused)
         raise UsageError(f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or accept it with "
                          f"--resume_allow {','.join(refused)}")
-    return [f"changed    {line}" for line in changed]
+    gone = sorted(name for name in manifest.given if name in manifest.options() and name not in config.to_flat_dict())
+    return [*(f"changed    {line}" for line in changed),
+            *(f"left out   {name} {manifest.option(name)}: no selected plugin has this option now" for name in gone)]
 
 
 def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dict[str, Tuple[Any, Any, bool]]:
@@ -138,7 +160,7 @@ def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dic
         kind = config.resumes.get(name, FIXED)
         if kind == FIXED and name in before and before[name] != now:
             found[name] = (before[name], now, True)
-        elif kind == FREE and name in config.given and before.get(name) != now:
+        elif kind == FREE and (name in before or name in config.given) and before.get(name) != now:
             found[name] = (before.get(name), now, False)
     for label, now in answers(plugins).items():
         if manifest.answers.get(label) != now:

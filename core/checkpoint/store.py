@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, verify
@@ -14,6 +14,8 @@ from pipeloom.core.metrics import Goal
 FOLDER, LAST, BEST = "checkpoints", "last", "best"
 _REPLACED = "replaced"
 _NAME = re.compile(r"step_(\d{7,})")
+#: What this program hides while it writes or removes it; another's hidden folder is not its to touch.
+_OURS = re.compile(rf"{re.escape(disk.HIDDEN)}step_\d{{7,}}\.({_REPLACED}|removing|[0-9a-z]+\.writing)")
 
 
 def name_of(step: int) -> str:
@@ -26,10 +28,15 @@ def step_of(folder: Path) -> Optional[int]:
 
 
 class Store:
-    """``directory`` is the run's folder of checkpoints; it need not exist yet."""
+    """``directory`` is the run's folder of checkpoints; it need not exist yet.
+
+    Which go: after a new one, with ``keep`` the older ones but for the ``keep - 1`` newest of them, the best, and what was
+    ``spare``d. Those of a later step are of a run that went another way; they are left alone.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
+        self._spared: FrozenSet[str] = frozenset()
 
     def checkpoints(self) -> List[Path]:
         """All of them, the oldest first; whole or not."""
@@ -55,8 +62,8 @@ class Store:
         """Where the checkpoint of ``step`` is put together, before it has its name."""
         return self.directory / f"{disk.HIDDEN}{name_of(step)}.{attempt}.writing"
 
-    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: int, goal: Goal) -> Path:
-        """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
+    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: Optional[int], goal: Goal) -> Path:
+        """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest (``keep`` is ``None``: of none).
 
         ``files`` are what the writers put there. A failure before the renaming leaves everything older as it was.
         """
@@ -73,7 +80,7 @@ class Store:
             disk.remove_folder(replaced)
         disk.replace_file(self.directory / LAST, f"{path.name}\n".encode())
         self._move_best(path, manifest, goal)
-        self._prune(keep)
+        self._prune(manifest.step, keep)
         return path
 
     def _move_best(self, path: Path, manifest: Manifest, goal: Goal) -> None:
@@ -104,11 +111,24 @@ class Store:
         except (OSError, ValueError):
             return None
 
-    def _prune(self, keep: int) -> None:
+    def surplus(self, keep: Optional[int]) -> List[Path]:
+        """What there is now beyond the ``keep`` newest and the best, the oldest first."""
+        return self._without_best(self.checkpoints()[:-keep] if keep is not None else [])
+
+    def spare(self, keep: Optional[int]) -> None:
+        """From now on leave alone what is beyond ``keep`` already: nothing is removed but as much as is added."""
+        self._spared = frozenset(path.name for path in self.surplus(keep))
+
+    def _prune(self, step: int, keep: Optional[int]) -> None:
+        if keep is None:
+            return
+        older = [path for path in self.checkpoints() if (step_of(path) or 0) < step and path.name not in self._spared]
+        for path in self._without_best(older[:max(0, len(older) - keep + 1)]):
+            disk.remove_folder(path)
+
+    def _without_best(self, paths: List[Path]) -> List[Path]:
         best = (self.best() or {}).get("checkpoint")
-        for path in self.checkpoints()[:-keep]:
-            if path.name != best:
-                disk.remove_folder(path)
+        return [path for path in paths if path.name != best]
 
     def _take_back(self) -> None:
         """Where a run ended between hiding a checkpoint and putting another in its place, the hidden one counts."""
@@ -123,4 +143,5 @@ class Store:
         self._take_back()
         if self.directory.is_dir():
             for path in self.directory.glob(f"{disk.HIDDEN}step_*"):
-                disk.remove_folder(path)
+                if _OURS.fullmatch(path.name):
+                    disk.remove_folder(path)

@@ -8,7 +8,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 from pipeloom.core.control.hub import Hub
 from pipeloom.core.control.local_ranks import LocalRanks
 from pipeloom.core.control.progress import Progress, name_ranks
-from pipeloom.core.control.signals import Signals, signal_name
+from pipeloom.core.control.signals import Signals, asked_to_stop, signal_name
 from pipeloom.core.control.verdict import Verdict, fail, fault, say
 from pipeloom.core.errors import UsageError
 from pipeloom.core.ports import port_listens, refuse_taken_port
@@ -159,7 +159,7 @@ class Coordinator:
         alive = self.progress.alive()
         culprit = culprit_of(self.progress.ends)
         # Ranks abort when they lose another one; one that leaves by a signal got it with the launcher, which hears of it in a moment.
-        doubtful = (alive and aborted(culprit)) or culprit["code"] in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+        doubtful = (alive and aborted(culprit)) or asked_to_stop(culprit["code"])
         # All ranks find the same fault of usage, in any order. Rank 0 says it best: on the console, in its own words.
         seconds = _SETTLE_SECONDS if doubtful else 1.0 if culprit["code"] == _USAGE and 0 in alive else 0.0
         self.settle_by = self.settle_by or now + seconds
@@ -212,7 +212,7 @@ def report(end: Mapping[str, Any], zero_refused: bool) -> Verdict:
         said = words[0].replace("pipeloom: error: ", "", 1)
         line = f"rank {rank} refused: {said if rank else 'see its console'}"
         return Verdict(_USAGE, line, node=node, own_words=[] if zero_refused else words)
-    line, user = f"rank {rank} failed: {end['how']}", end["code"] in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    line, user = f"rank {rank} failed: {end['how']}", asked_to_stop(end["code"])
     if end["log"] is None:
         return Verdict(1, line, node=node, hint="; what it said is above", fault=not user)
     line += f"; log: {end['log']}; " + ("its last lines:" if end["lines"] else "it said nothing")

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from pipeloom.core.control.channel import Channel
 from pipeloom.core.control.rank_link import CONTROL_FD, RESUME
+from pipeloom.core.network import without_proxies
 from pipeloom.core.processes import RankProcess, rank_environment, tuned_environment
 
 _LOOK_SECONDS = 0.25
@@ -26,7 +27,7 @@ class LocalRanks:
 
     def __init__(self, spec: Any, port: int, resume: str):
         self._spec, self._port = spec, port
-        self._env = {**tuned_environment(os.environ), **spec.env, RESUME: resume}
+        self._env = {**without_proxies(tuned_environment(os.environ)), **spec.env, RESUME: resume}
         self._processes: Dict[int, RankProcess] = {}
         self._channels: Dict[int, Channel] = {}
         self._ended: List[int] = []

@@ -15,6 +15,7 @@ import threading
 from typing import Any, Dict, Optional
 
 from pipeloom.core.control.channel import decode, encode
+from pipeloom.core.control.signals import OF_A_RANK
 
 #: Set by the launcher for each rank: the number of the open socket to it.
 CONTROL_FD = "PIPELOOM_CONTROL_FD"
@@ -98,8 +99,9 @@ class RankLink:
         sock, waiting = self._socket, b""
         while True:
             ready = select.select([sock, self._signals], [], [])[0]
-            if self._signals in ready and signal.SIGTERM in self._signals.recv(64):
-                self._send({"event": "signal", "number": int(signal.SIGTERM)})
+            if self._signals in ready:
+                for number in OF_A_RANK & {*self._signals.recv(64)}:
+                    self._send({"event": "signal", "number": int(number)})
             if sock not in ready:
                 continue
             try:
@@ -141,7 +143,7 @@ class RankLink:
             self._change.notify_all()
 
     def _take_signals(self) -> None:
-        """From now on the launcher decides when to stop: a SIGTERM is handed on to it, Ctrl-C is its own business.
+        """From now on the launcher decides when to stop: a signal that asks for it is handed on to it.
 
         The number of a signal comes through a socket that the interpreter writes to as soon as the signal arrives,
         while a handler would wait for the end of what the main thread does in the engine.
@@ -149,7 +151,7 @@ class RankLink:
         if threading.current_thread() is not threading.main_thread():
             return
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (*OF_A_RANK, signal.SIGINT):
             before = signal.getsignal(number)
 
             def handle(received: int, frame: Any, before: Any = before) -> None:

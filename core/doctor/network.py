@@ -3,15 +3,12 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from typing import List, Mapping
 
 from pipeloom.core import network
 from pipeloom.core.doctor.finding import Finding, bad, note, ok
 from pipeloom.core.errors import PipeloomError
 from pipeloom.core.ports import free_port
-
-_PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "grpc_proxy", "all_proxy")
 
 
 def cards() -> Finding:
@@ -24,27 +21,8 @@ def cards() -> Finding:
 
 def loopback() -> Finding:
     """A connection of this machine to itself by 127.0.0.1, as the ranks of one machine have it."""
-    with socket.socket() as server:
-        server.settimeout(5)
-        try:
-            server.bind(("127.0.0.1", 0))
-            server.listen(1)
-            threading.Thread(target=_greet, args=(server.getsockname(),), daemon=True).start()
-            connection, _ = server.accept()
-            with connection:
-                connection.settimeout(5)
-                said = connection.recv(5)
-        except OSError as error:
-            return bad(f"no connection by 127.0.0.1 ({error}): ip link set lo up, and look at the firewall")
-    return ok("127.0.0.1 answers") if said == b"hello" else bad("a connection by 127.0.0.1 lost what was sent: look at the firewall")
-
-
-def _greet(address) -> None:
-    try:
-        with socket.create_connection(address, timeout=5) as connection:
-            connection.sendall(b"hello")
-    except OSError:
-        pass  # the other side says so
+    fault = network.local_fault()
+    return bad(fault) if fault else ok("127.0.0.1 answers")
 
 
 def ports() -> Finding:
@@ -71,8 +49,9 @@ def host_name() -> Finding:
 
 
 def proxy(environment: Mapping[str, str] = os.environ) -> Finding:
-    """The engine's control messages are gRPC, which obeys these variables."""
-    given = [name for name in _PROXIES if environment.get(name) and "127.0.0.1" not in environment[name] and "localhost" not in environment[name]]
-    if given and not (environment.get("no_proxy") or environment.get("NO_PROXY")):
-        return note(f"{', '.join(given)} is set: between machines the engine would ask the proxy; unset it, or list the machines in no_proxy")
-    return ok("none in the way")
+    """The engine's control messages are gRPC, which obeys these variables; so no rank gets them."""
+    given = [name for name, value in environment.items() if name.lower() in network.PROXIES and not name.lower().startswith("no") and value]
+    if not given:
+        return ok("none is set")
+    return note(f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} set: ranks start without, since they talk to each other alone; what a "
+                "plugin needs from elsewhere it must fetch before they start")

@@ -12,6 +12,7 @@ from typing import Dict, List, Optional
 import pipeloom
 from pipeloom.core.doctor.finding import Finding, bad, ok
 from pipeloom.core.doctor.software import INSTALL
+from pipeloom.core.network import local_fault, without_proxies
 from pipeloom.core.ports import free_port, port_listens
 from pipeloom.core.processes import RankProcess, outside_environment, rank_environment, tuned_environment
 
@@ -44,13 +45,16 @@ def engine(seconds: float = IMPORT_SECONDS) -> Finding:
 
 def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
     """Rank 0 and then rank 1, on this machine, by TCP; whatever happens, both are gone afterwards."""
+    fault = local_fault()
+    if fault:
+        return bad(f"not started: {fault}")
     port, started = free_port(), time.monotonic()
     deadline = started + seconds
     ranks: List[RankProcess] = []
     with tempfile.TemporaryDirectory(prefix="pipeloom-doctor-") as folder:
         try:
             for rank in (0, 1):
-                env = {**tuned_environment(_environment()), **rank_environment(rank, rank, 2, 2, "127.0.0.1", port)}
+                env = {**without_proxies(tuned_environment(_environment())), **rank_environment(rank, rank, 2, 2, "127.0.0.1", port)}
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
                 ranks.append(RankProcess(rank + 1, [sys.executable, "-c", program], env, Path(folder)))
                 while rank == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline:

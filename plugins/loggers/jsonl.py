@@ -14,8 +14,9 @@ def pipeloom_on_run_start(run):
         if run.is_main and path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= run.start_step]
             temporary = path.with_name(path.name + ".writing")
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            os.replace(temporary, path)
+            with run.outliving(path.name):
+                temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+                os.replace(temporary, path)
 
 
 def _step(line):
@@ -38,5 +39,4 @@ def pipeloom_on_evaluate(run, step, metrics):
 
 def _append(run, name, step, metrics):
     if run.is_main and metrics is not None:
-        with open(run.directory / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        run.append(run.directory / name, json.dumps({"step": step, **metrics}) + "\n")

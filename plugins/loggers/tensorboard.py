@@ -1,11 +1,15 @@
 """tensorboard: scalars, hyper-parameters and the resolved config under ``tb/``, without TensorFlow or torch."""
 from __future__ import annotations
 
+import io
+import os
+import socket
 import time
 
 import pipeloom
 
-_writers = {}
+#: The file of events of each run directory.
+_files = {}
 
 
 @pipeloom.hookimpl
@@ -15,17 +19,26 @@ def pipeloom_on_run_start(run):
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import summary_v2
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    writer = EventFileWriter(str(run.directory / "tb"))
-    _writers[run.directory] = writer
+    with run.outliving("tb"):
+        (run.directory / "tb").mkdir(exist_ok=True)
+    _files[run.directory] = run.directory / "tb" / f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.0"
+    _write(run, Event(wall_time=time.time(), file_version="brain.Event:2"))
     if run.start_step:    # what was logged after the checkpoint is logged anew: TensorBoard drops it
-        writer.add_event(Event(wall_time=time.time(), step=run.start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        _write(run, Event(wall_time=time.time(), step=run.start_step + 1, session_log=SessionLog(status=SessionLog.START)))
     values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)
               for name, value in run.config.to_flat_dict().items() if value is not None}
     for summary in (summary_v2.hparams_pb({**values, "plugins": ",".join(run.config.plugins)}), _text("config", run.config.to_yaml())):
-        writer.add_event(Event(wall_time=time.time(), step=0, summary=Summary.FromString(summary.SerializeToString())))
-    writer.flush()
+        _write(run, Event(wall_time=time.time(), step=0, summary=Summary.FromString(summary.SerializeToString())))
+
+
+def _write(run, event):
+    """Append an event here and now: TensorBoard's own writer does it in a thread, which a full disk ends with a traceback."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    record = io.BytesIO()
+    RecordWriter(record).write(event.SerializeToString())
+    run.append(_files[run.directory], record.getvalue())
 
 
 def _text(tag: str, text: str):
@@ -49,19 +62,15 @@ def pipeloom_on_evaluate(run, step, metrics):
 
 
 def _scalars(run, step, metrics):
-    writer = _writers.get(run.directory)
-    if writer is None or metrics is None:
+    if run.directory not in _files or metrics is None:
         return
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-    writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-    writer.flush()
+    _write(run, Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
 
 @pipeloom.hookimpl
 def pipeloom_on_run_end(run, error):
-    writer = _writers.pop(run.directory, None)
-    if writer is not None:
-        writer.close()
+    _files.pop(run.directory, None)
