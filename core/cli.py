@@ -121,7 +121,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     options = Options()
     add_core_options(options)
     manager.collect_options(options)
-    has_gpu = count_gpus() > 0
+    has_gpu = _asked_device(rest, selected.set or (), content) != "cpu" and count_gpus() > 0
     parser = _full_parser(options, has_gpu)
     flags = vars(parser.parse_args(rest))
     given = {option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags}
@@ -146,6 +146,18 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
         base = resume.options_from(resume.Checkpoint(resumed.path).manifest, options, config.given)
         config = configs.resolve(options, names, has_gpu, *sources, **settings, base=base)
     return config, manager, resumed
+
+
+def _asked_device(arguments: Sequence[str], assignments: Sequence[str], content: Mapping[str, Any]) -> Any:
+    """The value of --device by flag, ``--set`` or file, not yet checked: the defaults that ``--help`` shows hang on it."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--device")
+    found = [parser.parse_known_args(arguments)[0].device]
+    pairs = [text.partition("=") for text in assignments]
+    found += [value.strip() for path, _, value in pairs if path.strip() in ("device", "cluster.device")]
+    section = content.get("cluster")
+    found += [content.get("device"), section.get("device") if isinstance(section, dict) else None]
+    return next((device for device in found if device is not None), None)
 
 
 def _plugins_of_checkpoint(arguments: Sequence[str]) -> List[str]:

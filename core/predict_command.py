@@ -52,6 +52,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
     add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="{auto,cpu,cuda}",
+        help="where the model computes [auto: on the first GPU, if there is one]")
     add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
     add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
 
@@ -125,7 +127,7 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         return {}
     inputs = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
-    outputs = predict(str(folder.path), _TASK, fields, options.batch_size)
+    outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)
     settings = AnswerSettings(options.n_best_size, options.max_answer_length, options.null_score_diff_threshold)
     scorer = SquadScorer(questions, features, settings, options.may_be_impossible)
     scorer.add(range(len(features)), outputs)

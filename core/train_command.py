@@ -11,6 +11,7 @@ from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config import Config
+from pipeloom.core.devices import hide_gpus
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
 from pipeloom.core.identity import identity
@@ -48,6 +49,8 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
         raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
                          "give --nnodes and --nproc_per_node")
     os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
+    if plan.cluster.device_type == "cpu":
+        hide_gpus()
     from pipeloom.core.trainer import train_in_rank  # imports oneflow
 
     return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)

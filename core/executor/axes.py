@@ -69,10 +69,10 @@ class StageAxes:
 
 
 def over_data(place: flow.placement, dim: int = 0):
-    """How the data-parallel ranks of a stage share a tensor whose samples are counted by ``dim``; one rank has it whole.
+    """How data-parallel ranks share a tensor whose samples are counted by ``dim``; one rank has it whole.
 
-    Not "split" over one: the engine loses a split of a dimension of size 1, takes any other sbp, a partial sum even, for a micro-batch of
-    one sample, and then dies of its square (docs/oneflow-notes.md).
+    Not "split" over one: the engine loses a split of a dimension of size 1, for a micro-batch of one sample takes any other
+    sbp, a partial sum even, and then dies of its square (docs/oneflow-notes.md).
     """
     return _S(dim) if place.ranks.shape[0] > 1 else _B
 
