@@ -30,8 +30,8 @@ def model(tmp_path, monkeypatch):
     save_file({"x": np.zeros(1, np.float32)}, str(folder / "model.safetensors"))
     calls = []
 
-    def predict(path, task, fields, batch_size):
-        calls.append((path, task, fields["input_ids"].shape, batch_size))
+    def predict(path, task, fields, batch_size, device):
+        calls.append((path, task, fields["input_ids"].shape, batch_size, device))
         logits = np.where(fields["input_ids"] == words.index("paris"), 5.0, np.where(fields["input_ids"] == words.index("rome"), 4.0, -5.0))
         return {"start_logits": logits.astype(np.float32), "end_logits": logits.astype(np.float32)}
 
@@ -45,7 +45,7 @@ def test_one_question_gets_answers_with_their_worth(model, capsys):
     assert main(["predict", "--checkpoint", str(folder), "--question", "Where is Alice?", "--context", CONTEXT, "--n_best_size", "2", *SHORT]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["answer: Paris", "0.731  Paris  (characters 19 to 24)", "0.269  Paris. Bob stayed in Rome  (characters 19 to 44)"]
-    assert calls == [(str(folder), "question_answering", (1, 32), 16)]     # as long as it has positions for
+    assert calls == [(str(folder), "question_answering", (1, 32), 16, "auto")]     # as long as it has positions for
 
 
 @fast
@@ -56,12 +56,13 @@ def test_a_file_of_questions_gets_a_file_of_answers(model, tmp_path, capsys):
     asked.write_text("".join(json.dumps(entry) + "\n" for entry in (
         {"id": "a", "question": "Where?", "context": CONTEXT}, {"question": "Where is Alice?", "context": long},
         {"id": 7, "question": "Who?", "context": "..."})))
-    command = ["predict", "--checkpoint", str(folder), "--input", str(asked), "--doc_stride", "8", "--batch_size", "4", *SHORT]
+    command = ["predict", "--checkpoint", str(folder), "--input", str(asked), "--doc_stride", "8", "--batch_size", "4",
+               "--device", "cpu", *SHORT]
     assert main([*command, "--output", str(tmp_path / "out.jsonl")]) == 0
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [answer["id"] for answer in answers] == ["a", "2", "7"] and [answer["answer"] for answer in answers[:2]] == ["Paris", "Paris"]
     assert long[answers[1]["candidates"][0]["start"] : answers[1]["candidates"][0]["end"]] == "Paris"
-    assert calls[0][2][0] > 5 and calls[0][3] == 4     # windows of the long one
+    assert calls[0][2][0] > 5 and calls[0][3:] == (4, "cpu")     # windows of the long one
     capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().out == (tmp_path / "out.jsonl").read_text()
