@@ -15,8 +15,11 @@ from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
+from pipeloom.core.interpreter import begin_anew
 from pipeloom.core.options import Options
+from pipeloom.core.output import printing
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
+from pipeloom.core.processes import own_command
 from pipeloom.plugins import BUILTIN
 
 COMMANDS = ("train", "parity", "prepare", "predict", "export", "checkpoint", "plugins", "doctor")
@@ -40,13 +43,17 @@ Ranks count separately: --node_rank numbers the machines, the local rank numbers
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        begin_anew([*own_command(), *arguments])
+    return printing(lambda: _ended(arguments))
+
+
+def _ended(arguments: List[str]) -> int:
     try:
         return _dispatch(arguments)
     except PipeloomError as error:
         print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    except BrokenPipeError:
-        return 1
 
 
 def _dispatch(arguments: List[str]) -> int:

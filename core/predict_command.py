@@ -4,11 +4,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from pipeloom.core.arguments import Parser, at_least, boolean, normalize
+from pipeloom.core.data.characters import whole
 from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.output import ESCAPE
 
 _TASK = "question_answering"
 _LONGEST = 384
@@ -20,7 +23,7 @@ def predict_command(arguments: Sequence[str]) -> int:
     parser = Parser(prog="entry.py predict", description="Answers to questions about texts, by a model that was trained to give them.")
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
-    questions = _questions(options)
+    questions = [replace(question, text=whole(question.text), context=whole(question.context)) for question in _questions(options)]
     found = _answers(options, questions)
     answered = [question for question in questions if question.id in found]
     if not answered:
@@ -152,6 +155,6 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     from pipeloom.core.checkpoint.disk import replace_file
 
     try:
-        replace_file(path, ("\n".join(lines) + "\n").encode())
+        replace_file(path, ("\n".join(lines) + "\n").encode("utf-8", ESCAPE))
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error

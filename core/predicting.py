@@ -1,6 +1,7 @@
 """What a trained model says of samples: its outputs per sample, in this process alone and without any training state."""
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeloom.core.options import Options
 from pipeloom.core.placement import Placement
 from pipeloom.core.plan import Plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.tasks import find_task
 from pipeloom.core.topology import Cluster, Mesh
 
@@ -111,6 +113,8 @@ def _outputs(config: configs.Config, model: ModelSpec, samples: Samples, device:
     # Here and not above: what is wrong with the model or the samples is said without waiting for the engine.
     from pipeloom.core.engine import import_oneflow
 
+    for name in RANK_VARIABLES:
+        os.environ.pop(name, None)    # left over from a job, they would make the engine wait for its other ranks
     if device == "cpu":
         hide_gpus()
     import_oneflow()

@@ -16,7 +16,9 @@ from typing import Any, Dict, Iterator, Optional
 from pipeloom import __version__
 from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.control.rank_link import RankLink
+from pipeloom.core.data.characters import whole
 from pipeloom.core.errors import UsageError
+from pipeloom.core.output import ESCAPE
 from pipeloom.core.plan import Plan
 
 #: What ``--save_final_weights`` writes into the run directory.
@@ -46,7 +48,7 @@ class Run:
         if self.is_main:
             (self.directory / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
             (self.directory / "env.json").write_text(json.dumps(self.environment(), indent=2) + "\n", encoding="utf-8")
-            self._log = open(self.directory / "train.log", "a", encoding="utf-8")
+            self._log = open(self.directory / "train.log", "a", encoding="utf-8", errors=ESCAPE)
 
     def note(self, text: str) -> None:
         """Append ``text`` to ``train.log``, with the time; nothing on other ranks."""
@@ -105,6 +107,8 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
             path = Path("runs") / f"{name}-{number}"
     else:
         path = Path(output_dir).expanduser()
+    if whole(str(path.absolute())) != str(path.absolute()):
+        raise UsageError(f"--output_dir {path.absolute()}: the path is no UTF-8 text, which the TensorBoard logger needs; choose another")
     if not shared and own is None and (path / "config.yaml").exists():
         raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
     try:
