@@ -112,10 +112,12 @@ def test_a_real_model_answers(tmp_path):
               str(folder / "model.safetensors"))
     assert main(["export", "--checkpoint", str(folder), "--output", str(tmp_path / "exported")]) == 0
     said = []
-    for path in (folder, tmp_path / "exported"):
+    # A job of two ranks that is over has left its variables behind; and the engine cannot bear python -O.
+    left_over = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517", "PYTHONOPTIMIZE": "1"}
+    for path, variables in ((folder, left_over), (tmp_path / "exported", {})):
         command = ["predict", "--checkpoint", str(path), "--question", "Where is Alice?", "--context", CONTEXT, "--seq_length", "32", *SHORT]
         result = subprocess.run([sys.executable, str(ROOT / "entry.py"), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=environment(), timeout=120)
+                                env=environment(**variables), timeout=120)
         assert result.returncode == 0, result.stderr
         said.append(result.stdout)
     answer = said[0].splitlines()[0].replace("answer: ", "")
