@@ -154,7 +154,11 @@ def _as_text(prediction: Any) -> List[str]:
 def _write(path: Path, lines: Sequence[str]) -> None:
     from pipeloom.core.checkpoint.disk import replace_file
 
+    content = ("\n".join(lines) + "\n").encode("utf-8", ESCAPE)
     try:
-        replace_file(path, ("\n".join(lines) + "\n").encode("utf-8", ESCAPE))
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)    # a device or a pipe, which must not be replaced by a file
+        else:
+            replace_file(path.resolve(), content)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -66,6 +67,33 @@ def test_a_file_of_questions_gets_a_file_of_answers(model, tmp_path, capsys):
     capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().out == (tmp_path / "out.jsonl").read_text()
+
+
+@fast
+def test_answers_go_into_a_pipe_and_through_a_link_that_stay_what_they_are(model, tmp_path, capsys):
+    command = ["predict", "--checkpoint", str(model[0]), "--question", "Where is Alice?", "--context", CONTEXT, *SHORT, "--output"]
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main([*command, str(pipe)]) == 0
+    assert json.loads(os.read(reader, 10_000))["answer"] == "Paris" and pipe.is_fifo()
+    os.close(reader)
+    link.symlink_to(file)
+    assert main([*command, str(link)]) == 0 and link.is_symlink()
+    assert json.loads(file.read_text())["answer"] == "Paris"
+    assert main([*command, str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"pipeloom: error: cannot write {tmp_path}: Is a directory\n"
+
+
+@fast
+@pytest.mark.parametrize("arguments", [["--question", "Where\ud800 is Alice?", "--context", CONTEXT.replace("went", "\udcff")],
+                                       ["--input", "FILE"]])
+def test_halves_of_characters_reach_no_tokenizer_and_shift_nothing(model, tmp_path, capsys, arguments):
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"id": "\udcff", "question": "\ud800?", "context": CONTEXT.replace("went", "\ud83d")}))
+    arguments = [str(tmp_path / "asked.jsonl") if word == "FILE" else word for word in arguments]
+    assert main(["predict", "--checkpoint", str(model[0]), *arguments, *SHORT, "--output", str(tmp_path / "out.jsonl")]) == 0
+    found = json.loads((tmp_path / "out.jsonl").read_text())
+    assert found["candidates"][0]["text"] == "Paris" and found["candidates"][0]["start"] == CONTEXT.index("Paris") - 3
 
 
 @fast
