@@ -156,7 +156,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
 
 
 def _asked_device(arguments: Sequence[str], assignments: Sequence[str], content: Mapping[str, Any]) -> Any:
-    """The value of --device by flag, ``--set`` or file, not yet checked: the defaults that ``--help`` shows hang on it."""
+    """The value of --device by flag, ``--set`` or file, not yet checked: the defaults in ``--help`` hang on it."""
     parser = Parser(add_help=False)
     parser.add_argument("--device")
     found = [parser.parse_known_args(arguments)[0].device]

@@ -21,8 +21,8 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 from pipeloom.core.errors import UsageError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-#: Compute capabilities that the engine's wheel (OneFlow 0.9.0, CUDA 11.7) has machine code for; such code runs on GPUs of
-#: the same major version and the same or a higher minor one. The wheel has no PTX, which a driver could compile for others.
+#: Compute capabilities that the engine's wheel (OneFlow 0.9.0, CUDA 11.7) has machine code for; such code runs on GPUs
+#: of the same major version and the same or a higher minor one. It has no PTX, which a driver could compile for others.
 CODE_FOR = ((6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6))
 #: The lowest driver that runs programs of any CUDA 11 ("minor version compatibility"), as cuDriverGetVersion says it.
 _LOWEST_DRIVER, _NEEDS = 11000, "CUDA 11.7 needs driver 450.80.02 or newer"
@@ -55,7 +55,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """Those that are visible, in the engine's order. ``fault``: why none of them can be used, where that holds for all."""
+    """Those that are visible, in the engine's order. ``fault``: why none of them can be used, where one reason is all's."""
 
     devices: Tuple[Gpu, ...] = ()
     fault: str = ""
@@ -161,8 +161,8 @@ def _without_driver_library() -> Gpus:
     count = _device_files() or sum(line.startswith("GPU ") for line in listed)
     if not count:
         return Gpus()
-    return Gpus((), f"{_gpus(count)}, but no driver library libcuda.so.1: install the NVIDIA driver (in a container: run it "
-                    "with --gpus all, and NVIDIA_DRIVER_CAPABILITIES=compute,utility)")
+    return Gpus((), f"{_gpus(count)}, but no driver library libcuda.so.1: install the NVIDIA driver (in a container: "
+                    "run it with --gpus all, and NVIDIA_DRIVER_CAPABILITIES=compute,utility)")
 
 
 def _gpus(count: int) -> str:
@@ -170,8 +170,8 @@ def _gpus(count: int) -> str:
 
 
 def ask_driver() -> Mapping[str, Any]:
-    """What libcuda says in a process of its own: the ``result`` of cuInit and the name of that ``error``, the version of
-    the ``driver``, ``devices`` as ``(name, major, minor, bytes)``; or, in the place of all that, a ``fault``."""
+    """What libcuda says in a process of its own: the ``result`` of cuInit and the name of that ``error``, the version
+    of the ``driver``, ``devices`` as ``(name, major, minor, bytes)``; or, in the place of all that, a ``fault``."""
     answer = _run([sys.executable, "-I", "-S", "-c", _PROGRAM])
     try:
         return json.loads(answer)

@@ -7,9 +7,9 @@ from typing import Dict, Mapping, Optional, Sequence
 
 from pipeloom.core.errors import RunError
 
-#: Variables that OneFlow 0.9.0 cannot bear, or that are not meant for a rank, whose output is a log and whose end is watched.
+#: Variables that OneFlow 0.9.0 cannot bear, or that are not meant for a rank, whose end is watched.
 _KEPT_AWAY = (
-    "PYTHONOPTIMIZE",   # python -O: it does work inside of asserts, which are left out then; with -OO docstrings are too
+    "PYTHONOPTIMIZE",   # python -O: it does work inside of asserts, which are left out then
     "PYTHONDEVMODE",    # python -X dev: a segmentation fault in the first graph
     "PYTHONINSPECT",    # python -i: a prompt in the place of the end
 )

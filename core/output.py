@@ -6,8 +6,8 @@ import os
 import sys
 from typing import Any, Callable, Optional, Tuple
 
-#: For ``errors=`` of what encodes text: a character that cannot be written becomes ``\\uXXXX``, one beyond U+FFFF two of them.
-#: So text in JSON stays what it is, and half a character, which no encoding has, can be read.
+#: For ``errors=`` of what encodes text: a character that cannot be written becomes ``\\uXXXX``, one beyond U+FFFF two of
+#: them. So text in JSON stays what it is, and half a character, which no encoding has, can be read.
 ESCAPE = "pipeloom.escape"
 
 
@@ -24,7 +24,8 @@ codecs.register_error(ESCAPE, _escape)
 def printing(body: Callable[[], int]) -> int:
     """Run a command; the exit code is that of ``body``, or 1 where standard output could not take what was printed.
 
-    That costs one line on stderr, or none where the reader has just gone (``| head``). What stderr does not take is dropped.
+    That costs one line on stderr, or none where the reader has just gone (``| head``). What stderr does not take is
+    dropped.
     """
     stdout, stderr = sys.stdout, sys.stderr
     for stream in (stdout, stderr):

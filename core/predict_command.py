@@ -23,7 +23,7 @@ def predict_command(arguments: Sequence[str]) -> int:
     parser = Parser(prog="entry.py predict", description="Answers to questions about texts, by a model that was trained to give them.")
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
-    questions = [replace(question, text=whole(question.text), context=whole(question.context)) for question in _questions(options)]
+    questions = [replace(asked, text=whole(asked.text), context=whole(asked.context)) for asked in _questions(options)]
     found = _answers(options, questions)
     answered = [question for question in questions if question.id in found]
     if not answered:

@@ -166,8 +166,8 @@ def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise, and without what the
-    engine cannot bear."""
+    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise, and without what
+    the engine cannot bear."""
     tuned = {
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",

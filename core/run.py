@@ -107,8 +107,9 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
             path = Path("runs") / f"{name}-{number}"
     else:
         path = Path(output_dir).expanduser()
-    if whole(str(path.absolute())) != str(path.absolute()):
-        raise UsageError(f"--output_dir {path.absolute()}: the path is no UTF-8 text, which the TensorBoard logger needs; choose another")
+    full = str(path.absolute())
+    if whole(full) != full:
+        raise UsageError(f"--output_dir {full}: the path is no UTF-8 text, which the TensorBoard logger needs; choose another")
     if not shared and own is None and (path / "config.yaml").exists():
         raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
     try:

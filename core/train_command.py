@@ -61,8 +61,8 @@ def _identity(environment: Mapping[str, str]) -> Tuple[int, int, int]:
     def number(name: str, low: int, high: int) -> int:
         text = environment[name]
         if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
-            raise UsageError(f"{name}={text} in the environment is not a number from {low} to {high}: a launcher sets it, beside "
-                             f"{', '.join(other for other in RANK_VARIABLES if other != name)}; unset them to be the launcher")
+            raise UsageError(f"{name}={text} in the environment is not a number from {low} to {high}: a launcher sets "
+                             f"{', '.join(RANK_VARIABLES)} for each rank; unset them, and this is the launcher")
         return int(text)
 
     number("MASTER_PORT", 1, 65535)

@@ -15,6 +15,11 @@ pytestmark = pytest.mark.fast
 ODD = {"PYTHONOPTIMIZE": "1", "PYTHONDEVMODE": "1", "PYTHONINSPECT": "1"}
 
 
+def run(arguments, cwd=None, **variables):
+    return subprocess.run([sys.executable, *arguments], env=environment(**variables), cwd=cwd, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=60)
+
+
 def test_ranks_and_the_checks_of_doctor_have_none_of_them(monkeypatch):
     assert not ODD.keys() & tuned_environment({**ODD, "PYTHONHASHSEED": "0"}).keys()
     assert tuned_environment({"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "8"})["OMP_NUM_THREADS"] == "8"
@@ -35,17 +40,16 @@ def test_the_log_of_a_rank_is_utf_8_whatever_the_console_is(tmp_path):
     (["-OO", "-X", "dev"], {}), ([], {"PYTHONOPTIMIZE": "2", "PYTHONDEVMODE": "1"}), (["-I", "-W", "error"], {})])
 def test_a_command_begins_anew_where_it_must(flags, variables):
     """Whose help is a docstring, which -OO takes away."""
-    done = subprocess.run([sys.executable, *flags, str(ROOT / "entry.py"), "doctor", "--help"], env=environment(**variables),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    done = run([*flags, str(ROOT / "entry.py"), "doctor", "--help"], **variables)
     assert done.returncode == 0 and done.stdout.startswith("``entry.py doctor``: looks whether this machine can train")
 
 
-@pytest.mark.parametrize("flags, says", [(["-O"], "python -O or PYTHONOPTIMIZE"), (["-X", "dev"], "python -X dev or PYTHONDEVMODE")])
+@pytest.mark.parametrize("flags, says", [
+    (["-O"], "python -O or PYTHONOPTIMIZE"), (["-X", "dev"], "python -X dev or PYTHONDEVMODE")])
 def test_a_program_that_imports_the_engine_is_told(flags, says):
     program = ("from pipeloom.core.engine import import_oneflow\nfrom pipeloom.core.errors import RunError\n"
                "try:\n    import_oneflow()\nexcept RunError as error:\n    print(error)\n")
-    done = subprocess.run([sys.executable, *flags, "-c", program], env=environment(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=60)
+    done = run([*flags, "-c", program], PYTHONPATH=str(ROOT))
     assert done.stdout == f"OneFlow 0.9.0 does not run under {says}: leave it out\n"
 
 
@@ -53,6 +57,5 @@ def test_foreign_packages_named_core_and_plugins_are_not_ours(tmp_path):
     for name in ("core", "plugins"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not ours')\n")
-    done = subprocess.run([sys.executable, str(ROOT / "entry.py"), "plugins"], env=environment(PYTHONPATH=str(tmp_path)), cwd=tmp_path,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    done = run([str(ROOT / "entry.py"), "plugins"], cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0 and done.stdout.startswith("built-in:")

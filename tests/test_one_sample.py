@@ -1,4 +1,4 @@
-"""A micro-batch of one sample on one data-parallel rank, where the engine knows no split of the samples (docs/oneflow-notes.md)."""
+"""A micro-batch of one sample on one data-parallel rank, where the engine knows no split (docs/oneflow-notes.md)."""
 from __future__ import annotations
 
 import numpy as np
@@ -15,9 +15,10 @@ VOCABULARY, LENGTH, PREDICTIONS, STEPS = 50, 8, 1, 2
 
 
 def write_record(path):
-    rng = np.random.default_rng(4)
-    record = {field.name: rng.integers(0, field.high or 2, field.shape).astype(field.dtype) for field in _fields(LENGTH, PREDICTIONS, VOCABULARY)}
-    write_part(path, [{**record, "input_mask": np.ones(LENGTH, np.int32), "masked_lm_weights": np.ones(PREDICTIONS, np.float32)}])
+    rng, fields = np.random.default_rng(4), _fields(LENGTH, PREDICTIONS, VOCABULARY)
+    record = {field.name: rng.integers(0, field.high or 2, field.shape).astype(field.dtype) for field in fields}
+    record["input_mask"][:], record["masked_lm_weights"][:] = 1, 1
+    write_part(path, [record])
 
 
 def train(flow, path, batch_size):
@@ -28,17 +29,19 @@ def train(flow, path, batch_size):
     from pipeloom.core.executor.stages import build_stages, stage_packings
     from pipeloom.core.executor.updates import Updates
 
-    config, plugins = parse([
-        "--plugins", "inter_first,bert,wiki_ofrecord", "--ofrecord_path", str(path), "--vocab_size", str(VOCABULARY), "--nnodes", "1",
-        "--nproc_per_node", "1", "--num_hidden_layers", "1", "--num_attention_heads", "1", "--hidden_size", "8", "--grad_acc_steps", "1",
-        "--seq_length", str(LENGTH), "--max_predictions", str(PREDICTIONS), "--train_global_batch_size", str(batch_size), "--optimizer", "sgd",
-        "--learning_rate", "0.5", "--warmup_steps", "0", "--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0", "--device", "cpu"])
+    options = {
+        "plugins": "inter_first,bert,wiki_ofrecord", "ofrecord_path": path, "vocab_size": VOCABULARY, "seq_length": LENGTH,
+        "max_predictions": PREDICTIONS, "nnodes": 1, "nproc_per_node": 1, "device": "cpu", "num_hidden_layers": 1,
+        "num_attention_heads": 1, "hidden_size": 8, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0,
+        "train_global_batch_size": batch_size, "grad_acc_steps": 1, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 0}
+    config, plugins = parse([f"--{name}={value}" for name, value in options.items()])
     plan = make_plan(config, plugins)
     packings, axes = stage_packings(plan.model, plan.split, plan.dataset.fields), axes_of(plan.placement, 1)
     value_of = lambda spec: initial_value(spec, 3)    # noqa: E731
     stages, held = build_stages(plan.model, plan.split, axes, packings, "cpu", value_of)
-    updates = Updates(held, axes, value_of, lambda parameters: plugins.hook.pipeloom_build_optimizer(config=plan.config, parameters=parameters),
-                      plugins.hook.pipeloom_lr_schedule(config=plan.config))
+    hook = plugins.hook
+    updates = Updates(held, axes, value_of, lambda held: hook.pipeloom_build_optimizer(config=plan.config, parameters=held),
+                      hook.pipeloom_lr_schedule(config=plan.config))
     graph = PipelineGraph(plan.model, plan.split, axes, stages, held, StepSettings(max_norm=1.0), updates)
     feed = Feed(TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, 3), plan.placement, axes, packings, 0)
     losses = [graph(*feed.inputs(step)).numpy() for step in range(STEPS)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeloom.core.cli import main
-from pipeloom.core.errors import RunError
+from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.output import ESCAPE, printing, survive_closed_output
+from pipeloom.core.run import choose_directory
 
 pytestmark = pytest.mark.fast
 
@@ -123,6 +126,22 @@ def test_a_training_goes_on_when_its_console_is_full(full):
         return 0
 
     assert printing(body) == 0
+
+
+def test_names_of_files_that_are_no_text(monkeypatch, tmp_path, capsys):
+    """Prepared from such files, all is written; a run is not begun in such a folder, since TensorBoard's files could not be."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for number in "12":
+        text = f"Some words of document {number} are here for the sake of words. " * 9
+        Path(os.fsdecode(b"\xfe") + number).write_text(text)
+    assert main(["prepare", "vocab", "--input", "*", "--output", "words", "--vocab_size", "60"]) == 0
+    command = ["prepare", "pretraining", "--input", os.fsdecode(b"\xfe*"), "--vocab", "words/vocab.txt", "--output", "data"]
+    assert main([*command, "--seq_length", "32", "--min_characters", "1", "--workers", "1"]) == 0
+    assert "\\udcfe1" in Path("data/meta.json").read_text() and "\udcff" not in capsys.readouterr().out
+    with pytest.raises(UsageError, match="the path is no UTF-8 text"):
+        choose_directory("run", ["bert"])
 
 
 def test_another_file_that_is_full_is_not_taken_for_the_output(capsys):

@@ -71,8 +71,8 @@ class StageAxes:
 def over_data(place: flow.placement, dim: int = 0):
     """How data-parallel ranks share a tensor whose samples are counted by ``dim``; one rank has it whole.
 
-    Not "split" over one: the engine loses a split of a dimension of size 1, for a micro-batch of one sample takes any other
-    sbp, a partial sum even, and then dies of its square (docs/oneflow-notes.md).
+    Not "split" over one: the engine loses a split of a dimension of size 1. For a micro-batch of one sample it takes any
+    other sbp then, a partial sum even, and dies of its square (docs/oneflow-notes.md).
     """
     return _S(dim) if place.ranks.shape[0] > 1 else _B
 
