@@ -16,10 +16,12 @@ from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
+from pipeloom.core.interpreter import begin_anew
 from pipeloom.core.network import forget_proxies
 from pipeloom.core.options import Options
-from pipeloom.core.output import open_closed_streams
+from pipeloom.core.output import open_closed_streams, printing
 from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
+from pipeloom.core.processes import own_command
 from pipeloom.plugins import BUILTIN
 
 COMMANDS = ("train", "parity", "prepare", "predict", "export", "checkpoint", "plugins", "doctor")
@@ -44,13 +46,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
     open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        begin_anew([*own_command(), *arguments])
+    return printing(lambda: _ended(arguments))
+
+
+def _ended(arguments: List[str]) -> int:
     try:
         return _dispatch(arguments)
     except PipeloomError as error:
         print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    except BrokenPipeError:
-        return 1
     except KeyboardInterrupt:    # while there was nothing to save yet
         return 128 + signal.SIGINT
 
@@ -131,7 +137,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     options = Options()
     add_core_options(options)
     manager.collect_options(options)
-    has_gpu = count_gpus() > 0
+    has_gpu = _peek(("device",), rest, content, selected.set or ())["device"] != "cpu" and count_gpus() > 0
     parser = _full_parser(options, has_gpu)
     flags = vars(parser.parse_args(rest))
     given = {option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags}
@@ -159,10 +165,10 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
                            base=base, carried=chosen), manager, resumed
 
 
-def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> List[str]:
-    """The plugins of the checkpoint that --resume names, for a command that selects none.
+def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> Dict[str, Any]:
+    """The options ``names`` as the command gives them, in the file, by ``--set`` or by flag, each stronger than the one before.
 
-    Which options there are depends on the plugins; so these two are looked for by their names, in the file and in ``--set`` too.
+    For what must be known before all options are: which there are depends on the plugins. Not checked yet.
     """
     said: Dict[str, Any] = {}
     for section in (content, *(inner for inner in content.values() if isinstance(inner, dict))):
@@ -171,10 +177,15 @@ def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any],
         path, _, value = assignment.partition("=")
         said[path.strip().replace("-", "_").rpartition(".")[2]] = value.strip()
     parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    parser.add_argument("--resume")
-    parser.add_argument("--output_dir")
+    for name in names:
+        parser.add_argument(f"--{name}")
     said.update(vars(parser.parse_known_args(arguments)[0]))
-    path, output_dir = (value if isinstance(value, str) else None for value in (said.get("resume"), said.get("output_dir")))
+    return {name: said.get(name) if isinstance(said.get(name), str) else None for name in names}
+
+
+def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> List[str]:
+    """The plugins of the checkpoint that --resume names, for a command that selects none."""
+    path, output_dir = _peek(("resume", "output_dir"), arguments, content, assignments).values()
     if path is None or (path == "auto" and output_dir is None):
         return []
     from pipeloom.core.checkpoint import resume

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 from pipeloom.core.errors import RunError
+from pipeloom.core.interpreter import check_interpreter
 from pipeloom.core.network import announce, forget_proxies
 
 
@@ -14,12 +15,13 @@ def import_oneflow():
     """The ``oneflow`` module.
 
     Its import prints what it did not find (InfiniBand, a CUDA driver); that is dropped unless the import
-    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing.
+    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and in a Python that it cannot bear.
     """
     # glog: a missing CUDA driver is an "error" to it; a failed CHECK, which is fatal, still prints.
     os.environ.setdefault("GLOG_minloglevel", "3")
     if "oneflow" in sys.modules:
         return sys.modules["oneflow"]
+    check_interpreter()
     forget_proxies()
     announce()
     with _Silence() as silence:

@@ -11,6 +11,7 @@ import numpy as np
 from pipeloom.core.arguments import Parser, boolean, normalize
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.output import ESCAPE
 
 _CARD = "README.md"
 
@@ -69,7 +70,7 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
 
     files = tokenizer_files(vocabulary, folder)
     files[CONFIG] = _json({**folder.config, "torch_dtype": "float32"})
-    files[_CARD] = model_card(folder, output.name).encode()
+    files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
     private = output.with_name(f".{output.name}.writing")
     if private.exists():
         disk.remove_folder(private)     # of an export that was killed
@@ -112,4 +113,4 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
 
 
 def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", ESCAPE)

@@ -1,9 +1,80 @@
-"""Printing of a process that must go on when nobody reads it any more."""
+"""Printing: on consoles that do not know every character, into what is full, and when nobody reads it any more."""
 from __future__ import annotations
 
+import codecs
 import os
 import sys
-from typing import Any
+from typing import Any, Callable, Optional, Tuple
+
+#: For ``errors=`` of what encodes text: a character that cannot be written becomes ``\\uXXXX``, one beyond U+FFFF two of
+#: them. So text in JSON stays what it is, and half a character, which no encoding has, can be read.
+ESCAPE = "pipeloom.escape"
+
+
+def _escape(error: UnicodeError) -> Tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start:error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2])), error.end
+
+
+codecs.register_error(ESCAPE, _escape)
+
+
+def printing(body: Callable[[], int]) -> int:
+    """Run a command; the exit code is that of ``body``, or 1 where standard output could not take what was printed.
+
+    That costs one line on stderr, or none where the reader has just gone (``| head``). What stderr does not take is
+    dropped.
+    """
+    stdout, stderr = sys.stdout, sys.stderr
+    for stream in (stdout, stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=ESCAPE)
+    if stderr is not None:
+        sys.stderr = _Surviving(stderr)    # what ends a command is its result, not its progress
+    if stdout is not None:
+        sys.stdout = _Recording(stdout)
+    told = sys.stdout
+    try:
+        try:
+            return body()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()    # a training has put there what lets nothing fail
+    except OSError as error:
+        if told is None or error is not told.fault:
+            raise
+        _Surviving(stdout).let_go()
+        if not isinstance(error, BrokenPipeError):
+            print(f"pipeloom: error: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
+    finally:
+        sys.stdout, sys.stderr = stdout, stderr
+
+
+class _Recording:
+    """A text stream that knows the last error of writing to it, so that this is not taken for another file's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.fault: Optional[OSError] = None
+
+    def write(self, text: str) -> int:
+        return self._noting(self._stream.write, text)
+
+    def flush(self) -> None:
+        self._noting(self._stream.flush)
+
+    def _noting(self, action: Callable, *arguments: str) -> Any:
+        try:
+            return action(*arguments)
+        except OSError as error:
+            self.fault = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def survive_closed_output() -> None:
@@ -27,16 +98,17 @@ class _Surviving:
         try:
             return self._stream.write(text)
         except OSError:
-            self._let_go()
+            self.let_go()
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
-            self._let_go()
+            self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Send what it holds, and what is written from now on, nowhere."""
         # What the stream still holds is written at the interpreter's exit, and must not fail there either.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())

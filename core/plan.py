@@ -10,7 +10,7 @@ from pipeloom.core.communication import Traffic, step_traffic
 from pipeloom.core.config import Config
 from pipeloom.core.data.dataset import Dataset
 from pipeloom.core.data.order import SampleOrder
-from pipeloom.core.devices import count_gpus
+from pipeloom.core.devices import check_gpus, count_gpus, resolve_device
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.data.core_fields import known_fields
 from pipeloom.core.data.derived import with_derived
@@ -185,10 +185,8 @@ def _place(plugins: PluginManager, cluster: Cluster, mesh: Mesh, config: Config)
 
 def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Cluster:
     """The cluster by the options, the GPUs there are, and the world that another launcher has started."""
-    gpus = count_gpus()
-    device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
-    if device == "cuda" and not gpus:
-        raise UsageError("--device cuda: this machine has no GPU; use --device cpu")
+    device = resolve_device(config.device)
+    gpus = count_gpus() if device == "cuda" else 0
     nodes, per_node = config.nnodes, config.nproc_per_node
     if world_size is not None:
         if nodes is None and per_node is None and local_rank_differs:
@@ -205,6 +203,8 @@ def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank
     if config.node_rank is not None and config.node_rank >= nodes:
         raise UsageError(f"--node_rank {config.node_rank}: nodes are numbered 0 to {nodes - 1} (--nnodes {nodes})")
     here = nodes * per_node if logical and world_size is None else per_node
+    if device == "cuda":
+        check_gpus(here)
     if device == "cuda" and here > gpus:
         raise UsageError(f"{here} ranks on this machine need {here} GPUs, it has {gpus}: lower --nproc_per_node, or use --device cpu")
     return Cluster(nodes, per_node, device, logical)

@@ -4,11 +4,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from pipeloom.core.arguments import Parser, at_least, boolean, normalize
+from pipeloom.core.data.characters import whole
 from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.output import ESCAPE
 
 _TASK = "question_answering"
 _LONGEST = 384
@@ -20,7 +23,7 @@ def predict_command(arguments: Sequence[str]) -> int:
     parser = Parser(prog="entry.py predict", description="Answers to questions about texts, by a model that was trained to give them.")
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
-    questions = _questions(options)
+    questions = [replace(asked, text=whole(asked.text), context=whole(asked.context)) for asked in _questions(options)]
     found = _answers(options, questions)
     answered = [question for question in questions if question.id in found]
     if not answered:
@@ -52,6 +55,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
     add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="{auto,cpu,cuda}",
+        help="where the model computes [auto: on the first GPU, if there is one]")
     add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
     add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
 
@@ -125,7 +130,7 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         return {}
     inputs = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
-    outputs = predict(str(folder.path), _TASK, fields, options.batch_size)
+    outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)
     settings = AnswerSettings(options.n_best_size, options.max_answer_length, options.null_score_diff_threshold)
     scorer = SquadScorer(questions, features, settings, options.may_be_impossible)
     scorer.add(range(len(features)), outputs)
@@ -149,7 +154,11 @@ def _as_text(prediction: Any) -> List[str]:
 def _write(path: Path, lines: Sequence[str]) -> None:
     from pipeloom.core.checkpoint.disk import replace_file
 
+    content = ("\n".join(lines) + "\n").encode("utf-8", ESCAPE)
     try:
-        replace_file(path, ("\n".join(lines) + "\n").encode())
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)    # a device or a pipe, which must not be replaced by a file
+        else:
+            replace_file(path.resolve(), content)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error

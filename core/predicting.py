@@ -1,6 +1,7 @@
 """What a trained model says of samples: its outputs per sample, in this process alone and without any training state."""
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -11,29 +12,36 @@ from pipeloom.core.checkpoint.source import CheckpointFolder, open_pretrained
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.data.core_fields import CORE_FIELDS
 from pipeloom.core.data.dataset import Dataset, Field
-from pipeloom.core.devices import count_gpus
+from pipeloom.core.devices import check_gpus, hide_gpus, resolve_device
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import Folder, initial_values
 from pipeloom.core.options import Options
 from pipeloom.core.placement import Placement
 from pipeloom.core.plan import Plan
 from pipeloom.core.plugin_manager import PluginManager
+from pipeloom.core.processes import RANK_VARIABLES
 from pipeloom.core.tasks import find_task
 from pipeloom.core.topology import Cluster, Mesh
 
 
-def predict(folder: str, task: str, fields: Mapping[str, np.ndarray], batch_size: int = 16, plugins: Sequence[str] = ()) -> Dict[str, np.ndarray]:
+def predict(folder: str, task: str, fields: Mapping[str, np.ndarray], batch_size: int = 16, plugins: Sequence[str] = (),
+            device: str = "auto") -> Dict[str, np.ndarray]:
     """The outputs of the model in ``folder`` for samples: name -> float32 ``(samples, *shape)``.
 
     ``folder``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields`` are those of the
     samples by name, ``(samples, *shape)``, int32 or float32; ``input_ids`` has as many tokens as the sequence. ``plugins`` are needed besides
     those that a checkpoint was made with; a HuggingFace folder's model is the plugin of the name of its ``model_type``.
+    ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one.
     Raises ``UsageError``.
     """
+    device = resolve_device(device)
+    if device == "cuda":
+        check_gpus(1)
     config, model = _open(folder, task, fields, plugins)
     samples = Samples(model, fields)
     samples.check()
-    return _outputs(config.replace(train_global_batch_size=min(batch_size, len(samples)), grad_acc_steps=1), model, samples)
+    config = config.replace(train_global_batch_size=min(batch_size, len(samples)), grad_acc_steps=1)
+    return _outputs(config, model, samples, device)
 
 
 class Samples(Dataset):
@@ -101,16 +109,19 @@ def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -
             raise UsageError(f"predicting '{model.task}' needs the field '{name}'")
 
 
-def _outputs(config: configs.Config, model: ModelSpec, samples: Samples) -> Dict[str, np.ndarray]:
+def _outputs(config: configs.Config, model: ModelSpec, samples: Samples, device: str) -> Dict[str, np.ndarray]:
     # Here and not above: what is wrong with the model or the samples is said without waiting for the engine.
     from pipeloom.core.engine import import_oneflow
 
+    for name in RANK_VARIABLES:
+        os.environ.pop(name, None)    # left over from a job, they would make the engine wait for its other ranks
+    if device == "cpu":
+        hide_gpus()
     import_oneflow()
     from pipeloom.core.executor.axes import axes_of
     from pipeloom.core.executor.evaluation import Evaluator
     from pipeloom.core.executor.stages import build_stages, stage_packings
 
-    device = "cuda" if count_gpus() else "cpu"
     cluster, split = Cluster(1, 1, device), (len(model.blocks),)
     placement = Placement.of(cluster, [[0]])
     fields = {**{field.name: field for field in model.labels}, **samples.fields}

@@ -7,12 +7,14 @@ import platform
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from pipeloom.core.control.rank_link import CONTROL_FD, RESUME
 from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.interpreter import bearable
 
 #: What a launcher (ours, or ``oneflow.distributed.launch``) sets for each rank; importing oneflow sets them too.
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -23,6 +25,12 @@ _OPEN_FILES = 4096
 _PR_SET_PDEATHSIG = 1
 # Looked up here: between fork and exec a child should do as little as possible.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def own_command() -> List[str]:
+    """What starts this program once more: by its file, or as a module where it was started as one (``python -m pipeloom``)."""
+    program = Path(sys.argv[0])
+    return [sys.executable, *(["-m", "pipeloom"] if program.name == "__main__.py" else [str(program.resolve())])]
 
 
 class RankProcess:
@@ -49,6 +57,7 @@ class RankProcess:
         output = None
         try:
             if self.log is not None:
+                env = {**env, "PYTHONIOENCODING": "utf-8"}    # a log is no console, whatever that is like
                 output = open(self.log, "ab")
                 self._log_start = output.tell()
             self._process = subprocess.Popen(
@@ -161,7 +170,8 @@ def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise."""
+    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise, and without what
+    the engine cannot bear."""
     tuned = {
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
@@ -171,7 +181,7 @@ def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
     if _has_avx2_and_fma():
         # OneFlow's OpenBLAS does not know newer AMD processors and takes an SSE kernel: 19-36 instead of 80 GFLOP/s.
         tuned["OPENBLAS_CORETYPE"] = "HASWELL"
-    return {**tuned, **env}
+    return {**tuned, **bearable(env)}
 
 
 def allow_open_files(world_size: int) -> None:

@@ -19,7 +19,9 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.control.rank_link import RankLink
+from pipeloom.core.data.characters import whole
 from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.output import ESCAPE
 from pipeloom.core.plan import Plan
 
 #: What ``--save_final_weights`` writes into the run directory.
@@ -63,7 +65,7 @@ class Run:
 
     def append(self, path: Path, content: Union[str, bytes]) -> None:
         """Append to a log, all or nothing. What the disk does not take is lost, which costs a word, once, and not the run."""
-        content = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        content = content.encode("utf-8", ESCAPE) if isinstance(content, str) else content
         with self.outliving(path.name), open(path, "ab", buffering=0) as file:
             size = file.tell()
             if file.write(content) != len(content):
@@ -128,6 +130,9 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
             path = Path("runs") / f"{name}-{number}"
     else:
         path = Path(output_dir).expanduser()
+    full = str(path.absolute())
+    if whole(full) != full:
+        raise UsageError(f"--output_dir {full}: the path is no UTF-8 text, which the TensorBoard logger needs; choose another")
     if not shared and own is None and ((path / "config.yaml").exists() or Store(path / FOLDER).checkpoints()):
         raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
     try:

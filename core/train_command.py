@@ -5,12 +5,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config import Config
+from pipeloom.core.devices import hide_gpus
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
 from pipeloom.core.identity import identity
@@ -37,7 +38,7 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
 
 
 def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world_size, local_rank = _identity(os.environ)
     if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
         plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
@@ -45,15 +46,31 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
         fault = local_fault(world_size)
         if fault:
             raise UsageError(fault)
-        plan = make_plan(config, plugins, world_size, int(os.environ["LOCAL_RANK"]) != rank)
+        plan = make_plan(config, plugins, world_size, local_rank != rank)
         directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
     if plan.cluster.size != world_size:
         raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
                          "give --nnodes and --nproc_per_node")
     os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
+    if plan.cluster.device_type == "cpu":
+        hide_gpus()
     from pipeloom.core.trainer import train_in_rank  # imports oneflow
 
     return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)
+
+
+def _identity(environment: Mapping[str, str]) -> Tuple[int, int, int]:
+    """``RANK, WORLD_SIZE, LOCAL_RANK`` as a launcher has set them. Raises ``UsageError`` for what no launcher would."""
+    def number(name: str, low: int, high: int) -> int:
+        text = environment[name]
+        if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+            raise UsageError(f"{name}={text} in the environment is not a number from {low} to {high}: a launcher sets "
+                             f"{', '.join(RANK_VARIABLES)} for each rank; unset them, and this is the launcher")
+        return int(text)
+
+    number("MASTER_PORT", 1, 65535)
+    world_size = number("WORLD_SIZE", 1, 2 ** 20)
+    return number("RANK", 0, world_size - 1), world_size, number("LOCAL_RANK", 0, world_size - 1)
 
 
 def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gpus import A100, H100, V100, machine_with
 from pipeloom.core import cli, plugin_manager
 from pipeloom.core.cli import main, parse
 from pipeloom.core.errors import UsageError
@@ -137,11 +138,31 @@ def test_none_unsets_what_has_no_default(file):
 
 
 def test_defaults_are_those_of_the_machine(monkeypatch):
-    small, big = config(), None
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    small = config()
+    machine_with(monkeypatch, A100, V100)
     big = config()
     assert (small.train_global_batch_size, small.num_hidden_layers, small.num_attention_heads, small.learning_rate) == (32, 2, 2, 1e-3)
     assert (big.train_global_batch_size, big.num_hidden_layers, big.num_attention_heads, big.learning_rate) == (256, 24, 16, 1e-4)
+
+
+@pytest.mark.parametrize("way", ["flag", "flag=", "--set", "file", "section"])
+def test_on_the_cpu_of_a_machine_with_gpus_defaults_are_those_for_a_cpu(monkeypatch, capsys, file, way):
+    machine_with(monkeypatch, A100, V100)
+    arguments = {"flag": ["--device", "cpu"], "flag=": ["--device=cpu"], "--set": ["--set", "cluster.device=cpu"],
+                 "file": ["--config", str(file("device: cpu\n"))], "section": ["--config", str(file("cluster: {device: cpu}\n"))]}[way]
+    found = config(*arguments)
+    assert (found.train_global_batch_size, found.num_hidden_layers, found.learning_rate, found.device) == (32, 2, 1e-3, "cpu")
+    with pytest.raises(SystemExit):
+        parse([*SELECTED, *arguments, "--help"])
+    assert "encoder layers [2]" in capsys.readouterr().out
+    assert config(*arguments, "--device", "cuda").num_hidden_layers == 24 if way in ("file", "section") else True
+
+
+def test_help_on_a_machine_with_gpus_shows_the_defaults_for_them(monkeypatch, capsys):
+    machine_with(monkeypatch, H100)    # also of one that the engine cannot run on: that is said when it is to
+    with pytest.raises(SystemExit):
+        parse([*SELECTED, "--help"])
+    assert "encoder layers [24]" in capsys.readouterr().out
 
 
 # --- unknown words

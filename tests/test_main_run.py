@@ -65,16 +65,23 @@ def test_run_directory(run):
     assert "step 20/20" in (directory / "train.log").read_text()
 
 
+#: What a shell may have left: of other tools, of another job; and a console that knows no umlaut.
+ODD = {"PYTHONOPTIMIZE": "2", "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "ascii",
+       "CUDA_VISIBLE_DEVICES": "0", "RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "10.255.255.1", "COLUMNS": "1", "TERM": "dumb"}
+
+
 def test_the_resolved_config_runs_again_bit_for_bit_and_training_does_not_notice_an_evaluation(tmp_path):
-    """The second run has the file of the first, less the evaluation."""
+    """The second run has the file of the first, less the evaluation, and an odd environment."""
+    second = tmp_path / "zweiter Läufer"
     first = train(tmp_path / "first", *TINY, *ONE_PROCESS, "--train_steps", "3", "--eval_every", "2", "--eval_samples", "20")
     assert [json.loads(line)["step"] for line in (tmp_path / "first" / "evaluation.jsonl").read_text().splitlines()] == [2, 3]
-    result = subprocess.run([*command()[:2], "--config", str(tmp_path / "first" / "config.yaml"), "--output_dir", str(tmp_path / "second"),
+    result = subprocess.run([*command()[:2], "--config", str(tmp_path / "first" / "config.yaml"), "--output_dir", str(second),
                              "--eval_every", "none", "--eval_samples", "none"],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, env=environment())
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, env=environment(**ODD))
     assert result.returncode == 0, result.stdout
-    assert [entry["loss"] for entry in metrics(tmp_path / "second")] == [entry["loss"] for entry in first]
-    assert not (tmp_path / "second" / "evaluation.jsonl").exists()
+    assert result.stdout.splitlines()[-1].endswith("zweiter L\\u00e4ufer") and "Läufer" in (second / "train.log").read_text()
+    assert [entry["loss"] for entry in metrics(second)] == [entry["loss"] for entry in first]
+    assert not (second / "evaluation.jsonl").exists()
 
 
 def test_an_output_directory_that_holds_a_run_is_refused(run):

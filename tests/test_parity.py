@@ -54,8 +54,11 @@ def test_first_loss_is_that_of_a_uniform_guess(one_process):
 
 
 def test_two_stages_of_tensor_groups_with_recompute_and_a_vocabulary_that_does_not_divide(one_process_of_sgd, records, tmp_path):
-    """Pipeline x tensor against one process: 30523 words over groups of two, and one rank's heads dropped out as another's."""
-    curve = train(tmp_path / "run", *records, *SGD, "--nums_split", "2", "--tensor_parallel", "2", "--grad_acc_steps", "2", "--recompute", "1")
+    """Pipeline x tensor against one process: 30523 words over groups of two, and one rank's heads dropped out as another's.
+
+    A micro-batch is one sample.
+    """
+    curve = train(tmp_path / "run", *records, *SGD, "--nums_split", "2", "--tensor_parallel", "2", "--grad_acc_steps", "16", "--recompute", "1")
     assert largest_difference(one_process_of_sgd.curve(), curve) <= 1e-5
     assert largest_difference_of_weights(one_process_of_sgd.directory, tmp_path / "run") <= 1e-6
 
@@ -116,10 +119,15 @@ def test_lamb_with_its_state_spread_untied_and_accumulation_alone(records, tmp_p
 
 
 def test_untied_with_sgd(records, tmp_path):
-    """The decoder's own table, in two stages and with spread parameters; LAMB would hide a gradient that is off by a factor."""
-    flags = [*records, *SGD, "--train_steps", "4", "--tie_embeddings", "false", "--nproc_per_node", "1"]
+    """The decoder's own table, in two stages and with spread parameters; LAMB would hide a gradient that is off by a factor.
+
+    A micro-batch is one sample.
+    """
+    flags = [*records, *SGD, "--train_steps", "4", "--tie_embeddings", "false", "--nproc_per_node", "1",
+             "--train_global_batch_size", "4"]
     alone = Training(tmp_path / "one", *flags, "--nnodes", "1", "--nums_split", "1", "--grad_acc_steps", "1")
-    for name, layout in (("stages", ["--nums_split", "2"]), ("spread", ["--nums_split", "1", "--shard", "parameters"])):
-        curve = train(tmp_path / name, *flags, "--nnodes", "2", "--grad_acc_steps", "2", *layout)
+    for name, layout in (("stages", ["--nums_split", "2", "--grad_acc_steps", "4"]),
+                         ("spread", ["--nums_split", "1", "--grad_acc_steps", "2", "--shard", "parameters"])):
+        curve = train(tmp_path / name, *flags, "--nnodes", "2", *layout)
         assert largest_difference(alone.curve(), curve) <= 1e-5
         assert largest_difference_of_weights(tmp_path / "one", tmp_path / name) <= 1e-6

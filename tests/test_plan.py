@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from gpus import A100, H100, P100, V100, machine_with
 from pipeloom.core import cli, train_command
 from pipeloom.core.data import sample
 from pipeloom.core.errors import UsageError
@@ -248,15 +250,14 @@ def test_a_layout_is_checked(plugin):
 
 # --- the cluster
 
-def cluster(*arguments, gpus="", monkeypatch=None, **more):
-    if monkeypatch is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+def cluster(*arguments, **more):
     found = resolve_cluster(parse(*arguments)[0], **more)
     return found.nodes, found.devices_per_node, found.device_type, found.logical
 
 
 def test_the_cluster_of_a_machine_with_gpus(monkeypatch):
-    assert cluster(gpus="0,1,2,3", monkeypatch=monkeypatch) == (1, 4, "cuda", True)
+    machine_with(monkeypatch, A100, A100, V100, P100)
+    assert cluster() == (1, 4, "cuda", True)
     assert cluster("--nproc_per_node", 2) == (1, 2, "cuda", True)
     assert cluster("--nnodes", 2, "--nproc_per_node", 2) == (2, 2, "cuda", True)
     assert cluster("--nnodes", 2, "--node_rank", 1) == (2, 4, "cuda", False)
@@ -266,6 +267,23 @@ def test_the_cluster_of_a_machine_with_gpus(monkeypatch):
             cluster(*arguments)
         assert str(raised.value) == (f"{needed} ranks on this machine need {needed} GPUs, it has 4: "
                                      "lower --nproc_per_node, or use --device cpu")
+
+
+def test_ranks_get_no_gpu_that_the_engine_has_no_code_for(monkeypatch):
+    machine_with(monkeypatch, A100, H100, P100)
+    assert cluster("--nproc_per_node", 1) == (1, 1, "cuda", True)
+    assert cluster("--device", "cpu") == (2, 2, "cpu", True)
+    for arguments, more in (([], {}), (["--nproc_per_node", 2], {}), ([], {"world_size": 3})):
+        with pytest.raises(UsageError) as raised:
+            cluster(*arguments, **more)
+        assert str(raised.value).startswith("GPU 1 (NVIDIA H100 80GB HBM3, compute capability 9.0) cannot run OneFlow 0.9.0")
+        assert "CUDA_VISIBLE_DEVICES=0,2" in str(raised.value)
+
+
+def test_a_driver_that_cannot_be_used_is_told_whatever_number_of_ranks_there_is(monkeypatch):
+    machine_with(monkeypatch, fault="no library")
+    with pytest.raises(UsageError, match="^no library; or use --device cpu"):
+        cluster("--nproc_per_node", 4)
 
 
 @pytest.mark.parametrize("arguments, world, nodes", [
@@ -297,6 +315,7 @@ def test_the_ranks_plan_what_their_launcher_planned(monkeypatch, tmp_path, argum
     launched, plans = [], []
     monkeypatch.setattr(train_command, "launch", lambda spec: launched.append(spec) or 0)
     monkeypatch.setattr(train_command, "run_rank", lambda body: body())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")
     monkeypatch.setitem(sys.modules, "pipeloom.core.trainer", SimpleNamespace(train_in_rank=lambda plan, *_: plans.append(plan) or 0))
     assert cli.main(command) == 0
     expected, spec = make_plan(*cli.parse(command)), launched[0]
@@ -306,4 +325,4 @@ def test_the_ranks_plan_what_their_launcher_planned(monkeypatch, tmp_path, argum
             monkeypatch.setenv(name, str(value))
         assert cli.main(list(spec.command[2:])) == 0
         assert (plans[-1].cluster, plans[-1].placement) == (expected.cluster, expected.placement)
-    assert len(plans) == expected.cluster.size
+    assert len(plans) == expected.cluster.size and os.environ["CUDA_VISIBLE_DEVICES"] == ""    # on a CPU the engine sees no GPU

@@ -1,12 +1,10 @@
-"""The inside of a rank: how it ends. And how many GPUs it is told there are."""
+"""The inside of a rank: how it ends."""
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from pipeloom.core import devices
 
 pytestmark = pytest.mark.fast
 
@@ -32,24 +30,6 @@ def test_run_rank_ends_the_process_even_when_its_exit_would_hang(body, code, err
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=10,
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, "out\n", error)
-
-
-@pytest.mark.parametrize("value, count", [("", 0), ("-1", 0), ("0", 1), ("2,0", 2), ("GPU-a, GPU-b", 2), ("0,-1,1", 1)])
-def test_visible_devices_decide_how_many_gpus_there_are(monkeypatch, value, count):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert devices.count_gpus() == count
-
-
-def test_without_visible_devices_the_driver_or_its_tool_is_asked(monkeypatch, tmp_path):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices, "_DRIVER_GPUS", tmp_path / "gpus")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert devices.count_gpus() == 0
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho 'GPU 1: B (UUID: y)'\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    assert devices.count_gpus() == 2
-    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
-    assert devices.count_gpus() == 1
 
 
 CLOSED = """

@@ -1,7 +1,6 @@
 """Checks of the machine: devices, processor, memory, disks, limits, clock."""
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import shutil
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from pipeloom.core.devices import count_gpus
+from pipeloom.core.devices import VISIBLE, count_gpus, find_gpus
 from pipeloom.core.doctor.finding import Finding, bad, note, ok
 from pipeloom.core.processes import tuned_environment
 
@@ -25,15 +24,15 @@ _MOST_SECONDS_OFF = 10.0
 
 
 def devices() -> Finding:
-    gpus = count_gpus()
-    if not gpus:
-        return ok("no GPU: CPU processes stand for devices")
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return bad(f"{gpus} GPUs, but no driver library libcuda.so.1: install the NVIDIA driver (in a container: run it with --gpus all), "
-                   "or hide the GPUs by CUDA_VISIBLE_DEVICES=")
-    return ok(f"{gpus} GPUs and their driver")
+    found, visible = find_gpus(), os.environ.get(VISIBLE)
+    trouble = found.trouble()
+    if trouble:
+        return note(trouble) if found.usable() else bad(trouble)
+    if found.devices:
+        each = [f"{gpu}, {gpu.memory / _GB:.0f} GB" for gpu in found.devices]
+        return ok(f"{len(each)} GPU{'s' * (len(each) != 1)}: {'; '.join(each)}")
+    hidden = f" ({VISIBLE}={visible} names none that is here)" if visible else ""
+    return ok(f"no GPU: CPU processes stand for devices{hidden}")
 
 
 def cpu() -> Finding:

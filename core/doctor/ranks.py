@@ -12,6 +12,7 @@ from typing import Dict, List, Optional
 import pipeloom
 from pipeloom.core.doctor.finding import Finding, bad, ok
 from pipeloom.core.doctor.software import INSTALL
+from pipeloom.core.interpreter import bearable
 from pipeloom.core.network import local_fault, without_proxies
 from pipeloom.core.ports import free_port, port_listens
 from pipeloom.core.processes import RankProcess, outside_environment, rank_environment, tuned_environment
@@ -85,7 +86,7 @@ def _verdict(ranks: List[RankProcess], seconds: float) -> Optional[Finding]:
 
 def _environment() -> Dict[str, str]:
     """This process's, so that a child finds this very pipeloom and is not taken for a rank of some job."""
-    env = outside_environment(os.environ)
+    env = bearable(outside_environment(os.environ))
     root = str(Path(pipeloom.__file__).resolve().parent.parent)
     return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (root, env.get("PYTHONPATH"))))}
 

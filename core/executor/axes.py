@@ -40,7 +40,7 @@ class StageAxes:
     @property
     def batch(self) -> List:
         """Split by samples over data, whole in a tensor group: activations between blocks, inputs."""
-        return self.sbp(_S(0), _B)
+        return self.sbp(over_data(self.place), _B)
 
     def parameter(self, spec: ParameterSpec) -> List:
         """Where a parameter lies."""
@@ -66,6 +66,15 @@ class StageAxes:
             if split_dim(part) is not None and count > 1:
                 array = np.split(array, count, axis=split_dim(part))[index]
         return np.ascontiguousarray(array)
+
+
+def over_data(place: flow.placement, dim: int = 0):
+    """How data-parallel ranks share a tensor whose samples are counted by ``dim``; one rank has it whole.
+
+    Not "split" over one: the engine loses a split of a dimension of size 1. For a micro-batch of one sample it takes any
+    other sbp then, a partial sum even, and dies of its square (docs/oneflow-notes.md).
+    """
+    return _S(dim) if place.ranks.shape[0] > 1 else _B
 
 
 def split_dim(part) -> Optional[int]:

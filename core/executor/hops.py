@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import oneflow as flow
 
-from pipeloom.core.executor.axes import StageAxes
+from pipeloom.core.executor.axes import StageAxes, over_data
 
 
 def carry(x_BLH: flow.Tensor, source: StageAxes, target: StageAxes) -> flow.Tensor:
@@ -30,7 +30,7 @@ def carry(x_BLH: flow.Tensor, source: StageAxes, target: StageAxes) -> flow.Tens
 
 
 def _by_parts(x_BLH: flow.Tensor, source: StageAxes, target: StageAxes) -> flow.Tensor:
-    parts = source.sbp(flow.sbp.split(0), flow.sbp.split(2))
+    parts = source.sbp(over_data(source.place), flow.sbp.split(2))
     # The products by 1 keep the engine from merging the three steps into one.
     x_BLH = x_BLH.to_global(placement=source.place, sbp=parts) * 1.0
     x_BLH = x_BLH.to_global(placement=target.place, sbp=parts) * 1.0

@@ -17,7 +17,7 @@ from typing import Optional
 
 import oneflow as flow
 
-from pipeloom.core.executor.axes import StageAxes, split_dim
+from pipeloom.core.executor.axes import StageAxes, over_data, split_dim
 from pipeloom.core.executor.vocabulary import parallel_argmax, parallel_log_sum
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
@@ -135,7 +135,7 @@ def _row_mean(x):
 
 def _sum_rows(x):
     """``(N, H) -> (H,)``; over data-parallel ranks a partial sum."""
-    return flow.matmul(_constant((1, x.shape[0]), 1.0, x, flow.sbp.split(1)), x).reshape(x.shape[1])
+    return flow.matmul(_constant((1, x.shape[0]), 1.0, x, over_data(x.placement, 1)), x).reshape(x.shape[1])
 
 
 class Ops:
@@ -149,7 +149,7 @@ class Ops:
 
     def _pin(self, x, over_tensor):
         """``x`` with this sbp over the tensor group, and its gradient too: left to itself the engine moves weights."""
-        sbp = [_S(0), over_tensor]
+        sbp = [over_data(x.placement), over_tensor]
         return x.to_global(placement=x.placement, sbp=sbp, grad_sbp=sbp)
 
     def use(self, parameter):

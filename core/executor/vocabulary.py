@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import oneflow as flow
 
+from pipeloom.core.executor.axes import over_data
+
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
 
 def whole(value):
     """``value`` on every rank of a tensor group, split by samples."""
-    return value.to_global(placement=value.placement, sbp=[_S(0), _B])
+    return value.to_global(placement=value.placement, sbp=[over_data(value.placement), _B])
 
 
 def split(value):
     """``value`` split by samples and, along dim 1, over a tensor group."""
-    return value.to_global(placement=value.placement, sbp=[_S(0), _S(1)])
+    return value.to_global(placement=value.placement, sbp=[over_data(value.placement), _S(1)])
 
 
 def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Dict, Mapping, Optional
 
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import UsageError, shown
+from pipeloom.core.output import ESCAPE
 
 META = "meta.json"
 _SETTINGS = "settings.json"
@@ -85,7 +86,8 @@ class OutputFolder:
         for path in self.folder.iterdir():
             if path.name not in ("lock", _SETTINGS, "work"):
                 _sync(path)
-        disk.replace_file(self.folder / META, (json.dumps({"settings": self._settings, **meta}, indent=1, ensure_ascii=False) + "\n").encode())
+        text = json.dumps({"settings": self._settings, **meta}, indent=1, ensure_ascii=False) + "\n"
+        disk.replace_file(self.folder / META, text.encode("utf-8", ESCAPE))    # names of files may be no text
 
     def install(self) -> None:
         """Give the complete folder its name; what stood there goes."""

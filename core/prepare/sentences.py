@@ -10,12 +10,12 @@ from typing import Iterable, List, Sequence
 
 import numpy as np
 
+from pipeloom.core.data.characters import whole
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.prepare.documents import Document, SentenceDocument
 from pipeloom.core.prepare.wiki_dump import WikiPage
 
 _WORD = re.compile(r"\w")
-_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SentenceSplitter:
                 return []
             sentences = [sentence for sentence in self._split(wikitext.paragraphs(document.text, document.aside)) if wikitext.HOLE not in sentence]
         elif isinstance(document, SentenceDocument):
-            sentences = [_whole(sentence) for sentence in document.sentences if sentence.strip()]
+            sentences = [whole(sentence) for sentence in document.sentences if sentence.strip()]
         else:
             sentences = self._split(document.paragraphs)
         size = sum(map(len, sentences))
@@ -60,13 +60,8 @@ class SentenceSplitter:
     def _split(self, paragraphs: Iterable[str]) -> List[str]:
         import sentencex     # not needed for inputs whose sentences are known
 
-        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, _whole(paragraph))]
+        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, whole(paragraph))]
         return [piece for piece in pieces if _WORD.search(piece)]
-
-
-def _whole(text: str) -> str:
-    """``text`` without halves of characters, which JSON and HTML can name and no tokenizer takes."""
-    return _HALVES.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)
