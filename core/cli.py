@@ -122,7 +122,8 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     add_core_options(options)
     manager.collect_options(options)
     has_gpu = count_gpus() > 0
-    parser = _full_parser(options, has_gpu)
+    shown = manager.default_options(configs.resolve(options, names, has_gpu), options) if wants_help else {}
+    parser = _full_parser(options, has_gpu, shown)
     flags = vars(parser.parse_args(rest))
     given = {option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags}
     _check_aliases(flags, options, given)
@@ -135,6 +136,8 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
     settings = {"environment": _from_cluster(environment, sources), "transient": cluster_environment.TRANSIENT}
     config = configs.resolve(options, names, has_gpu, *sources, **settings)
+    defaults = manager.default_options(config, options)
+    config = configs.resolve(options, names, has_gpu, *sources, **settings, base=defaults)
     if config.resume is None and not environment.get(RESUME):  # a restart goes on from where no user has said
         if config.resume_allow is not None:
             raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
@@ -144,7 +147,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     resumed = resume.find(config.resume, config.output_dir, names)
     if resumed.path is not None:
         base = resume.options_from(resume.Checkpoint(resumed.path).manifest, options, config.given)
-        config = configs.resolve(options, names, has_gpu, *sources, **settings, base=base)
+        config = configs.resolve(options, names, has_gpu, *sources, **settings, base={**defaults, **base})
     return config, manager, resumed
 
 
@@ -210,7 +213,7 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", metavar="KEY.PATH=VALUE", help="set one option by its place in the YAML file")
 
 
-def _full_parser(options: Options, has_gpu: bool) -> Parser:
+def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -> Parser:
     parser = Parser(prog="entry.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.known = ["plugins", "strategy", "config", "set", *options.names()]
     _add_general(parser)
@@ -220,6 +223,7 @@ def _full_parser(options: Options, has_gpu: bool) -> Parser:
             if option.section != section:
                 continue
             default = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
+            default = defaults.get(option.name, default)
             text = option.help + (f" [{default}]" if default is not None else "")
             metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else option.type.__name__.upper()
             group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
