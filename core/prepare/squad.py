@@ -16,7 +16,8 @@ SUMMARY = "SQuAD questions (JSON, 1.1 and 2.0) into inputs for a model, as OFRec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--input", required=True, metavar="FILE", help="raw SQuAD JSON, for instance train-v1.1.json")
+    add("--input", required=True, nargs="+", metavar="FILE",
+        help="raw SQuAD JSON, for instance train-v1.1.json, or JSON lines of rows; perhaps compressed")
     add("--vocab", required=True, metavar="FILE", help="vocab.txt of a WordPiece vocabulary")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
     add("--split", choices=("train", "eval"), default="train", help="train: with the places of the answers; eval: with unique_ids too [train]")
@@ -31,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the folder. Returns 0; raises ``UsageError`` or ``RunError``."""
     # Here and not above: 'prepare --help' should not wait for what reads data.
+    from pipeloom.core.data.mixture import paths_in
     from pipeloom.core.data.squad.features import FeatureSettings
     from pipeloom.core.data.squad.records import Conversion
 
-    source, output, vocab = (Path(path).expanduser() for path in (options.input, options.output, options.vocab))
+    output, vocab = (Path(path).expanduser() for path in (options.output, options.vocab))
+    sources = tuple(Path(path).expanduser() for text in options.input for path in paths_in(text))
     sizes = FeatureSettings(options.seq_length, options.doc_stride, options.max_query_length)
-    conversion = Conversion(source, options.split, vocab, options.lowercase, sizes, options.parts)
+    conversion = Conversion(sources, options.split, vocab, options.lowercase, sizes, options.parts)
     return _convert(conversion, output, options.overwrite)
 
 

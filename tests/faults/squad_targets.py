@@ -51,7 +51,7 @@ def _features() -> Mapping[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, vocab = write_json(folder / "squad.json", _QUESTIONS), write_vocab(folder / "vocab.txt", "paris", "rome")
-        Conversion(source, "train", vocab, True, _SIZES).write(folder / "out")
+        Conversion((source,), "train", vocab, True, _SIZES).write(folder / "out")
         return {"features.npz": (folder / "out" / "features.npz").read_bytes()}
 
 
