@@ -183,7 +183,8 @@ def _column(value: Any) -> List[Any]:
     """The values of a column, row by row. One of objects with a list in each is columns again: ``{"text": [...], "answer_start": [...]}``."""
     if isinstance(value, list):
         return value
-    if set(value) >= {"text", "answer_start"}:
+    lengths = {len(column) if isinstance(column, list) else None for column in value.values()}
+    if set(value) >= {"text", "answer_start"} and len(lengths) == 1 and None not in lengths:
         return [dict(zip(value, row)) for row in zip(*value.values())]
     return list(value.values())
 
