@@ -22,13 +22,14 @@ def open_held_out(config: Config, plugins: PluginManager, training: Dataset, mod
     every, samples = config.eval_every, config.eval_samples
     if every is None and not training.held_out:
         if samples is not None:
-            raise UsageError(f"--eval_samples {samples} has no effect without an evaluation: give --eval_every, the steps "
-                             "between two of them, or the held-out samples")
+            raise UsageError(f"--eval_samples {samples} has no effect without an evaluation: give --eval_every, the "
+                             "steps between two of them, or the held-out samples")
         return None
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="eval")
     if dataset is None:
         asked = f"--eval_every {every}: " if every is not None else ""
-        raise UsageError(f"{asked}the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some")
+        raise UsageError(f"{asked}the dataset has no held-out samples to evaluate on; leave it out, or use a dataset "
+                         "that has some")
     dataset = with_derived(dataset, task.derived(config))
     _check(model, training, dataset)
     if samples is None:
@@ -56,8 +57,9 @@ def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional
     if config.best_metric is None and chosen not in known and known:
         chosen = known[0]
     if config.best_metric is not None and chosen not in known:
-        gives = f"gives {', '.join(known)}{did_you_mean(chosen, known)}" if known else "measures nothing, without references to compare with"
-        raise UsageError(f"--best_metric {chosen}: an evaluation of '{model.name}' {gives}")
+        gives = f"gives {', '.join(known)}{did_you_mean(chosen, known)}"
+        nothing = "measures nothing, without references to compare with"
+        raise UsageError(f"--best_metric {chosen}: an evaluation of '{model.name}' {gives if known else nothing}")
     return Goal(chosen, chosen in task.higher, measured=bool(known))
 
 

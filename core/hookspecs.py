@@ -41,10 +41,10 @@ def pipeloom_add_options(options):
 def pipeloom_default_options(config):
     """Defaults that this plugin has for options of the core and of others: a dict by name.
 
-    Called when the command line is parsed, of every plugin; ``config.given`` names the options that the user gave, whose
-    values stay, and a resumed run keeps what it had. So a dataset can say what its task is usually trained with. A name
-    that no selected plugin declares is passed over; two plugins that answer different values for one are an error that
-    names both. Nobody answers: the defaults that the options were declared with.
+    Called when the command line is parsed, of every plugin; ``config.given`` names the options that the user gave,
+    whose values stay, and a resumed run keeps what it had. So a dataset can say what its task is usually trained with.
+    A name that no selected plugin declares is passed over; two plugins that answer different values for one are an
+    error that names both. Nobody answers: the defaults that the options were declared with.
     """
 
 
@@ -105,8 +105,8 @@ def pipeloom_open_dataset(config, split):
 
     Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an
     error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every``, and where the training data
-    says by ``held_out`` that an option names such samples: held-out samples with the fields, the task and the vocabulary
-    of the training data. ``None`` where the dataset has no such split, or a
+    says by ``held_out`` that an option names such samples: held-out samples with the fields, the task and the
+    vocabulary of the training data. ``None`` where the dataset has no such split, or a
     ``UsageError`` that says how to get one. To train on several sources in given shares, answer with a
     ``pipeloom.core.data.mixture.MixedDataset`` of them. The fields that losses alone need may be absent from held-out samples, where
     their ``scored`` names outputs per sample that their ``scorer()`` makes figures of. A dataset's ``vocabulary`` is copied into

@@ -92,7 +92,7 @@ class Plan:
 
     def _evaluates(self) -> str:
         when = "after the last step" if self.config.eval_every is None else f"every {self.config.eval_every} steps"
-        return when + ("" if self.goal.measured else ", with nothing to compare with, so that no checkpoint is the best")
+        return when if self.goal.measured else f"{when}, with nothing to compare with, so no checkpoint is the best"
 
     def _groups_across_nodes(self) -> List[Tuple[int, ...]]:
         groups, node_of = self.placement.tensor_groups(self.mesh.tensor), self.cluster.node_of

@@ -88,14 +88,15 @@ class PluginManager:
             plugin = implementation.plugin_name
             answer = implementation.function(**{argument: config for argument in implementation.argnames})
             if not isinstance(answer, (dict, type(None))):
-                raise UsageError(f"plugin '{plugin}': pipeloom_default_options must answer a dict by name, not {shown(answer)}")
+                raise UsageError(f"plugin '{plugin}': pipeloom_default_options must answer a dict by name, "
+                                 f"not {shown(answer)}")
             for name, value in (answer or {}).items():
                 if name not in options:
                     continue
                 value = options.get(name).parse(value, f"plugin '{plugin}', pipeloom_default_options")
                 if found.setdefault(name, (value, plugin))[0] != value:
-                    raise UsageError(f"plugins '{found[name][1]}' and '{plugin}' have different defaults for the option '{name}': "
-                                     f"give it with --{name}, or select only one of them")
+                    raise UsageError(f"plugins '{found[name][1]}' and '{plugin}' have different defaults for the "
+                                     f"option '{name}': give it with --{name}, or select only one of them")
         return {name: value for name, (value, _) in found.items() if name not in config.given}
 
     def require(self, hook_name: str) -> None:

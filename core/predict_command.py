@@ -41,7 +41,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
-    add("--input", metavar="FILE", help='many: JSON lines {"question": ..., "context": ..., "id": ...}, whose id may be left out; or SQuAD JSON')
+    add("--input", metavar="FILE",
+        help='many: JSON lines {"question": ..., "context": ..., "id": ...}, whose id may be left out; or SQuAD JSON')
     add("--output", metavar="FILE", help="where the answers go, as JSON lines [printed]")
     add("--n_best_size", type=at_least(1), default=3, metavar="N", help="answers to give to each question [3]")
     add("--max_answer_length", type=at_least(1), default=30, metavar="N", help="tokens of an answer [30]")
@@ -71,7 +72,8 @@ def _questions(options: argparse.Namespace) -> List[Any]:
     articles = read_articles(Path(options.input).expanduser(), training=False)
     for line in articles.left_out.lines():
         print(f"pipeloom: warning: {line}", file=sys.stderr)
-    return [replace(question, answers=(), impossible=False) for question in articles.questions]    # nothing is scored here
+    # nothing is scored here
+    return [replace(question, answers=(), impossible=False) for question in articles.questions]
 
 
 def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str, Any]:

@@ -232,7 +232,7 @@ def test_what_is_measured_on_it_and_what_is_said(site):
     write_json(site.path / "test.json", [{"context": CONTEXT, "question": "Where?"}])
     made = plan("test.json")
     assert not made.goal.measured and made.goal.cost({}) is None
-    assert "; after the last step, with nothing to compare with, so that no checkpoint is the best" in made.describe()
+    assert "; after the last step, with nothing to compare with, so no checkpoint is the best" in made.describe()
     with pytest.raises(UsageError, match="^--best_metric f1: an evaluation of 'bert' measures nothing, without references to compare with$"):
         plan("test.json", "--best_metric", "f1")
     # An answer without an offset: nothing for a loss, and something to compare with.

@@ -46,7 +46,7 @@ def vocabulary_of(path: str) -> Optional[Vocabulary]:
 
 
 def positions_of(path: str) -> Optional[int]:
-    """How many positions the model has that ``--init_from`` names, read as ``vocabulary_of`` reads; ``None`` where nobody says."""
+    """How many positions the model has that ``--init_from`` names; ``None`` where nobody says. It is not opened."""
     folder = _without_a_look(path)
     try:
         if (folder / MANIFEST).is_file():

@@ -65,7 +65,7 @@ class Dataset:
     vocab_size: int
     #: The outputs of the model that ``scorer`` wants, by name.
     scored: Tuple[str, ...] = ()
-    #: Of training data: whether the options name held-out samples too, which are evaluated after the last step then, also
+    #: Of training data: whether the options name held-out samples too; these are evaluated after the last step, also
     #: without ``--eval_every``.
     held_out: bool = False
     #: Whether ``scorer`` has something to compare these outputs with; without, it leaves files and gives no figures.

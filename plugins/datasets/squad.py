@@ -20,7 +20,8 @@ def pipeloom_add_options(options):
              "squad'; several with commas between them, perhaps with shares (a.json:0.7,b.json:0.3). Raw ones are "
              "converted once and cached")
     add("squad_dev", str, default=None, section="data", resume="free",
-        help="questions to evaluate on, after the last step and every --eval_every; without answers, they are answered alone")
+        help="questions to evaluate on, after the last step and every --eval_every; those without answers are answered "
+             "alone")
     add("squad_f1", str, default="words", section="data", resume="free", choices=("words", "characters"),
         help="what F1 counts: words as SQuAD's official evaluation, or Chinese and Japanese characters as MLQA's")
     add("vocab", str, default=None, section="data", resume="free",
@@ -36,15 +37,16 @@ def pipeloom_add_options(options):
 
 @pipeloom.hookimpl
 def pipeloom_default_options(config):
-    """BERT's for SQuAD (Devlin et al. 2019, appendix A.3 and run_squad.py), as far as the model has positions for them; of a
-    prepared folder the settings that it was made with."""
+    """BERT's for SQuAD (Devlin et al. 2019, section 4.2, and run_squad.py), as far as the model has positions for them;
+    of a prepared folder the settings that it was made with."""
     from pipeloom.core.checkpoint.source import positions_of
     from pipeloom.core.data.squad.features import sizes_for
 
     start = getattr(config, "init_from", None)
-    positions = (positions_of(start) if start is not None else None) or getattr(config, "max_position_embeddings", _SEQ_LENGTH)
+    positions = positions_of(start) if start is not None else None
+    usual = min(_SEQ_LENGTH, positions or getattr(config, "max_position_embeddings", _SEQ_LENGTH))
     prepared = _settings_of_folder(config.squad_train)
-    seq_length = config.seq_length if "seq_length" in config.given else prepared.get("seq_length", min(_SEQ_LENGTH, positions))
+    seq_length = config.seq_length if "seq_length" in config.given else prepared.get("seq_length", usual)
     return {"learning_rate": 5e-5, "train_global_batch_size": 32, "epochs": 3.0, "seq_length": max(seq_length, 8),
             **sizes_for(seq_length), **prepared}
 
@@ -81,15 +83,17 @@ def pipeloom_open_dataset(config, split):
 def _training(config):
     """The questions of all files and folders that ``--squad_train`` names."""
     from pipeloom.core.data.mixture import MixedDataset, weighted_paths
+    from pipeloom.core.data.squad.records import read_meta
 
     named = weighted_paths(str(config.squad_train), "--squad_train")
     datasets = [_open(config, "train", "squad_train", [Path(path).expanduser()]) for path, _ in named]
     if len(datasets) == 1:
         return datasets[0]
-    words = datasets[0].vocabulary.path.read_bytes()
-    for (path, _), dataset in zip(named, datasets):
-        if dataset.vocabulary.path.read_bytes() != words:
-            raise UsageError(f"--squad_train: {named[0][0]} and {path} have different vocabularies: prepare them with the same one")
+    vocabularies = [read_meta(dataset.path)["settings"]["vocab"] for dataset in datasets]
+    for (path, _), vocabulary in zip(named, vocabularies):
+        if vocabulary != vocabularies[0]:
+            raise UsageError(f"--squad_train: {named[0][0]} and {path} have different vocabularies: prepare them with "
+                             "the same one")
     weights = [weight for _, weight in named]
     return MixedDataset(datasets, None if weights[0] is None else weights)
 
@@ -101,7 +105,7 @@ def _held_out(config):
     pieces = paths_in(str(config.squad_dev))
     paths = [Path(piece).expanduser() for piece in pieces]
     if any(path_and_weight(piece, "--squad_dev")[1] is not None for piece in pieces):
-        raise UsageError(f"--squad_dev {config.squad_dev}: an evaluation asks each question once: leave the weights out")
+        raise UsageError(f"--squad_dev {config.squad_dev}: questions are asked once each; leave the weights out")
     folder = next((path for path in paths if path.is_dir()), None)
     if folder is not None and len(paths) > 1:
         raise UsageError(f"--squad_dev {config.squad_dev}: {folder} is a folder; give it alone, or files")

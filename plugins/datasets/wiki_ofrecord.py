@@ -16,8 +16,8 @@ def pipeloom_add_options(options):
                 help="OFRecord file, or folder of files part-*; several with commas between them, perhaps with the shares of "
                      "the samples (wiki:0.7,books:0.3); default: a small English set, built once and cached")
     options.add("eval_path", str, default=None, section="data", resume="free",
-                help="file or folder of held-out records, evaluated after the last step and every --eval_every; default with "
-                     "that: for the small English set, a smaller one")
+                help="file or folder of held-out records, evaluated after the last step and every --eval_every; "
+                     "default with that: for the small English set, a smaller one")
     options.add("max_predictions", int, default=20, section="data",
                 help="masked tokens that a sample has room for")
 

@@ -1,8 +1,9 @@
-"""Questions about paragraphs (SQuAD 1.1 and 2.0; Rajpurkar et al., 2016 and 2018): what their fields mean, and what can be used.
+"""Questions about paragraphs (SQuAD 1.1 and 2.0): what their fields mean, and what can be used.
 
-``{"id", "question", "answers": [{"text", "answer_start"}], "is_impossible"}`` beside a context (``sources.py`` finds them in
-a file); offsets count characters (code points). Where files say less or something else than SQuAD's own, the official
-evaluations decide: by them a question is unanswerable that has no answers, whatever its flag says.
+``{"id", "question", "answers": [{"text", "answer_start"}], "is_impossible"}`` beside a context, which ``sources.py``
+finds in a file; offsets count characters (code points). Rajpurkar et al., 2016 and 2018. Where files say less than
+SQuAD's own, or something else, its official evaluations decide: by them a question without answers is unanswerable,
+flag or no flag.
 """
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class Question:
         return self.impossible or bool(self.answers)
 
     def answer_in_context(self) -> Optional[Answer]:
-        """The first of the answers that stands where it says, as it stands there; none of a question that is ``impossible``."""
+        """The first of the answers that stands where it says, as it stands there; none if ``impossible``."""
         found = (_in_context(self.context, answer) for answer in self.answers)
         return None if self.impossible else next((answer for answer in found if answer is not None), None)
 
@@ -73,7 +74,7 @@ class Question:
 
 
 def _in_context(context: str, answer: Answer) -> Optional[Answer]:
-    """The answer as the context has it at its offset; white space is as good as any other, as in BERT's run_squad.py."""
+    """The answer as the context has it at its offset; any white space is as good as another, as in run_squad.py."""
     words = answer.text.split()
     if not words or not 0 <= answer.start < len(context):
         return None
@@ -85,7 +86,8 @@ def _in_context(context: str, answer: Answer) -> Optional[Answer]:
 
 def _stands_by_units(context: str, answer: Answer, encoding: str, width: int) -> bool:
     """Whether an answer stands at its offset if that counts units of ``width`` bytes of an encoding."""
-    return answer.start >= 0 and context.encode(encoding, "surrogatepass")[width * answer.start :].startswith(answer.text.encode(encoding, "surrogatepass"))
+    there, text = (string.encode(encoding, "surrogatepass") for string in (context, answer.text))
+    return answer.start >= 0 and there.startswith(text, width * answer.start)
 
 
 class LeftOut:
@@ -124,7 +126,7 @@ class Articles:
     left_out: LeftOut
 
     def to_json(self) -> bytes:
-        """A file in SQuAD's own form that ``read_articles`` reads as these questions, and the official evaluations too."""
+        """A file in SQuAD's own form: ``read_articles`` and the official evaluations read these questions in it."""
         paragraphs: List[Dict[str, Any]] = []
         for question in self.questions:
             if not paragraphs or paragraphs[-1]["context"] != question.context:
@@ -168,9 +170,9 @@ class _Reader:
         """Take the questions of a file."""
         source = Source(path)
         raw = [_Raw(entry) for entry in source.entries()]
-        version_2 = any(re.fullmatch(r"v?2(\.\d+)*", version, re.IGNORECASE) for version in source.versions) or any(one.impossible for one in raw)
-        version_1 = not version_2 and any(re.fullmatch(r"v?1(\.\d+)*", version, re.IGNORECASE) for version in source.versions)
-        # Where not one question has an answer they are not all unanswerable: it is a test set, whose answers are kept back.
+        version_2 = source.has_version("2") or any(one.impossible for one in raw)
+        version_1 = source.has_version("1") and not version_2
+        # Where not one question has an answer they are not all unanswerable: it is a test set, its answers are secret.
         has_answers = any(one.impossible or one.has_words for one in raw)
         before = len(self.questions)
         for one in raw:
@@ -181,7 +183,8 @@ class _Reader:
         self.version_2 = self.version_2 or version_2
         if len(self.questions) == before:
             why = self.left_out.lines()
-            raise UsageError(f"{path} has no question to use{': ' + '; '.join(why) if why else ''}; give a SQuAD file with questions")
+            raise UsageError(f"{path} has no question to use{': ' + '; '.join(why) if why else ''}; "
+                             "give a SQuAD file with questions")
 
     def _take(self, raw: _Raw, impossible: bool) -> None:
         name = raw.id if raw.id is not None else str(self._number)
@@ -196,7 +199,7 @@ class _Reader:
         self.questions.append(question)
 
     def _own_id(self, name: str, raw: _Raw) -> str:
-        """An id that no other question has. The same question may come again with the same id: its answer is the same."""
+        """An id that no other question has. The same question may come again by the same id: its answer is the same."""
         asked, found, number = (raw.context, raw.text), name, 1
         while self._asked.setdefault(found, asked) != asked:
             number += 1
@@ -205,8 +208,10 @@ class _Reader:
 
 
 class _Raw:
-    """The fields of a question as its file has them. ``impossible``: by its own words; ``answers`` is ``None`` where it says nothing
-    of them."""
+    """The fields of a question as its file has them.
+
+    ``impossible``: by its own words; ``answers`` is ``None`` where it says nothing of them.
+    """
 
     def __init__(self, entry: Entry) -> None:
         self.context, self.text = entry.context or "", entry.value("question", str)
@@ -267,7 +272,8 @@ def _answers(entry: Entry) -> Optional[Tuple[Answer, ...]]:
     if not isinstance(found, (list, dict, str)):
         raise entry.error("answers", found, "a list")
     items = found if isinstance(found, list) else [found]
-    return tuple(answer for number, item in enumerate(items) for answer in _of_item(item, f"{entry.where}.answers[{number}]"))
+    return tuple(answer for number, item in enumerate(items)
+                 for answer in _of_item(item, f"{entry.where}.answers[{number}]"))
 
 
 def _of_item(item: Any, where: str) -> Iterator[Answer]:

@@ -28,14 +28,15 @@ class SquadDataset(Dataset):
 
     Inputs for evaluation have the fields of the public sets, and where any answer is known ``start_positions`` and
     ``end_positions`` besides, so that a loss can be measured: of the first reference answer that stands where it says,
-    and outside of the input where there is none. ``source`` is where the user got them from, for the log; ``vocab_size``
-    may be larger than the vocabulary of the folder; ``f1_unit`` is what F1 counts. Raises ``UsageError`` where the folder
-    is not whole.
+    and outside of the input where there is none. ``source`` is where the user got them from, for the log;
+    ``vocab_size`` may be larger than the vocabulary of the folder; ``f1_unit`` is what F1 counts. Raises ``UsageError``
+    where the folder is not whole.
     """
 
     task = "question_answering"
 
-    def __init__(self, folder: Path, source: Any, vocab_size: int, answers: AnswerSettings, f1_unit: str = "words") -> None:
+    def __init__(self, folder: Path, source: Any, vocab_size: int, answers: AnswerSettings,
+                 f1_unit: str = "words") -> None:
         self.path, self._source, self._answers, self._f1_unit = folder, source, answers, f1_unit
         self._meta = read_meta(folder)
         self.vocab_size = vocab_size
@@ -97,13 +98,14 @@ class SquadScorer(Scorer):
     """Collects the logits of inputs and answers the questions; its samples are the inputs of ``features``.
 
     With ``may_be_impossible`` by the rules of SQuAD 2.0. A question counts once its first window was added, and is
-    answered from those of its windows that were: over the first samples of a set all but perhaps the last one. One whose
-    context has no token is answered with "". ``f1_unit`` is what F1 counts.
+    answered from those of its windows that were: over the first samples of a set all but perhaps the last one. Where
+    the context has no token the answer is "". ``f1_unit`` is what F1 counts.
     """
 
-    def __init__(self, questions: Sequence[Question], features: Features, settings: AnswerSettings, may_be_impossible: bool,
-                 f1_unit: str = "words") -> None:
-        self._questions, self._contexts = list(questions), {question.id: question.context for question in questions}
+    def __init__(self, questions: Sequence[Question], features: Features, settings: AnswerSettings,
+                 may_be_impossible: bool, f1_unit: str = "words") -> None:
+        self._questions = list(questions)
+        self._contexts = {question.id: question.context for question in questions}
         self._features, self._settings, self._may_be_impossible = features, settings, may_be_impossible
         self._f1_unit = f1_unit
         self._logits: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
@@ -113,24 +115,31 @@ class SquadScorer(Scorer):
             self._logits[int(index)] = np.array(starts), np.array(ends)
 
     def predictions(self) -> Dict[str, Prediction]:
-        """The answer to each question, by its id, in the order of the questions. Raises ``RunError`` for logits that are not finite."""
+        """The answer to each question by its id, in the order of the questions.
+
+        Raises ``RunError`` for logits that are not finite.
+        """
         found = {}
         for number, question_id in enumerate(self._features.question_ids):
             inputs = self._features.of_question(number)
             if not inputs and (inputs.start == 0 or inputs.start - 1 in self._logits):
                 found[question_id] = Prediction("", [], 0.0 if self._may_be_impossible else None)
-            if inputs.start not in self._logits or not inputs:
+            if not inputs or inputs.start not in self._logits:
                 continue
-            windows, starts, ends = zip(*((window, *self._logits[index]) for index, window in zip(inputs, self._features.windows_of(number))
+            windows, starts, ends = zip(*((window, *self._logits[index])
+                                          for index, window in zip(inputs, self._features.windows_of(number))
                                           if index in self._logits))
             if not all(np.isfinite(values).all() for values in (*starts, *ends)):
-                raise RunError(f"the model's logits for question {question_id} are not finite: try a lower --learning_rate")
-            found[question_id] = predict(self._contexts[question_id], windows, starts, ends, self._settings, self._may_be_impossible)
+                raise RunError(f"the model's logits for question {question_id} are not finite: "
+                               "try a lower --learning_rate")
+            found[question_id] = predict(self._contexts[question_id], windows, starts, ends, self._settings,
+                                         self._may_be_impossible)
         return found
 
     def finish(self, folder: Optional[Path]) -> Dict[str, float]:
-        """``exact_match`` and ``f1`` in percent; for SQuAD 2.0 also those over questions with and without an answer; nothing where no
-        question has a reference.
+        """``exact_match`` and ``f1`` in percent; for SQuAD 2.0 also those over questions with and without an answer.
+
+        Nothing where no question has a reference.
 
         Writes ``predictions.json`` (the official evaluation reads it), ``nbest.json`` and for SQuAD 2.0 ``null_odds.json``, as
         run_squad.py does.

@@ -34,7 +34,8 @@ def sizes_for(seq_length: int) -> Dict[str, int]:
 
     BERT's 128 and 64; where inputs are too short for these, half of them.
     """
-    return {"doc_stride": max(1, min(128, seq_length // 2)), "max_query_length": 64 if seq_length > 64 + _FRAME else max(1, (seq_length - _FRAME) // 2)}
+    longest = 64 if seq_length > 64 + _FRAME else max(1, (seq_length - _FRAME) // 2)
+    return {"doc_stride": max(1, min(128, seq_length // 2)), "max_query_length": longest}
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class FeatureSettings:
                 raise UsageError(f"--{name} {getattr(self, name)} is too small; it needs at least 1")
         if self.seq_length <= self.max_query_length + _FRAME:
             shorter = self.seq_length - _FRAME - 1
+            longer = self.max_query_length + _FRAME + 1
             raise UsageError(f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length "
-                             f"{self.max_query_length}: give at least {self.max_query_length + _FRAME + 1} where the model has as many "
-                             "positions" + (f", or --max_query_length {shorter} or less" if shorter > 0 else ""))
+                             f"{self.max_query_length}: give at least {longer} where the model has as many positions"
+                             + (f", or --max_query_length {shorter} or less" if shorter > 0 else ""))
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,13 @@ class Window:
 class Features:
     """The inputs of many questions, question after question, window after window; arrays are made when asked for.
 
-    ``question_ids``: one for each question, which has no input where its context has no token. ``frame``: seq_length, and the ids of [CLS], [SEP], [PAD]. ``context_ids``,
-    ``context_spans``: the tokens of all contexts one after another, context c from ``context_starts[c]`` on; ``context_of``
-    the context of each question. ``query_ids``, ``query_starts``: those of the questions. ``windows`` int32 ``(features,
-    5)``: number of the question, first token and number of tokens of the context, and the places of the first and the
-    last token of the answer in the input: 0, the [CLS], where the window does not hold all of it, and seq_length, which is
-    outside and counts in no loss, where nobody knows them.
+    ``question_ids``: one for each question, which has no input where its context has no token. ``frame``: seq_length,
+    and the ids of [CLS], [SEP], [PAD]. ``context_ids``, ``context_spans``: the tokens of all contexts one after
+    another, context c from ``context_starts[c]`` on; ``context_of`` the context of each question. ``query_ids``,
+    ``query_starts``: those of the questions. ``windows`` int32 ``(features, 5)``: number of the question, first token
+    and number of tokens of the context, and the places of the first and the last token of the answer in the input: 0,
+    the [CLS], where the window does not hold all of it, and seq_length, which is outside and counts in no loss, where
+    nobody knows them.
     """
 
     question_ids: List[str]
@@ -185,8 +188,8 @@ class Features:
         if fit:
             room = self.seq_length - _FRAME - np.diff(self.query_starts)[numbers]
             length = np.diff(self.context_starts)[self.context_of[numbers]]
-            fit = ((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all() and _within(self.windows[:, 3:], self.seq_length + 1) \
-                and self.seq_length <= _MOST_TOKENS
+            fit = (((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all()
+                   and _within(self.windows[:, 3:], self.seq_length + 1) and self.seq_length <= _MOST_TOKENS)
         if not fit:
             raise ValueError("its arrays do not fit together")
 
@@ -203,9 +206,9 @@ def make_features(questions: Sequence[Question], tokenizer: WordPieceTokenizer, 
                   left_out: LeftOut) -> Features:
     """The inputs of ``questions``.
 
-    Longer questions are cut at ``max_query_length``. For ``training``, ``left_out`` counts questions that there is nothing to
-    learn from: a context without tokens, or an answer that no window holds all of. For evaluation all are taken; those
-    have no place in the loss, and are counted too.
+    Longer questions are cut at ``max_query_length``. For ``training``, ``left_out`` counts questions that there is
+    nothing to learn from: a context without tokens, or an answer that no window holds all of. For evaluation all are
+    taken; those have no place in the loss, and are counted too.
     """
     builder = _Builder(tokenizer, settings)
     for question in questions:
@@ -229,7 +232,7 @@ class _Builder:
         self._windows: List[Tuple[int, int, int, int, int]] = []
 
     def add(self, question: Question, training: bool) -> Optional[str]:
-        """Take a question. Returns the reason where it cannot be taken, or for evaluation cannot be part of the loss."""
+        """Take a question. Returns why it cannot be taken, or for evaluation cannot be part of the loss, if so."""
         context = self._context(question.context)
         _, spans = self._tokens[context]
         query = self._tokenizer.encode(question.text)[: self._settings.max_query_length]
@@ -245,8 +248,8 @@ class _Builder:
         self._windows += [(number, begin, count, start, end) for (begin, count), (start, end) in zip(windows, places)]
         return reason
 
-    def _places(self, question: Question, spans: np.ndarray, windows: Sequence[Tuple[int, int]], room: int, position: int
-                ) -> Tuple[List[Tuple[int, int]], Optional[str]]:
+    def _places(self, question: Question, spans: np.ndarray, windows: Sequence[Tuple[int, int]], room: int,
+                position: int) -> Tuple[List[Tuple[int, int]], Optional[str]]:
         """For each window where the answer is in its input, and why there is nothing to learn from, if so."""
         if not windows:
             return [], _NO_TOKEN
@@ -259,8 +262,8 @@ class _Builder:
         first, last = _tokens_of(spans, answer.start, answer.end)
         if first > last:
             return outside, "whose answer has no token"
-        places = [(first - begin + position, last - begin + position) if begin <= first and last < begin + count else (0, 0)
-                  for begin, count in windows]
+        places = [(first - begin + position, last - begin + position)
+                  if begin <= first and last < begin + count else (0, 0) for begin, count in windows]
         if any(start for start, _ in places):
             return places, None
         return outside, ("whose answer is longer than a window" if last - first >= room

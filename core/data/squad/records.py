@@ -1,8 +1,8 @@
 """A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to text.
 
-``part-N``; ``vocab.txt``; ``questions.json``: the questions in SQuAD's own form, with the ids that ``predictions.json`` has;
-``features.npz``: which tokens of which question each input holds (``features.Features``); ``meta.json``: settings, counts,
-checksums.
+``part-N``; ``vocab.txt``; ``questions.json``: the questions in SQuAD's own form, with the ids of ``predictions.json``;
+``features.npz``: which tokens of which question each input holds (``features.Features``); ``meta.json``: settings,
+counts, checksums.
 """
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Conversion:
         if len(features) < self.parts:
             why = "".join(f"; {line}" for line in articles.left_out.lines())
             where = ", ".join(map(str, self.sources))
-            raise UsageError(f"{where} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}{why}")
+            raise UsageError(f"{where} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}"
+                             f"{why}")
         names = [field.name for field in fields_of(self.split, self.sizes.seq_length, len(tokenizer))]
 
         def fill(private: Path) -> Dict[str, Any]:
@@ -92,12 +93,12 @@ class Conversion:
 
 def _note_references(articles: Articles, split: str) -> None:
     """Count the questions whose references are not what one would think."""
+    used = "learned as unanswerable" if split == "train" else "scored by its answer, as in the official evaluation"
     for question in articles.questions:
         if not question.has_reference:
             articles.left_out.add("without an answer", question.id, "answered, not scored")
         elif question.impossible and any(answer.text.strip() for answer in question.answers):
-            articles.left_out.add("though is_impossible and an answer contradict each other", question.id,
-                                  "learned as unanswerable" if split == "train" else "scored by its answer as the official evaluation does")
+            articles.left_out.add("though is_impossible and an answer contradict each other", question.id, used)
 
 
 def read_meta(folder: Path) -> Dict[str, Any]:
@@ -109,15 +110,17 @@ def read_meta(folder: Path) -> Dict[str, Any]:
                 if not isinstance((meta[where] if where else meta)[name], kind):
                     raise TypeError(name)
         if meta["settings"]["format"] != _FORMAT:
-            raise UsageError(f"{folder} was made by another version of 'prepare squad': make it again with --overwrite true")
+            raise UsageError(f"{folder} was made by another version of 'prepare squad': make it again with "
+                             "--overwrite true")
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'"
-                         + (" (raw files are named one by one, with commas between them)" if folder.is_dir() else "")) from None
+        raw = " (raw files are named one by one, with commas between them)" if folder.is_dir() else ""
+        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'{raw}") from None
     return meta
 
 
 # What of meta.json is read again, and its types.
-_META = {"": {"num_samples": int, "questions": int, "with_reference": int, "in_loss": int, "reasons": list, "version_2": bool, "vocab_size": int},
+_META = {"": {"num_samples": int, "questions": int, "with_reference": int, "in_loss": int, "reasons": list,
+              "version_2": bool, "vocab_size": int},
          "settings": {"format": int, "split": str, "lowercase": bool, "seq_length": int, "doc_stride": int, "max_query_length": int,
                       "vocab": str, "input": str}}
 

@@ -1,8 +1,8 @@
 """Files with questions as people have them: SQuAD's nesting, or the flat rows that other tools make of it.
 
-Read are SQuAD's own JSON (``{"data": [{"paragraphs": [{"context", "qas"}]}]}``), any part of that nesting by itself, rows
-with a question and its context each, as HuggingFace's ``datasets`` has them (an array, JSON lines, ``{"data": rows}``, the
-rows of its viewer), and columns (an object of lists, or what pandas writes). A file may be compressed.
+Read are SQuAD's own JSON (``{"data": [{"paragraphs": [{"context", "qas"}]}]}``), any part of that nesting by itself,
+rows with a question and its context each, as HuggingFace's ``datasets`` has them (an array, JSON lines, ``{"data":
+rows}``, the rows of its viewer), and columns (an object of lists, or what pandas writes). A file may be compressed.
 """
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,24 +24,26 @@ _ADVICE = "give a SQuAD JSON file, for instance train-v1.1.json, or JSON lines w
 _FOREIGN: Sequence[Tuple[str, Tuple[str, ...]]] = (
     ("MRQA", ("header",)), ("MRQA", ("detected_answers",)),
     ("TyDi QA", ("annotations", "document_plaintext")),
-    *(("Natural Questions", ("annotations", document)) for document in ("document_html", "document_text", "document_tokens", "document")),
-    ("TriviaQA", ("Data",)), ("TriviaQA", ("entity_pages",)), ("HotpotQA", ("supporting_facts",)), ("CoQA", ("story", "questions")),
-    ("DROP", ("passage", "qa_pairs")), ("BoolQ", ("passage", "question")), ("RACE", ("article", "options")), ("NewsQA", ("storyId",)),
-    ("MS MARCO", ("passages", "query")), ("DuReader", ("documents", "question")))
+    *(("Natural Questions", ("annotations", f"document{what}")) for what in ("_html", "_text", "_tokens", "")),
+    ("TriviaQA", ("Data",)), ("TriviaQA", ("entity_pages",)), ("HotpotQA", ("supporting_facts",)),
+    ("CoQA", ("story", "questions")), ("DROP", ("passage", "qa_pairs")), ("BoolQ", ("passage", "question")),
+    ("RACE", ("article", "options")), ("NewsQA", ("storyId",)), ("MS MARCO", ("passages", "query")),
+    ("DuReader", ("documents", "question")))
 _COMPRESSED: Sequence[Tuple[bytes, Callable[[bytes], bytes]]] = (
     (b"BZh", bz2.decompress), (b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress))
 #: What stands between JSON values; a byte-order mark too, wherever files were put together.
 _BLANK = " \t\r\n\ufeff"
 #: What a file begins with that is no text.
-_BINARY = ((b"PAR1", "Parquet"), (b"ARROW1", "Arrow"), (b"\xff\xff\xff\xff", "Arrow"), (b"PK\x03\x04", "zip"), (b"SQLite", "SQLite"))
+_BINARY = ((b"PAR1", "Parquet"), (b"ARROW1", "Arrow"), (b"\xff\xff\xff\xff", "Arrow"), (b"PK\x03\x04", "zip"),
+           (b"SQLite", "SQLite"))
 
 
 @dataclass(frozen=True)
 class Entry:
     """One question as its file has it.
 
-    ``fields`` are the values beside it (question, id, answers ...); ``context`` is its text, ``None`` where there is none.
-    ``value`` reads one of the fields. ``where`` names file and place.
+    ``fields`` are the values beside it (question, id, answers ...); ``context`` is its text, ``None`` where there is
+    none; ``where`` names file and place.
     """
 
     where: str
@@ -57,14 +60,18 @@ class Entry:
 
 
 class Source:
-    """The questions of one file. ``versions`` are what it says of its own version, known once it was walked through."""
+    """The questions of one file, and what it says of its version, which is known once they were walked through."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.versions: List[str] = []
+        self._versions: List[str] = []
+
+    def has_version(self, major: str) -> bool:
+        """Whether it says that it is of SQuAD's version ``major``: as "2", "v2.0", 2.0."""
+        return any(re.fullmatch(rf"v?{major}(\.\d+)*", version, re.IGNORECASE) for version in self._versions)
 
     def entries(self) -> Iterator[Entry]:
-        """Each question in the order of the file. Raises ``UsageError`` where the structure is wrong, naming the place."""
+        """Each question in the order of the file. Raises ``UsageError``, with the place, where it is none."""
         for place, document in _documents(self.path, _read_text(self.path)):
             yield from self._document(document, place)
 
@@ -74,14 +81,15 @@ class Source:
             yield from self._items(document, place)
             return
         if not isinstance(document, dict):
-            raise UsageError(f"{self.path}: {place or 'it'} is {kind_of(document)}, a SQuAD file is an object with the key 'data'")
+            raise UsageError(f"{self._where(place)} is {kind_of(document)}, a SQuAD file is an object with the key "
+                             "'data'")
         self._refuse_foreign(document, place)
         if document.get("version") is not None:
-            self.versions.append(str(document["version"]))
+            self._versions.append(str(document["version"]))
         if isinstance(document.get("columns"), list) and "data" in document:    # pandas: orient="split"
             names, rows = document["columns"], self._value(document, place, "data", list)
             if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
-                raise UsageError(f"{self.path}: the rows of its 'data' have not as many values as its 'columns' has names")
+                raise UsageError(f"{self._where(place)} has rows in 'data' without a value for each of 'columns'")
             yield from self._items([dict(zip(map(str, names), row)) for row in rows], _inside(place, "data"))
         elif isinstance(document.get("rows"), list):                            # the viewer of HuggingFace's data sets
             rows = [item.get("row") if isinstance(item, dict) else item for item in document["rows"]]
@@ -131,14 +139,15 @@ class Source:
         count = len(columns["question"])
         for name, column in columns.items():
             if len(column) != count:
-                raise UsageError(f"{self.path}: it has {count} values of 'question' and {len(column)} of '{name}': a column must have one a row")
+                raise UsageError(f"{self.path}: it has {count} values of 'question' and {len(column)} of '{name}': a "
+                                 "column has one for each row")
         return [{name: column[row] for name, column in columns.items()} for row in range(count)]
 
     def _refuse_foreign(self, item: Mapping[str, Any], place: str) -> None:
         for name, keys in _FOREIGN:
             if all(key in item for key in keys):
-                raise UsageError(f"{self._where(place)} has the keys of {name}, which is not read here: make it SQuAD, with a context, "
-                                 "a question and answers of text and answer_start for each")
+                raise UsageError(f"{self._where(place)} has the keys of {name}, which is not read here: make it SQuAD, "
+                                 "with a context, a question and answers of text and answer_start for each")
 
     def _where(self, place: str) -> str:
         return f"{self.path}: {place or 'it'}"
@@ -159,7 +168,8 @@ def value_of(fields: Mapping[str, Any], where: str, key: str, wanted: Type) -> A
     return found
 
 
-_KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false", float: "a number", type(None): "null"}
+_KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false",
+          float: "a number", type(None): "null"}
 
 
 def kind_of(value: Any) -> str:
@@ -180,7 +190,7 @@ def _is_table(document: Mapping[str, Any]) -> bool:
 
 
 def _column(value: Any) -> List[Any]:
-    """The values of a column, row by row. One of objects with a list in each is columns again: ``{"text": [...], "answer_start": [...]}``."""
+    """The values of a column, row by row. Answers may be columns themselves: ``{"text": [], "answer_start": []}``."""
     if isinstance(value, list):
         return value
     lengths = {len(column) if isinstance(column, list) else None for column in value.values()}
@@ -219,7 +229,7 @@ def _read_text(path: Path) -> str:
 
 
 def _documents(path: Path, text: str) -> Iterator[Tuple[str, Any]]:
-    """The JSON values of a text, one after another, each with its place: the line where it begins, "" for the only one."""
+    """The JSON values of a text, one after another, each with its place: the line that it begins in, "" if alone."""
     decoder = json.JSONDecoder()
     begin, line, end = 0, 1, 0
     position = _skip_blank(text, 0)
