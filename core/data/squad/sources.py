@@ -28,7 +28,7 @@ _FOREIGN: Sequence[Tuple[str, Tuple[str, ...]]] = (
     ("TriviaQA", ("Data",)), ("TriviaQA", ("entity_pages",)), ("HotpotQA", ("supporting_facts",)),
     ("CoQA", ("story", "questions")), ("DROP", ("passage", "qa_pairs")), ("BoolQ", ("passage", "question")),
     ("RACE", ("article", "options")), ("NewsQA", ("storyId",)), ("MS MARCO", ("passages", "query")),
-    ("DuReader", ("documents", "question")))
+    ("DuReader", ("documents", "question")), ("CMRC 2018 in its own form", ("context_text",)))
 _COMPRESSED: Sequence[Tuple[bytes, Callable[[bytes], bytes]]] = (
     (b"BZh", bz2.decompress), (b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress))
 #: What stands between JSON values; a byte-order mark too, wherever files were put together.
