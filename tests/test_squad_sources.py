@@ -14,6 +14,11 @@ from squad_files import CONTEXT, qa, squad
 
 pytestmark = pytest.mark.fast
 
+try:
+    from backports import zstd as ZSTD
+except ImportError:
+    ZSTD = None
+
 #: As HuggingFace's ``datasets`` has them: the answers of a question are columns.
 ROWS = [{"id": name, "title": "Towns", "context": CONTEXT, "question": "Where?", "answers": {"text": [text], "answer_start": [start]}}
         for name, text, start in (("a", "Paris", 3), ("b", "Rome", 9))]
@@ -183,6 +188,8 @@ def test_what_is_kept_beside_the_inputs_reads_as_the_same_questions(tmp_path):
     ([{**ROWS[0], "answers": {"text": ["x", "y"], "answer_start": [1]}}], "[0].answers[0] has 2 texts and not as many values of 'answer_start'"),
     ("id,question,context\n1,Where?,Here\n", "is not JSON (Expecting value in line 1); give a SQuAD JSON file"),
     (gzip.compress(LINES.encode())[:-20], "questions cannot be decompressed"),
+    (b"\x28\xb5\x2f\xfd\x04\x00", "questions is compressed by zstd, which needs the package backports.zstd" if ZSTD is None
+     else "questions cannot be decompressed"),
     (b"PAR1\x15\x04", "is not UTF-8 text but a Parquet file; give"),
     (LINES.encode("utf-16"), "is not UTF-8 text but UTF-16; save it as UTF-8"),
 ])

@@ -11,7 +11,6 @@ import gzip
 import json
 import lzma
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
@@ -29,8 +28,17 @@ _FOREIGN: Sequence[Tuple[str, Tuple[str, ...]]] = (
     ("CoQA", ("story", "questions")), ("DROP", ("passage", "qa_pairs")), ("BoolQ", ("passage", "question")),
     ("RACE", ("article", "options")), ("NewsQA", ("storyId",)), ("MS MARCO", ("passages", "query")),
     ("DuReader", ("documents", "question")), ("CMRC 2018 in its own form", ("context_text",)))
+
+
+def _zstd(data: bytes) -> bytes:
+    from backports import zstd      # an extra of pipeloom
+
+    return zstd.decompress(data)
+
+
 _COMPRESSED: Sequence[Tuple[bytes, Callable[[bytes], bytes]]] = (
-    (b"BZh", bz2.decompress), (b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress))
+    (b"BZh", bz2.decompress), (b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress),
+    (b"\x28\xb5\x2f\xfd", _zstd))
 #: What stands between JSON values; a byte-order mark too, wherever files were put together.
 _BLANK = " \t\r\n\ufeff"
 #: What a file begins with that is no text.
@@ -213,7 +221,10 @@ def _read_text(path: Path) -> str:
     if decompress is not None:
         try:
             data = decompress(data)
-        except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
+        except ImportError:
+            raise UsageError(f"{path} is compressed by zstd, which needs the package backports.zstd: pip install "
+                             "backports.zstd (Python 3.9 or newer), or unpack the file") from None
+        except Exception as error:      # each library has its own
             raise UsageError(f"{path} cannot be decompressed ({error}); copy it again") from None
     kind = next((kind for magic, kind in _BINARY if data.startswith(magic)), None)
     if kind is not None:
