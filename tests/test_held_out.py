@@ -1,4 +1,4 @@
-"""Held-out samples before the engine starts: what is evaluated on, and what each misfit costs; and what the loggers say of it."""
+"""Held-out samples before the engine starts: what is evaluated on, what each misfit costs, what loggers say of it."""
 from __future__ import annotations
 
 import json
@@ -61,8 +61,9 @@ def test_what_does_not_fit(tmp_path):
     path = records(tmp_path, "held", 5)
     evaluate = ("--eval_every", 10, "--eval_path")
     assert refused("--eval_every", 0) == "--eval_every: 'eval_every' must be at least 1, not 0"
-    assert refused("--eval_samples", 3) == ("--eval_samples 3 has no effect without an evaluation: give --eval_every, the steps between two of "
-                                            "them, or the held-out samples")
+    assert refused("--eval_samples", 3) == (
+        "--eval_samples 3 has no effect without an evaluation: give --eval_every, the steps between two of "
+        "them, or the held-out samples")
     assert refused(*evaluate, path, "--eval_samples", 6) == (
         f"--eval_samples 6 is more than there are to evaluate on: 5 samples in 1 part of {path}")
     assert refused(*evaluate, tmp_path / "heid") == f"no file or folder {tmp_path / 'heid'} (did you mean 'held'?)"

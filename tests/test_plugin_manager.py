@@ -257,18 +257,22 @@ def test_an_option_of_two_plugins_names_both(site):
 def test_defaults_for_options_of_others(site):
     """What the user gave stays, an unknown name is passed over, and what is no such default names the plugin."""
     answer = "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_default_options(config):\n    return {}\n"
-    for name, text in [("one", "{'seed': 7, 'epochs': '2', 'width': 3}"), ("two", "{'seed': 7} if config.nnodes else None"),
-                       ("three", "{'seed': 8}"), ("four", "{'seed': -1}"), ("five", "['seed']")]:
+    for name, text in [("one", "{'seed': 7, 'epochs': '2', 'width': 3}"), ("three", "{'seed': 8}"),
+                       ("five", "['seed']"),
+                       ("two", "{'seed': 7} if config.nnodes else None"), ("four", "{'seed': -1}")]:
         site.module(name, answer.format(text))
 
     def defaults(*names, **given):
         options = options_of_the_core()
         return load(*names).default_options(resolve(options, names, False, ("flags", given)), options)
 
-    assert defaults("./one.py", "./two.py") == {"seed": 7, "epochs": 2.0} and defaults("./one.py", nnodes=1, seed=9) == {"epochs": 2.0}
-    for names, says in [(["./one.py", "./three.py"], "plugins './one.py' and './three.py' have different defaults for the option 'seed': give it"),
-                        (["./four.py"], "plugin './four.py', pipeloom_default_options: 'seed' must be at least 0, not -1"),
-                        (["./five.py"], "plugin './five.py': pipeloom_default_options must answer a dict by name, not ['seed']")]:
+    assert defaults("./one.py", "./two.py") == {"seed": 7, "epochs": 2.0}
+    assert defaults("./one.py", nnodes=1, seed=9) == {"epochs": 2.0}
+    for names, says in [
+        (["./one.py", "./three.py"], "plugins './one.py' and './three.py' have different defaults for the option 'seed'"),
+        (["./four.py"], "plugin './four.py', pipeloom_default_options: 'seed' must be at least 0, not -1"),
+        (["./five.py"], "plugin './five.py': pipeloom_default_options must answer a dict by name, not ['seed']"),
+    ]:
         with pytest.raises(UsageError) as raised:
             defaults(*names)
         assert str(raised.value).startswith(says)

@@ -69,7 +69,7 @@ def test_a_file_of_questions_gets_a_file_of_answers(model, tmp_path, capsys):
 
 @fast
 def test_every_question_of_a_file_gets_its_line(model, tmp_path, capsys):
-    """Also one with an empty context, one asked twice, and answers that are known: nothing is lost, and nothing scored."""
+    """Also one with an empty context, and one that is asked twice: nothing is lost, and nothing scored."""
     asked = [{"id": 1, "question": "Where?", "context": CONTEXT, "answers": {"text": ["Rome"], "answer_start": [0]}},
              {"id": 2, "question": "Where?", "context": " "}, {"id": 1, "question": "Where?", "context": CONTEXT},
              {"id": 1, "question": "Who?", "context": CONTEXT}]
@@ -84,13 +84,14 @@ def test_every_question_of_a_file_gets_its_line(model, tmp_path, capsys):
 
 @fast
 def test_a_model_with_few_positions_needs_no_other_sizes(model, capsys):
-    """32 positions have no room for a question of 64 tokens, nor for a stride of 128; who asks for these is told what to give."""
-    command = ["predict", "--checkpoint", str(model[0]), "--question", "Where is Alice?", "--context", "Bob is home. " * 30 + CONTEXT]
+    """32 positions have no room for a question of 64 tokens, nor for a stride of 128; who wants these is told so."""
+    command = ["predict", "--checkpoint", str(model[0]), "--question", "Where is Alice?",
+               "--context", "Bob is home. " * 30 + CONTEXT]
     assert main(command) == 0 and capsys.readouterr().out.startswith("answer: Paris")
     assert model[1][0][2] == (8, 32)    # 130 tokens, 16 from one window to the next
     assert main([*command, "--max_query_length", "64"]) == 2
-    assert capsys.readouterr().err.endswith("--max_query_length 64: give at least 68 where the model has as many positions, or "
-                                            "--max_query_length 28 or less\n")
+    assert capsys.readouterr().err.endswith(
+        "length 64: give at least 68 where the model has as many positions, or --max_query_length 28 or less\n")
 
 
 @fast

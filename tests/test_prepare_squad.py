@@ -68,7 +68,8 @@ def test_the_folder_of_training_questions(files, prepare):
     questions = json.loads((folder / "questions.json").read_text())["data"][0]["paragraphs"]    # in SQuAD's own form
     assert [(entry["id"], entry["answers"]) for paragraph in questions for entry in paragraph["qas"]] == [
         ("a", [{"text": "Paris", "answer_start": 3}]), ("b", [{"text": "Rome", "answer_start": 9}]),
-        ("c", [{"text": "nobody speaks", "answer_start": 34}])] and {paragraph["context"] for paragraph in questions} == {CONTEXT}
+        ("c", [{"text": "nobody speaks", "answer_start": 34}])]
+    assert {paragraph["context"] for paragraph in questions} == {CONTEXT}
     assert (folder / "vocab.txt").read_bytes() == files["vocab"].read_bytes()
     features, found = Features.load(folder / "features.npz"), records(folder)
     assert len(found) == len(features) == meta["num_samples"] > 3
@@ -81,7 +82,8 @@ def test_the_folder_of_training_questions(files, prepare):
 
 @fast
 def test_the_folder_of_evaluation_questions(files, prepare):
-    assert prepare(split="eval")[::2] == (0, "pipeloom: warning: 1 question not in the loss, whose answer is not at its offset: lost\n")
+    assert prepare(split="eval")[::2] == (
+        0, "pipeloom: warning: 1 question not in the loss, whose answer is not at its offset: lost\n")
     found = records(files["output"])
     assert [record["unique_ids"].tolist() for record in found] == [[1000000000 + number] for number in range(len(found))]
     assert all(sorted(record) == ["input_ids", "input_mask", "segment_ids", "unique_ids"] for record in found)
@@ -160,7 +162,8 @@ def test_an_empty_folder_is_filled(files, prepare):
 
 
 @fast
-@pytest.mark.parametrize("target", ["os.fsync", "os.replace", "os.rename", "pathlib.Path.write_bytes", "pipeloom.core.data.folders._checksum"])
+@pytest.mark.parametrize("target", ["os.fsync", "os.replace", "os.rename", "pathlib.Path.write_bytes",
+                                    "pipeloom.core.data.folders._checksum"])
 @pytest.mark.parametrize("error, says", [(OSError(28, "No space left on device"), "cannot write {}: No space left on device"),
                                          (KeyboardInterrupt(), "interrupted while making {}")], ids=["full disk", "interrupt"])
 def test_a_failure_anywhere_leaves_what_was_there(files, prepare, tmp_path, monkeypatch, target, error, says):

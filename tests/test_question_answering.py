@@ -130,7 +130,7 @@ def test_the_vector_of_padding_is_not_trained():
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
-    """A dozen questions of one article, trained on and asked, with one more whose answer is not at its offset; with dropout."""
+    """A dozen questions of one article, trained on and asked, and one with a wrong offset; with dropout."""
     content = json.loads(shared("squad/train-sample.json").read_text(encoding="utf-8"))
     paragraphs, left = [], 12
     for paragraph in content["data"][0]["paragraphs"]:
@@ -138,13 +138,15 @@ def flags(tmp_path_factory):
         left -= len(paragraphs[-1]["qas"])
         if left == 0:
             break
-    path = tmp_path_factory.mktemp("questions") / "dozen.json"
-    path.write_text(json.dumps({"version": "1.1", "data": [{**content["data"][0], "paragraphs": paragraphs}]}), encoding="utf-8")
-    dev, asked = path.with_name("dev.json"), paragraphs[0]["qas"][0]
-    paragraphs.append({**paragraphs[0], "qas": [{**asked, "id": "moved", "answers": [{"text": asked["answers"][0]["text"], "answer_start": 1}]}]})
-    dev.write_text(json.dumps({"version": "1.1", "data": [{**content["data"][0], "paragraphs": paragraphs}]}), encoding="utf-8")
-    return ["--squad_train", path, "--squad_dev", dev, "--vocab", shared("bert-base-uncased-vocab.txt"), "--seq_length", "64", "--doc_stride", "24",
-            "--max_query_length", "20", "--num_hidden_layers", "2", "--num_attention_heads", "2", "--hidden_size", "64",
+    moved = {**paragraphs[0]["qas"][0], "id": "moved"}
+    moved["answers"] = [{**moved["answers"][0], "answer_start": 1}]
+    folder = tmp_path_factory.mktemp("questions")
+    for name, used in (("train.json", paragraphs), ("dev.json", [*paragraphs, {**paragraphs[0], "qas": [moved]}])):
+        whole = {"version": "1.1", "data": [{**content["data"][0], "paragraphs": used}]}
+        (folder / name).write_text(json.dumps(whole), encoding="utf-8")
+    return ["--squad_train", folder / "train.json", "--squad_dev", folder / "dev.json", "--vocab",
+            shared("bert-base-uncased-vocab.txt"), "--seq_length", "64", "--doc_stride", "24", "--max_query_length",
+            "20", "--num_hidden_layers", "2", "--num_attention_heads", "2", "--hidden_size", "64",
             "--train_global_batch_size", "8", "--grad_acc_steps", "2", "--log_every", "1", "--train_steps", "20",
             "--warmup_steps", "2", "--learning_rate", "0.003"]
 
@@ -198,12 +200,13 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
     scorer.add(range(len(data)), outputs)
     figures = scorer.finish(None)
     assert figures == {name: evaluations(directory)[-1][name] for name in figures}
-    # The loss is the mean over the windows whose place is known: not over those of the answer that is not at its offset.
+    # The loss is the mean over the windows whose place is known: without those of the answer that is not at its offset.
     for which in ("start", "end"):
         places = data.read(range(len(data)), [f"{which}_positions"])[f"{which}_positions"]
         known = places[:, 0] < 64
         assert 0 < (~known).sum() < 6
-        losses = -np.take_along_axis(log_softmax(outputs[f"{which}_logits"].astype(np.float64))[known], places[known], axis=1)
+        logs = log_softmax(outputs[f"{which}_logits"].astype(np.float64))
+        losses = -np.take_along_axis(logs[known], places[known], axis=1)
         assert evaluations(directory)[-1][f"{which}_loss"] == pytest.approx(losses.mean(), abs=1e-5)
     assert {name: one.text for name, one in scorer.predictions().items()} == answers(directory, 20)
 

@@ -59,7 +59,8 @@ def test_questions_without_a_context(tmp_path, context):
     articles = read_articles(written(tmp_path, content), training=True)
     assert len(articles.questions) == 1
     assert articles.left_out.lines() == ["2 questions left out, without a context: bad, worse"]
-    assert len(read_articles(written(tmp_path, content), training=False).questions) == 3    # a prediction is wanted for each
+    # for evaluation a prediction is wanted for each
+    assert len(read_articles(written(tmp_path, content), training=False).questions) == 3
 
 
 def test_evaluation_needs_no_offsets_and_training_takes_the_first_answer_that_has_one(tmp_path):
@@ -72,7 +73,7 @@ def test_evaluation_needs_no_offsets_and_training_takes_the_first_answer_that_ha
 
 
 def test_ids_are_needed_for_scoring_alone(tmp_path):
-    """None is lost for its id: text is made of numbers, a missing one gets a number, and of two questions with one the second gets another."""
+    """None is lost for its id: numbers become text, missing ones numbers, and the second of two gets another."""
     asked = [qa(101), qa(None), qa(1.5), qa("a"), qa("a"), qa("a", "Rome", 9, question="Who?"), qa(" "), qa("2")]
     del asked[6]["id"]
     path = written(tmp_path, squad(asked))
@@ -141,13 +142,13 @@ PARAGRAPH = ("data", 0, "paragraphs", 0)
     (change(("data", 0, "paragraphs"), ...), "data[0] has no 'paragraphs' (its keys: title)"),
     (change((*PARAGRAPH, "qas"), ...), "data[0].paragraphs[0] has no 'qas'"),
     (change((*PARAGRAPH, "context"), 5), "data[0].paragraphs[0] has a 'context' that is a whole number, it must be text"),
-    (change((*PARAGRAPH, "qas", 0, "id"), []), "data[0].paragraphs[0].qas[0] has a 'id' that is a list, it must be text or a number"),
+    (change((*PARAGRAPH, "qas", 0, "id"), []), "qas[0] has a 'id' that is a list, it must be text or a number"),
     (change((*PARAGRAPH, "qas", 0, "question"), None), "data[0].paragraphs[0].qas[0] has a 'question' that is null, it must be text"),
-    (change((*PARAGRAPH, "qas", 0, "answers"), ...), "has no question to use: 1 question left out, without an answer: a"),
-    (change((*PARAGRAPH, "qas", 0, "answers"), 5), "data[0].paragraphs[0].qas[0] has a 'answers' that is a whole number, it must be a list"),
+    (change((*PARAGRAPH, "qas", 0, "answers"), ...), "no question to use: 1 question left out, without an answer: a"),
+    (change((*PARAGRAPH, "qas", 0, "answers"), 5), "qas[0] has a 'answers' that is a whole number, it must be a list"),
     (change((*PARAGRAPH, "qas", 0, "is_impossible"), "no"), "has a 'is_impossible' that is text, it must be true or false"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), "x"), "qas[0].answers[0] has a 'answer_start' that is text, it must be a whole"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), 3.5), "qas[0].answers[0] has a 'answer_start' that is a number, it must be a whole"),
+    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), "x"), "'answer_start' that is text, it must be a"),
+    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), 3.5), "'answer_start' that is a number, it must"),
     (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), True), "'answer_start' that is true or false, it must be a whole number"),
     (change((*PARAGRAPH, "qas", 0, "answers", 0, "text"), ...), "qas[0].answers[0] has no 'text'"),
 ])

@@ -78,7 +78,8 @@ def test_a_long_context_is_looked_through_once(tokenizer, monkeypatch):
 
 def test_a_question_without_words_and_a_context_without_tokens(tokenizer):
     left_out = LeftOut()
-    questions = [about("w1", "w1", name="a", text=""), about("\u200b", name="b"), about("", name="c"), about("w2", name="d")]
+    questions = [about("w1", "w1", name="a", text=""), about("\u200b", name="b"), about("", name="c"),
+                 about("w2", name="d")]
     features = make_features(questions, tokenizer, FeatureSettings(10, 2, 2), False, left_out)
     assert features.question_ids == ["a", "b", "c", "d"] and len(features) == 2
     assert tokens_of(tokenizer, features.inputs(0)["input_ids"][:5]) == "[CLS] [SEP] w1 [SEP] [PAD]"
@@ -131,7 +132,8 @@ def test_what_cannot_be_learned_is_left_out_of_training(tokenizer, question, rea
     assert features.question_ids == ["good"] and left_out.lines() == [f"1 question left out, {reason}: q"]
     kept, _ = made(tokenizer, question, doc_stride=5)
     # Evaluation asks it too, and has no place for it in the loss: there is no window that says that it has no answer.
-    assert kept.question_ids == ["q"] and ((kept.windows[:, 3:] == 10).all() if "context" not in reason else len(kept) == 0)
+    assert kept.question_ids == ["q"]
+    assert (kept.windows[:, 3:] == 10).all() if "context" not in reason else len(kept) == 0
 
 
 def test_an_impossible_question_has_the_place_0(tokenizer):
