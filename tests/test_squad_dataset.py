@@ -56,6 +56,14 @@ def prepared(site, split="train", name="train.json", **changes):
     return folder
 
 
+def prepare_again(site, folder, *more):
+    """The command of ``prepared(site, "eval", "dev.json")`` once more."""
+    from pipeloom.core.prepare.command import prepare_command
+
+    prepare_command(["squad", f"--input={site.path / 'dev.json'}", f"--vocab={site.vocab}", f"--output={folder}", "--split=eval",
+                     "--seq_length=24", "--doc_stride=8", "--max_query_length=4", *more])
+
+
 def refused(site, split="train", **changes):
     with pytest.raises(UsageError) as error:
         site.open(split, **changes)
@@ -155,7 +163,12 @@ def test_a_folder_whose_files_do_not_belong_together(site):
     meta = json.loads((folder / "meta.json").read_text())
     write_json(folder / "meta.json", {**meta, "num_samples": 9})
     assert "has 3 records, its meta.json says 9: make it again" in refused(site, "eval", squad_dev=folder)
-    write_json(folder / "meta.json", meta)
+    write_json(folder / "meta.json", {**meta, "settings": {**meta["settings"], "format": 1}})
+    assert "was made by another version of 'prepare squad': make it again with --overwrite true" in refused(site, "eval", squad_dev=folder)
+    with pytest.raises(UsageError, match="--overwrite true replaces it"):
+        prepare_again(site, folder)
+    prepare_again(site, folder, "--overwrite=true")
+    assert json.loads((folder / "meta.json").read_text()) == meta
     data = SquadDataset(folder, folder, 200, AnswerSettings())
     write_json(folder / "questions.json", squad([qa("a"), qa("b")]))
     assert refused(site, "eval", squad_dev=folder).startswith(f"--squad_dev {folder} is damaged, its files are not as its meta.json says: make it")

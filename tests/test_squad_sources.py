@@ -138,6 +138,7 @@ def unlabelled(name="u", **fields):
     (dict(answers=[], is_impossible=1), True), (dict(answers=[], is_impossible="true"), True),
     (dict(answers=..., is_impossible=True), True),
     (dict(answers=..., plausible_answers=[{"text": "Rome", "answer_start": 9}]), True),
+    (dict(answers=[], plausible_answers=[{"text": "Rome", "answer_start": 9}]), True),
     (dict(is_impossible=0), False), (dict(is_impossible="False"), False), (dict(is_impossible=0.0), False),
     (dict(is_impossible=True), True),     # and has an answer: learned by the flag, as run_squad.py does
 ])

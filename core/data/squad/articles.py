@@ -216,9 +216,8 @@ class _Raw:
     def __init__(self, entry: Entry) -> None:
         self.context, self.text = entry.context or "", entry.value("question", str)
         self.id = _id(entry)
-        self.flagged = _flag(entry)
         self.answers = _answers(entry)
-        self.impossible = bool(self.flagged) or (self.answers is None and bool(entry.fields.get("plausible_answers")))
+        self.impossible = _flag(entry) or (not self.has_words and bool(entry.fields.get("plausible_answers")))
 
     @property
     def has_words(self) -> bool:
@@ -251,12 +250,10 @@ def _id(entry: Entry) -> Optional[str]:
     return text if text.strip() and _whole(text) == text else None
 
 
-def _flag(entry: Entry) -> Optional[bool]:
-    """``is_impossible``, which tables have as a number or as text; ``None`` where it is not there."""
+def _flag(entry: Entry) -> bool:
+    """``is_impossible``, which tables have as a number or as text; false where it is not there."""
     found = entry.fields.get("is_impossible")
-    if found is None:
-        return None
-    flag = _FLAGS.get(str(found).lower())
+    flag = _FLAGS.get(str(found).lower()) if found is not None else False
     if flag is None:
         raise entry.error("is_impossible", found, "true or false")
     return flag
@@ -309,4 +306,4 @@ def _offset(value: Any, where: str) -> int:
 
 def _whole(text: str) -> str:
     """``text`` with U+FFFD for each half of a surrogate pair, which JSON may have and no encoding has."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)

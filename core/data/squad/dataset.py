@@ -13,7 +13,7 @@ from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.data.squad.answers import AnswerSettings, Prediction, predict
 from pipeloom.core.data.squad.articles import Question, read_articles
 from pipeloom.core.data.squad.features import Features
-from pipeloom.core.data.squad.records import FEATURES, QUESTIONS, VOCAB, fields_of, read_meta
+from pipeloom.core.data.squad.records import FEATURES, FORMAT, QUESTIONS, VOCAB, fields_of, read_meta
 from pipeloom.core.data.squad.scoring import figures
 from pipeloom.core.errors import RunError, UsageError
 
@@ -39,6 +39,9 @@ class SquadDataset(Dataset):
                  f1_unit: str = "words") -> None:
         self.path, self._source, self._answers, self._f1_unit = folder, source, answers, f1_unit
         self._meta = read_meta(folder)
+        if self._meta["settings"]["format"] != FORMAT:
+            raise UsageError(f"{folder} was made by another version of 'prepare squad': make it again with "
+                             "--overwrite true")
         self.vocab_size = vocab_size
         self.split, seq_length = self._meta["settings"]["split"], self._meta["settings"]["seq_length"]
         self._records = OFRecordDataset(folder, fields_of(self.split, seq_length, vocab_size), self.task, vocab_size)

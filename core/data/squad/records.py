@@ -26,8 +26,8 @@ VOCAB, QUESTIONS, FEATURES, META = "vocab.txt", "questions.json", "features.npz"
 #: What the records of each split have besides input_ids, input_mask and segment_ids.
 SPLITS = {"train": ("start_positions", "end_positions"), "eval": ("unique_ids",)}
 
-# Raise it when the same settings give other records.
-_FORMAT = 2
+#: Raise it when the same settings give another folder.
+FORMAT = 2
 
 
 def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
@@ -51,7 +51,7 @@ class Conversion:
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": _FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes), "parts": self.parts,
+        return {"format": FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes), "parts": self.parts,
                 "vocab": digest_of(self.vocab), "input": " ".join(map(digest_of, self.sources))}
 
     def write(self, folder: Path) -> Dict[str, Any]:
@@ -109,9 +109,6 @@ def read_meta(folder: Path) -> Dict[str, Any]:
             for name, kind in names.items():
                 if not isinstance((meta[where] if where else meta)[name], kind):
                     raise TypeError(name)
-        if meta["settings"]["format"] != _FORMAT:
-            raise UsageError(f"{folder} was made by another version of 'prepare squad': make it again with "
-                             "--overwrite true")
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raw = " (raw files are named one by one, with commas between them)" if folder.is_dir() else ""
         raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'{raw}") from None
@@ -119,8 +116,7 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 
 # What of meta.json is read again, and its types.
-_META = {"": {"num_samples": int, "questions": int, "with_reference": int, "in_loss": int, "reasons": list,
-              "version_2": bool, "vocab_size": int},
+_META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
          "settings": {"format": int, "split": str, "lowercase": bool, "seq_length": int, "doc_stride": int, "max_query_length": int,
                       "vocab": str, "input": str}}
 
