@@ -60,6 +60,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:
+    from pipeloom.core.data.mixture import paths_in
     from pipeloom.core.data.squad.articles import Question, read_articles
 
     if options.input is None:
@@ -69,7 +70,7 @@ def _questions(options: argparse.Namespace) -> List[Any]:
         return [Question("1", options.question, options.context)]
     if options.question is not None or options.context is not None:
         raise UsageError("--input has the questions: leave --question and --context out")
-    articles = read_articles(Path(options.input).expanduser(), training=False)
+    articles = read_articles([Path(path) for path in paths_in(options.input)], training=False)
     for line in articles.left_out.lines():
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     # nothing is scored here

@@ -60,8 +60,8 @@ def prepare_again(site, folder, *more):
     """The command of ``prepared(site, "eval", "dev.json")`` once more."""
     from pipeloom.core.prepare.command import prepare_command
 
-    prepare_command(["squad", f"--input={site.path / 'dev.json'}", f"--vocab={site.vocab}", f"--output={folder}", "--split=eval",
-                     "--seq_length=24", "--doc_stride=8", "--max_query_length=4", *more])
+    prepare_command(["squad", f"--input={site.path / 'dev.json'}", f"--vocab={site.vocab}", f"--output={folder}",
+                     "--split=eval", "--seq_length=24", "--doc_stride=8", "--max_query_length=4", *more])
 
 
 def refused(site, split="train", **changes):
@@ -164,7 +164,8 @@ def test_a_folder_whose_files_do_not_belong_together(site):
     write_json(folder / "meta.json", {**meta, "num_samples": 9})
     assert "has 3 records, its meta.json says 9: make it again" in refused(site, "eval", squad_dev=folder)
     write_json(folder / "meta.json", {**meta, "settings": {**meta["settings"], "format": 1}})
-    assert "was made by another version of 'prepare squad': make it again with --overwrite true" in refused(site, "eval", squad_dev=folder)
+    said = refused(site, "eval", squad_dev=folder)
+    assert "was made by another version of 'prepare squad': make it again with --overwrite true" in said
     with pytest.raises(UsageError, match="--overwrite true replaces it"):
         prepare_again(site, folder)
     prepare_again(site, folder, "--overwrite=true")

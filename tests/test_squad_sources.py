@@ -87,6 +87,7 @@ ANSWERS = {
     "an object": {"text": "Paris", "answer_start": 3}, "columns in a list": [{"text": ["Paris"], "answer_start": [3]}],
     "an offset as text": [{"text": "Paris", "answer_start": "3"}],
     "an offset with a fraction": [{"text": "Paris", "answer_start": 3.0}],
+    "an object as text": '{"text": ["Paris"], "answer_start": [3]}',
     "spaces around it": [{"text": " Paris ", "answer_start": 2}],
     "spaces that are not there": [{"text": "  Paris\n", "answer_start": 3}],
 }
@@ -116,6 +117,7 @@ def test_white_space_is_as_good_as_any_other(tmp_path):
     ("In Paris.", "Paris", "whose answer has no offset (answer_start)"),
     ("In Paris.", {"text": ["Paris"], "answer_start": None}, "whose answer has no offset (answer_start)"),
     ("In Paris.", None, "without an answer"),
+    (None, ["Paris"], "without a context"),
 ])
 def test_what_cannot_be_learned_from_says_why(tmp_path, context, answers, reason):
     rows = [{"id": "x", "context": context, "question": "Where?", "answers": answers}, ROWS[0]]
@@ -202,6 +204,7 @@ def test_what_is_kept_beside_the_inputs_reads_as_the_same_questions(tmp_path):
     ([{**ROWS[0], "answers": {"text": ["x", "y"], "answer_start": [1]}}],
      "[0].answers[0] has 2 texts and not as many values of 'answer_start'"),
     ("id,question,context\n1,Where?,Here\n", "is not JSON (Expecting value in line 1); give a SQuAD JSON file"),
+    ([{**ROWS[0], "answers": "{'text': array(['Paris'])}"}], "[0] has a 'answers' that is text, it must be an obj"),
     (gzip.compress(LINES.encode())[:-20], "questions cannot be decompressed"),
     (b"\x28\xb5\x2f\xfd\x04\x00", "questions cannot be decompressed" if ZSTD is not None
      else "questions is compressed by zstd, which needs the package backports.zstd"),

@@ -266,6 +266,11 @@ def _answers(entry: Entry) -> Optional[Tuple[Answer, ...]]:
         found = {key: entry.fields.get(f"answers.{key}") for key in ("text", "answer_start")}
     if found is None:
         return None
+    if isinstance(found, str) and re.match(r"\s*[\[{].*\btext\b", found, re.DOTALL):    # of a table that has text alone
+        try:
+            found = json.loads(found)
+        except (ValueError, RecursionError):
+            raise entry.error("answers", found, "an object, and this looks like the text of one") from None
     if not isinstance(found, (list, dict, str)):
         raise entry.error("answers", found, "a list")
     items = found if isinstance(found, list) else [found]

@@ -51,8 +51,8 @@ class Conversion:
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes), "parts": self.parts,
-                "vocab": digest_of(self.vocab), "input": " ".join(map(digest_of, self.sources))}
+        return {"format": FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes),
+                "parts": self.parts, "vocab": digest_of(self.vocab), "input": " ".join(map(digest_of, self.sources))}
 
     def write(self, folder: Path) -> Dict[str, Any]:
         """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in it.

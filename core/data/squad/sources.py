@@ -124,7 +124,7 @@ class Source:
         if "qas" in item:
             yield from self._paragraph(item, place)
         elif "question" in item:
-            yield Entry(self._where(place), item, self._value(item, place, "context", str))
+            yield Entry(self._where(place), item, self._context(item, place))
         else:
             for index, paragraph in enumerate(self._value(item, place, "paragraphs", list)):
                 here = f"{_inside(place, 'paragraphs')}[{index}]"
@@ -133,13 +133,16 @@ class Source:
                 yield from self._paragraph(paragraph, here)
 
     def _paragraph(self, paragraph: Mapping[str, Any], place: str) -> Iterator[Entry]:
-        context = self._value(paragraph, place, "context", str) if paragraph.get("context") is not None else None
+        context = self._context(paragraph, place) if "context" in paragraph else None
         for index, entry in enumerate(self._value(paragraph, place, "qas", list)):
             here = f"{_inside(place, 'qas')}[{index}]"
             if not isinstance(entry, dict):
                 raise UsageError(f"{self.path}: {here} is {kind_of(entry)}, it must be an object with keys")
             self._refuse_foreign(entry, here)
             yield Entry(self._where(here), entry, context)
+
+    def _context(self, item: Mapping[str, Any], place: str) -> Optional[str]:
+        return None if item.get("context", "") is None else self._value(item, place, "context", str)
 
     def _rows_of_columns(self, table: Mapping[str, Any]) -> List[Dict[str, Any]]:
         """An object of columns, each a list or an object by row, as rows."""
