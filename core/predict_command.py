@@ -97,8 +97,9 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
     tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
     left_out = LeftOut()
-    sizes = {name: getattr(options, name) or value for name, value in sizes_for(seq_length).items()}
-    features = make_features(questions, tokenizer, FeatureSettings(seq_length, **sizes), False, left_out)
+    usual = sizes_for(seq_length)
+    sizes = FeatureSettings(seq_length, **{name: getattr(options, name) or usual[name] for name in usual})
+    features = make_features(questions, tokenizer, sizes, False, left_out)
     for line in left_out.lines():
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     if not len(features):

@@ -81,6 +81,16 @@ def test_the_folder_of_training_questions(files, prepare):
 
 
 @fast
+def test_several_files_and_sizes_that_fit(files, prepare, tmp_path):
+    """Inputs of 32 tokens have no room for BERT's questions of 64, so these are shorter where nobody says otherwise."""
+    row = {"context": CONTEXT, "question": "Where?", "answers": [{"text": "Rome", "answer_start": 9}]}
+    other = write_json(tmp_path / "other.json", [row])
+    assert prepare(input=f"{files['input']},{other}", doc_stride=None, max_query_length=None)[0] == 0
+    meta = json.loads((files["output"] / "meta.json").read_text())
+    assert meta["questions"] == 4 and (meta["settings"]["doc_stride"], meta["settings"]["max_query_length"]) == (16, 14)
+
+
+@fast
 def test_the_folder_of_evaluation_questions(files, prepare):
     assert prepare(split="eval")[::2] == (
         0, "pipeloom: warning: 1 question not in the loss, whose answer is not at its offset: lost\n")
