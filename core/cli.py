@@ -138,7 +138,8 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     add_core_options(options)
     manager.collect_options(options)
     has_gpu = _peek(("device",), rest, content, selected.set or ())["device"] != "cpu" and count_gpus() > 0
-    parser = _full_parser(options, has_gpu)
+    shown = manager.default_options(configs.resolve(options, names, has_gpu), options) if wants_help else {}
+    parser = _full_parser(options, has_gpu, shown)
     flags = vars(parser.parse_args(rest))
     given = {option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags}
     _check_aliases(flags, options, given)
@@ -150,6 +151,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
     sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
     config = configs.resolve(options, names, has_gpu, *sources)
+    defaults = manager.default_options(config, options)
     resumed, base, chosen = None, {}, set()
     if config.resume is not None or environment.get(RESUME):  # a restart goes on from where no user has said
         from pipeloom.core.checkpoint import resume
@@ -162,7 +164,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     carried = {name: base[name] for name in chosen & base.keys()}
     from_cluster = _from_cluster(environment, {**carried, **{name: getattr(config, name) for name in config.given}})
     return configs.resolve(options, names, has_gpu, *sources, environment=from_cluster, transient=cluster_environment.TRANSIENT,
-                           base=base, carried=chosen), manager, resumed
+                           base={**defaults, **base}, carried=chosen), manager, resumed
 
 
 def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> Dict[str, Any]:
@@ -246,7 +248,7 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", metavar="KEY.PATH=VALUE", help="set one option by its place in the YAML file")
 
 
-def _full_parser(options: Options, has_gpu: bool) -> Parser:
+def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -> Parser:
     parser = Parser(prog="entry.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.known = ["plugins", "strategy", "config", "set", *options.names()]
     _add_general(parser)
@@ -256,6 +258,7 @@ def _full_parser(options: Options, has_gpu: bool) -> Parser:
             if option.section != section:
                 continue
             default = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
+            default = defaults.get(option.name, default)
             text = option.help + (f" [{default}]" if default is not None else "")
             metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else option.type.__name__.upper()
             group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))

@@ -54,7 +54,8 @@ def add_core_options(options: Options) -> None:
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, resume=FREE, section="train", minimum=1, help="steps between two logged lines")
     add("eval_every", int, None, resume=FREE, section="train", minimum=1,
-        help="steps between two evaluations on held-out samples; also after the last step (default: none)")
+        help="steps between two evaluations on held-out samples; also after the last step (default: then alone, where "
+             "an option names held-out samples)")
     add("eval_samples", int, None, resume=FREE, section="train", minimum=1, help="how many of the held-out samples, the first ones (default: all)")
     add("output_dir", str, None, resume=FRESH, section="train", help="the run directory itself (default: runs/<time>-<plugins>)")
     add("save_every", int, None, resume=FREE, section="train", minimum=0,
@@ -64,7 +65,8 @@ def add_core_options(options: Options) -> None:
     add("async_save", bool, True, resume=FREE, section="train",
         help="write checkpoints while training goes on, from a copy in memory; false = wait, with one tensor in memory")
     add("best_metric", str, None, resume=FREE, section="train",
-        help="what --eval_every measures that the best checkpoint has the best of (default: the loss, or what the task says: f1 of answers)")
+        help="what an evaluation measures that the best checkpoint has the best of (default: the loss, or what the "
+             "task says: f1 of answers)")
     add("resume", str, None, resume=FRESH, section="train",
         help="continue exactly: a checkpoint, a run directory, or auto: the newest whole one in --output_dir "
              "(or of the last run with these plugins); options that are not given are as they were")

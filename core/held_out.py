@@ -1,4 +1,4 @@
-"""The held-out set that ``--eval_every`` evaluates on, opened and checked before the engine starts."""
+"""The held-out set of a run, opened and checked before the engine starts."""
 from __future__ import annotations
 
 from typing import Dict, Optional
@@ -15,18 +15,21 @@ from pipeloom.core.tasks import Task
 
 
 def open_held_out(config: Config, plugins: PluginManager, training: Dataset, model: ModelSpec, task: Task) -> Optional[Dataset]:
-    """What to evaluate on, or ``None`` without ``--eval_every``.
+    """What to evaluate on, or ``None`` where neither ``--eval_every`` nor an option of the dataset asks for it.
 
     Raises ``UsageError`` where the dataset has no such set, or one that the model of ``training`` cannot read.
     """
     every, samples = config.eval_every, config.eval_samples
-    if every is None:
+    if every is None and not training.held_out:
         if samples is not None:
-            raise UsageError(f"--eval_samples {samples} has no effect without --eval_every: give the steps between two evaluations")
+            raise UsageError(f"--eval_samples {samples} has no effect without an evaluation: give --eval_every, the "
+                             "steps between two of them, or the held-out samples")
         return None
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="eval")
     if dataset is None:
-        raise UsageError(f"--eval_every {every}: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some")
+        asked = f"--eval_every {every}: " if every is not None else ""
+        raise UsageError(f"{asked}the dataset has no held-out samples to evaluate on; leave it out, or use a dataset "
+                         "that has some")
     dataset = with_derived(dataset, task.derived(config))
     _check(model, training, dataset)
     if samples is None:
@@ -47,20 +50,24 @@ def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional
     Raises ``UsageError`` for a metric that is not.
     """
     chosen = config.best_metric or task.best_metric
-    if held_out is not None:
-        known = (*(("loss", *model.evaluated) if not absent_labels(model, held_out) else ()), *(task.figures if held_out.scored else ()))
-        if config.best_metric is None and chosen not in known:
-            chosen = known[0]
-        if chosen not in known:
-            raise UsageError(f"--best_metric {chosen}: an evaluation of '{model.name}' gives {', '.join(known)}{did_you_mean(chosen, known)}")
-    return Goal(chosen, chosen in task.higher)
+    if held_out is None:
+        return Goal(chosen, chosen in task.higher)
+    known = (*(("loss", *model.evaluated) if not absent_labels(model, held_out) else ()),
+             *(task.figures if held_out.scored and held_out.has_references else ()))
+    if config.best_metric is None and chosen not in known and known:
+        chosen = known[0]
+    if config.best_metric is not None and chosen not in known:
+        gives = f"gives {', '.join(known)}{did_you_mean(chosen, known)}"
+        nothing = "measures nothing, without references to compare with"
+        raise UsageError(f"--best_metric {chosen}: an evaluation of '{model.name}' {gives if known else nothing}")
+    return Goal(chosen, chosen in task.higher, measured=bool(known))
 
 
 def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
     """What is fed to the graph of training must fit the graph of evaluation."""
     where = f"the held-out set ({held_out.describe()})"
     if len(held_out) < 1:
-        raise UsageError(f"{where} has no samples: give one that has some, or leave --eval_every out")
+        raise UsageError(f"{where} has no samples: give one that has some, or leave it out")
     for what in ("task", "vocab_size"):
         if getattr(held_out, what) != getattr(training, what):
             raise UsageError(f"{where} has the {what} {getattr(held_out, what)}, the training data {getattr(training, what)}: they must agree")

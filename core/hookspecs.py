@@ -37,6 +37,17 @@ def pipeloom_add_options(options):
     """
 
 
+@hookspec
+def pipeloom_default_options(config):
+    """Defaults that this plugin has for options of the core and of others: a dict by name.
+
+    Called when the command line is parsed, of every plugin; ``config.given`` names the options that the user gave,
+    whose values stay, and a resumed run keeps what it had. So a dataset can say what its task is usually trained with.
+    A name that no selected plugin declares is passed over; two plugins that answer different values for one are an
+    error that names both. Nobody answers: the defaults that the options were declared with.
+    """
+
+
 @hookspec(firstresult=True)
 def pipeloom_choose_layout(cluster, config):
     """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``.
@@ -93,8 +104,9 @@ def pipeloom_open_dataset(config, split):
     """One answer, no default: the ``Dataset`` of ``split``, ``"train"`` or ``"eval"``.
 
     Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an
-    error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every`` alone: held-out samples with
-    the fields, the task and the vocabulary of the training data. ``None`` where the dataset has no such split, or a
+    error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every``, and where the training data
+    says by ``held_out`` that an option names such samples: held-out samples with the fields, the task and the
+    vocabulary of the training data. ``None`` where the dataset has no such split, or a
     ``UsageError`` that says how to get one. To train on several sources in given shares, answer with a
     ``pipeloom.core.data.mixture.MixedDataset`` of them. The fields that losses alone need may be absent from held-out samples, where
     their ``scored`` names outputs per sample that their ``scorer()`` makes figures of. A dataset's ``vocabulary`` is copied into
@@ -148,7 +160,7 @@ def pipeloom_on_evaluate(run, step, metrics):
 
     ``metrics`` is a dict of floats over the whole set: ``loss``, its parts, the model's metrics, and the figures of the
     dataset's scorer; of samples without labels these alone. Files of the scorer are in ``evaluations/step_NNNNNNN`` by then. Every ``--eval_every``
-    steps and after the last step; never without that option.
+    steps and after the last step; never without a held-out set.
     """
 
 

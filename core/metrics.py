@@ -12,10 +12,11 @@ from pipeloom.core.errors import RunError
 
 @dataclass(frozen=True)
 class Goal:
-    """What the best checkpoint has the best of."""
+    """What the best checkpoint has the best of; ``measured`` is false where the held-out set gives no metric at all."""
 
     metric: str = "loss"
     higher: bool = False
+    measured: bool = True
 
     def cost(self, evaluation: Mapping[str, float]) -> Optional[float]:
         """The metric, turned so that less is better; ``None`` where it was not measured."""

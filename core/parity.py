@@ -85,7 +85,7 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
 
 def for_comparison(config: Config, steps: int) -> Config:
     """``config`` as a run of ``steps`` steps that logs each of them and keeps its final parameters."""
-    return config.replace(train_steps=steps, log_every=1, output_dir=None, save_final_weights=True,
+    return config.replace(train_steps=steps, epochs=None, log_every=1, output_dir=None, save_final_weights=True,
                           save_every=0, stop_at=None)
 
 

@@ -79,7 +79,7 @@ class Plan:
             f"model      {self.model.name}, {self.model.size / 1e6:.2f} M parameters in {len(self.model.blocks)} blocks, "
             f"{self.model.flops_per_token() / 1e6:.1f} MFLOP a token",
             f"data       {self.dataset.describe()}",
-            *([f"evaluation {self.evaluation.describe()}; every {config.eval_every} steps"] if self.evaluation is not None else []),
+            *([f"evaluation {self.evaluation.describe()}; {self._evaluates()}"] if self.evaluation is not None else []),
             f"mesh       {self.mesh} on {self.cluster}",
             f"partition  {stages}; imbalance {imbalance(sizes):.0%} of parameters, {imbalance(flops):.0%} of FLOPs",
             *(f"placement  {line}" if number == 0 else f"           {line}"
@@ -89,6 +89,10 @@ class Plan:
             f"{config.grad_acc_steps} micro-batches x {self.mesh.data} data-parallel",
         ])
 
+
+    def _evaluates(self) -> str:
+        when = "after the last step" if self.config.eval_every is None else f"every {self.config.eval_every} steps"
+        return when if self.goal.measured else f"{when}, with nothing to compare with, so no checkpoint is the best"
 
     def _groups_across_nodes(self) -> List[Tuple[int, ...]]:
         groups, node_of = self.placement.tensor_groups(self.mesh.tensor), self.cluster.node_of
@@ -220,9 +224,10 @@ def _check_batch(config: Config, mesh: Mesh) -> None:
 
 def _resolve_steps(config: Config, samples: int) -> Config:
     """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps``."""
-    if config.epochs is not None:
-        if config.train_steps is not None:
-            raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
+    if {"epochs", "train_steps"} <= config.given and None not in (config.epochs, config.train_steps):
+        raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
+    # of a default and what was given, what was given
+    if config.epochs is not None and (config.train_steps is None or "epochs" in config.given):
         steps = max(1, math.ceil(config.epochs * samples / config.train_global_batch_size))
     else:
         steps = config.train_steps or 200

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 import pluggy
 
 from pipeloom.core import hookspecs
-from pipeloom.core.errors import UsageError, did_you_mean
+from pipeloom.core.errors import UsageError, did_you_mean, shown
 from pipeloom.core.options import Options
 from pipeloom.plugins import ALWAYS, BUILTIN
 
@@ -77,6 +77,27 @@ class PluginManager:
         for implementation in self.hook.pipeloom_add_options.get_hookimpls():
             options.owner = implementation.plugin_name
             implementation.function(options)
+
+    def default_options(self, config: Any, options: Options) -> Dict[str, Any]:
+        """What plugins answer as defaults for options of others, by name; of options that the user gave none.
+
+        Raises ``UsageError`` naming the plugin for an answer that is no default.
+        """
+        found: Dict[str, Tuple[Any, str]] = {}
+        for implementation in self.hook.pipeloom_default_options.get_hookimpls():
+            plugin = implementation.plugin_name
+            answer = implementation.function(**{argument: config for argument in implementation.argnames})
+            if not isinstance(answer, (dict, type(None))):
+                raise UsageError(f"plugin '{plugin}': pipeloom_default_options must answer a dict by name, "
+                                 f"not {shown(answer)}")
+            for name, value in (answer or {}).items():
+                if name not in options:
+                    continue
+                value = options.get(name).parse(value, f"plugin '{plugin}', pipeloom_default_options")
+                if found.setdefault(name, (value, plugin))[0] != value:
+                    raise UsageError(f"plugins '{found[name][1]}' and '{plugin}' have different defaults for the "
+                                     f"option '{name}': give it with --{name}, or select only one of them")
+        return {name: value for name, (value, _) in found.items() if name not in config.given}
 
     def require(self, hook_name: str) -> None:
         """Raise ``UsageError`` listing who could answer, when nobody answers ``hook_name``."""

@@ -25,10 +25,9 @@ def predict_command(arguments: Sequence[str]) -> int:
     options = parser.parse_args([normalize(argument) for argument in arguments])
     questions = [replace(asked, text=whole(asked.text), context=whole(asked.context)) for asked in _questions(options)]
     found = _answers(options, questions)
-    answered = [question for question in questions if question.id in found]
-    if not answered:
+    if not found:
         raise UsageError("there is no question with a text that an answer could be in")
-    lines = [_as_json(question, found[question.id]) for question in answered]
+    lines = [_as_json(question, found[question.id]) for question in questions]
     if options.output is not None:
         _write(Path(options.output).expanduser(), lines)
         print(f"{options.output}: answers to {len(lines)} questions")
@@ -44,7 +43,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
-    add("--input", metavar="FILE", help='many: JSON lines {"question": ..., "context": ..., "id": ...}; the id may be left out')
+    add("--input", metavar="FILE",
+        help='many: JSON lines {"question": ..., "context": ..., "id": ...}, whose id may be left out; or SQuAD JSON')
     add("--output", metavar="FILE", help="where the answers go, as JSON lines [printed]")
     add("--n_best_size", type=at_least(1), default=3, metavar="N", help="answers to give to each question [3]")
     add("--max_answer_length", type=at_least(1), default=30, metavar="N", help="tokens of an answer [30]")
@@ -52,8 +52,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help='"no answer" is a possible answer, for a model that was trained on SQuAD 2.0 [false]')
     add("--null_score_diff_threshold", type=float, default=0.0, metavar="X", help='by how much "no answer" must be ahead [0.0]')
     add("--seq_length", type=at_least(8), metavar="N", help=f"tokens of an input [{_LONGEST}, or what the model has positions for]")
-    add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
-    add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
+    add("--doc_stride", type=at_least(1), metavar="N",
+        help="tokens from one window of a long context to the next [128, or half of an input]")
+    add("--max_query_length", type=at_least(1), metavar="N",
+        help="tokens of a question; what is longer is cut [64, or half of an input that has no room for it]")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="{auto,cpu,cuda}",
         help="where the model computes [auto: on the first GPU, if there is one]")
@@ -62,7 +64,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:
-    from pipeloom.core.data.squad.articles import Question
+    from pipeloom.core.data.mixture import paths_in
+    from pipeloom.core.data.squad.articles import Question, read_articles
 
     if options.input is None:
         for name in ("question", "context"):
@@ -71,47 +74,22 @@ def _questions(options: argparse.Namespace) -> List[Any]:
         return [Question("1", options.question, options.context)]
     if options.question is not None or options.context is not None:
         raise UsageError("--input has the questions: leave --question and --context out")
-    path = Path(options.input).expanduser()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise UsageError(f"--input {path} is not UTF-8 text") from None
-    except OSError as error:
-        raise UsageError(f"--input {path}: {error.strerror or error}") from None
-    found: Dict[str, Any] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            question = _question(line, f"--input {path} line {number}", str(number))
-            if question.id in found:
-                raise UsageError(f"--input {path} line {number}: the id '{question.id}' is there twice")
-            found[question.id] = question
-    if not found:
-        raise UsageError(f"--input {path} has no questions")
-    return list(found.values())
-
-
-def _question(line: str, where: str, number: str) -> Any:
-    from pipeloom.core.data.squad.articles import Question
-
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        raise UsageError(f"{where} is no JSON") from None
-    for name in ("question", "context"):
-        if not isinstance(entry, dict) or not isinstance(entry.get(name), str) or not entry[name].strip():
-            raise UsageError(f'{where} has no "{name}": each line is {{"question": ..., "context": ...}}')
-    return Question(str(entry.get("id", number)), entry["question"], entry["context"])
+    articles = read_articles([Path(path) for path in paths_in(options.input)], training=False)
+    for line in articles.left_out.lines():
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
+    # nothing is scored here
+    return [replace(question, answers=(), impossible=False) for question in articles.questions]
 
 
 def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str, Any]:
-    """By the id of a question its ``Prediction``; none for a context without text."""
+    """By the id of a question its ``Prediction``; none at all where no context has text."""
     import numpy as np
 
     from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_for
     from pipeloom.core.data.squad.answers import AnswerSettings
     from pipeloom.core.data.squad.articles import LeftOut
     from pipeloom.core.data.squad.dataset import SquadScorer
-    from pipeloom.core.data.squad.features import FeatureSettings, make_features
+    from pipeloom.core.data.squad.features import FeatureSettings, make_features, sizes_for
     from pipeloom.core.data.tokenization import WordPieceTokenizer
     from pipeloom.core.predicting import predict
 
@@ -123,7 +101,9 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
     tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
     left_out = LeftOut()
-    features = make_features(questions, tokenizer, FeatureSettings(seq_length, options.doc_stride, options.max_query_length), False, left_out)
+    usual = sizes_for(seq_length)
+    sizes = FeatureSettings(seq_length, **{name: getattr(options, name) or usual[name] for name in usual})
+    features = make_features(questions, tokenizer, sizes, False, left_out)
     for line in left_out.lines():
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     if not len(features):

@@ -159,7 +159,7 @@ class Trainer:
         metrics = None
         saves = self.saver is not None and (last or bool(config.save_every and number % config.save_every == 0))
         logs = first or number % config.log_every == 0 or number == run.total_steps
-        evaluates = self.evaluator is not None and (last or number % config.eval_every == 0)
+        evaluates = self.evaluator is not None and (last or bool(config.eval_every and number % config.eval_every == 0))
         if logs or saves or evaluates:
             self._check()
         if logs:

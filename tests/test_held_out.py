@@ -1,4 +1,4 @@
-"""``--eval_every`` before the engine starts: what is evaluated on, and what each misfit costs; and what the loggers say of it."""
+"""Held-out samples before the engine starts: what is evaluated on, what each misfit costs, what loggers say of it."""
 from __future__ import annotations
 
 import json
@@ -45,6 +45,9 @@ def test_records_of_their_own(tmp_path):
     made = plan("--eval_every", 10, "--eval_path", path)
     assert len(made.evaluation) == 5 and len(made.dataset) > 100
     assert f"evaluation 5 samples in 1 part of {path}; every 10 steps" in made.describe().splitlines()
+    alone = plan("--eval_path", path)
+    assert len(alone.evaluation) == 5 and alone.goal.measured
+    assert f"evaluation 5 samples in 1 part of {path}; after the last step" in alone.describe().splitlines()
     first = plan("--eval_every", 10, "--eval_path", path, "--eval_samples", 3)
     assert len(first.evaluation) == 3 and f"evaluation the first 3 of 5 samples in 1 part of {path}" in first.describe()
 
@@ -58,8 +61,9 @@ def test_what_does_not_fit(tmp_path):
     path = records(tmp_path, "held", 5)
     evaluate = ("--eval_every", 10, "--eval_path")
     assert refused("--eval_every", 0) == "--eval_every: 'eval_every' must be at least 1, not 0"
-    assert refused("--eval_samples", 3) == "--eval_samples 3 has no effect without --eval_every: give the steps between two evaluations"
-    assert refused("--eval_path", path) == f"--eval_path {path} has no effect without --eval_every: give the steps between two evaluations"
+    assert refused("--eval_samples", 3) == (
+        "--eval_samples 3 has no effect without an evaluation: give --eval_every, the steps between two of "
+        "them, or the held-out samples")
     assert refused(*evaluate, path, "--eval_samples", 6) == (
         f"--eval_samples 6 is more than there are to evaluate on: 5 samples in 1 part of {path}")
     assert refused(*evaluate, tmp_path / "heid") == f"no file or folder {tmp_path / 'heid'} (did you mean 'held'?)"
@@ -71,7 +75,7 @@ def test_what_does_not_fit(tmp_path):
 
 @pytest.mark.parametrize("answer, says", [
     ("None", "--eval_every 10: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some"),
-    ("Numbers(0)", "the held-out set (0 numbers) has no samples: give one that has some, or leave --eval_every out"),
+    ("Numbers(0)", "the held-out set (0 numbers) has no samples: give one that has some, or leave it out"),
     ("Numbers(task='answers')", "the held-out set (4 numbers) has the task answers, the training data pretraining: they must agree"),
     ("Numbers(vocab_size=9)", "the held-out set (4 numbers) has the vocab_size 9, the training data 100: they must agree"),
     ("Numbers(without='input_mask')", "the held-out set (4 numbers) has no field 'input_mask', which model 'bert' needs; it has: "),

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeloom.core import hookspecs, plugin_manager
+from pipeloom.core.cli import parse
+from pipeloom.core.config import resolve
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.errors import UsageError
 from pipeloom.core.options import Options
@@ -250,6 +252,40 @@ def test_an_option_of_two_plugins_names_both(site):
     options = options_of_the_core()
     load("./one.py").collect_options(options)
     assert options.get("width").owner == "./one.py" and options.get("width").section == "plugin_options"
+
+
+def test_defaults_for_options_of_others(site):
+    """What the user gave stays, an unknown name is passed over, and what is no such default names the plugin."""
+    answer = "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_default_options(config):\n    return {}\n"
+    for name, text in [("one", "{'seed': 7, 'epochs': '2', 'width': 3}"), ("three", "{'seed': 8}"),
+                       ("five", "['seed']"),
+                       ("two", "{'seed': 7} if config.nnodes else None"), ("four", "{'seed': -1}")]:
+        site.module(name, answer.format(text))
+
+    def defaults(*names, **given):
+        options = options_of_the_core()
+        return load(*names).default_options(resolve(options, names, False, ("flags", given)), options)
+
+    assert defaults("./one.py", "./two.py") == {"seed": 7, "epochs": 2.0}
+    assert defaults("./one.py", nnodes=1, seed=9) == {"epochs": 2.0}
+    for names, says in [
+        (["./one.py", "./three.py"], "plugins './one.py' and './three.py' have different defaults for the option"),
+        (["./four.py"], "plugin './four.py', pipeloom_default_options: 'seed' must be at least 0, not -1"),
+        (["./five.py"], "plugin './five.py': pipeloom_default_options must answer a dict by name, not ['seed']"),
+    ]:
+        with pytest.raises(UsageError) as raised:
+            defaults(*names)
+        assert str(raised.value).startswith(says)
+    config, _ = parse(["--plugins", "./one.py"])
+    assert (config.seed, config.epochs, config.given) == (7, 2.0, frozenset())
+    assert parse(["--plugins", "./one.py", "--seed", "5"])[0].seed == 5
+
+
+def test_help_shows_the_defaults_of_the_selected_plugins(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--plugins", "inter_first,bert,squad", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "peak learning rate [5e-05]" in shown and "padding included [384]" in shown
 
 
 # --- the book of the contract

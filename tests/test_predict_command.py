@@ -97,6 +97,33 @@ def test_halves_of_characters_reach_no_tokenizer_and_shift_nothing(model, tmp_pa
 
 
 @fast
+def test_every_question_of_a_file_gets_its_line(model, tmp_path, capsys):
+    """Also one with an empty context, and one that is asked twice: nothing is lost, and nothing scored."""
+    asked = [{"id": 1, "question": "Where?", "context": CONTEXT, "answers": {"text": ["Rome"], "answer_start": [0]}},
+             {"id": 2, "question": "Where?", "context": " "}, {"id": 1, "question": "Where?", "context": CONTEXT},
+             {"id": 1, "question": "Who?", "context": CONTEXT}]
+    (tmp_path / "rows.json").write_text(json.dumps({"data": asked}))
+    assert main(["predict", "--checkpoint", str(model[0]), "--input", str(tmp_path / "rows.json"), *SHORT]) == 0
+    out, err = capsys.readouterr()
+    assert [(answer["id"], answer["answer"]) for answer in map(json.loads, out.splitlines())] == [
+        ("1", "Paris"), ("2", ""), ("1", "Paris"), ("1#2", "Paris")]
+    assert err == ("pipeloom: warning: 1 question answered under another id, since another one has that id, by: 1#2\n"
+                   'pipeloom: warning: 1 question answered with "", whose context has no token: 2\n')
+
+
+@fast
+def test_a_model_with_few_positions_needs_no_other_sizes(model, capsys):
+    """32 positions have no room for a question of 64 tokens, nor for a stride of 128; who wants these is told so."""
+    command = ["predict", "--checkpoint", str(model[0]), "--question", "Where is Alice?",
+               "--context", "Bob is home. " * 30 + CONTEXT]
+    assert main(command) == 0 and capsys.readouterr().out.startswith("answer: Paris")
+    assert model[1][0][2] == (8, 32)    # 130 tokens, 16 from one window to the next
+    assert main([*command, "--max_query_length", "64"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "length 64: give at least 68 where the model has as many positions, or --max_query_length 28 or less\n")
+
+
+@fast
 def test_no_answer_is_an_answer_where_it_may_be(model, capsys):
     folder, _ = model
     command = ["predict", "--checkpoint", str(folder), "--question", "Where?", "--context", CONTEXT, "--may_be_impossible", "true", *SHORT]
@@ -111,9 +138,9 @@ def test_no_answer_is_an_answer_where_it_may_be(model, capsys):
     (["--question", "Where?"], "--context is missing: give --question and --context, or --input"),
     (["--question", " ", "--context", "x"], "--question is missing"),
     (["--input", "FILE", "--question", "Where?"], "--input has the questions: leave --question"),
-    (["--input", "absent.jsonl"], "--input absent.jsonl: No such file"),
-    (["--input", "FILE"], 'line 2 has no "context"'),
-    (["--input", "EMPTY"], "has no questions"),
+    (["--input", "absent.jsonl"], "no file absent.jsonl"),
+    (["--input", "FILE"], "asked.jsonl: line 2 has no 'context' (its keys: question)"),
+    (["--input", "EMPTY"], "empty.jsonl is empty"),
     (["--question", "a", "--context", "b", "--seq_length", "99"], "--seq_length 99 is more than the 32 positions"),
     (["--question", "a", "--context", "b", "--n_best_size", "0"], "--n_best_size: must be a whole number of at least 1"),
     (["--question", "a", "--context", "b", "--vocab", "no.txt"], "cannot read the vocabulary no.txt"),

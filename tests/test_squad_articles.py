@@ -38,7 +38,8 @@ def test_questions_keep_their_order_and_context(tmp_path):
     (dict(start=4), "whose answer is not at its offset"),
     (dict(text="of it", start=-6), "whose answer is not at its offset"),
     (dict(start=1000), "whose answer is not at its offset"),
-    (dict(text=" ", start=2), "whose answer is not at its offset"),
+    (dict(text=" ", start=2), "whose answer is empty"),
+    (dict(text="Paris", start=-1), "whose answer has no offset (answer_start)"),
     (dict(question=" \n"), "without words"),
     (dict(question="Half a \ud83d?"), "whose text has half a surrogate pair in it"),
 ])
@@ -55,10 +56,11 @@ def test_questions_without_a_context(tmp_path, context):
         del content["data"][0]["paragraphs"][1]["context"]
     else:
         content["data"][0]["paragraphs"][1]["context"] = context
-    for training in (True, False):
-        articles = read_articles(written(tmp_path, content), training)
-        assert len(articles.questions) == 1
-        assert articles.left_out.lines() == ["2 questions left out, without a context: bad, worse"]
+    articles = read_articles(written(tmp_path, content), training=True)
+    assert len(articles.questions) == 1
+    assert articles.left_out.lines() == ["2 questions left out, without a context: bad, worse"]
+    # for evaluation a prediction is wanted for each
+    assert len(read_articles(written(tmp_path, content), training=False).questions) == 3
 
 
 def test_evaluation_needs_no_offsets_and_training_takes_the_first_answer_that_has_one(tmp_path):
@@ -70,9 +72,18 @@ def test_evaluation_needs_no_offsets_and_training_takes_the_first_answer_that_ha
     assert kept.answer_in_context() == Answer("Rome", 9)
 
 
-def test_an_id_that_stands_there_twice(tmp_path):
-    articles = read_articles(written(tmp_path, squad([qa("a"), qa("a"), qa("b")])), training=False)
-    assert len(articles.questions) == 2 and articles.left_out.lines() == ["1 question left out, whose id stands there twice: a"]
+def test_ids_are_needed_for_scoring_alone(tmp_path):
+    """None is lost for its id: numbers become text, missing ones numbers, and the second of two gets another."""
+    asked = [qa(101), qa(None), qa(1.5), qa("a"), qa("a"), qa("a", "Rome", 9, question="Who?"), qa(" "), qa("2")]
+    del asked[6]["id"]
+    path = written(tmp_path, squad(asked))
+    assert len(read_articles(path, training=True).questions) == 8
+    articles = read_articles(path, training=False)
+    # The fourth and the fifth are the same question.
+    assert [question.id for question in articles.questions] == ["101", "2", "1.5", "a", "a", "a#2", "7", "2"]
+    assert articles.left_out.lines() == ["1 question answered under another id, since another one has that id, by: a#2"]
+    asked[7]["question"] = "Which number?"
+    assert read_articles(written(tmp_path, squad(asked)), training=False).questions[7].id == "2#2"
 
 
 def test_version_2(tmp_path):
@@ -84,7 +95,7 @@ def test_version_2(tmp_path):
     assert articles.questions[1].answers == () and len(articles.left_out) == 0
     unanswered = qa("lost")
     unanswered["answers"] = []
-    assert read_articles(written(tmp_path, squad([qa("a"), unanswered])), training=False).left_out.lines() == [
+    assert read_articles(written(tmp_path, squad([qa("a"), unanswered])), training=True).left_out.lines() == [
         "1 question left out, without an answer: lost"]
 
 
@@ -121,7 +132,8 @@ PARAGRAPH = ("data", 0, "paragraphs", 0)
     (json.dumps(squad([qa("a")])).encode()[:-9], "is not JSON"),
     (b"[" * 100000, "is not JSON"),
     (b"\xff\xfe{\x00", "is not UTF-8 text"),
-    ([1], "it is a list, a SQuAD file is an object with the key 'data'"),
+    ([1], "[0] is a whole number, it must be an object with keys"),
+    (1, "it is a whole number, a SQuAD file is an object with the key 'data'"),
     ({"version": "1.1"}, "it has no 'data' (its keys: version); give a SQuAD JSON file"),
     ({"data": {}}, "it has a 'data' that is an object, it must be a list"),
     ({"data": ["x"]}, "data[0] is text, it must be an object with keys"),
@@ -130,11 +142,13 @@ PARAGRAPH = ("data", 0, "paragraphs", 0)
     (change(("data", 0, "paragraphs"), ...), "data[0] has no 'paragraphs' (its keys: title)"),
     (change((*PARAGRAPH, "qas"), ...), "data[0].paragraphs[0] has no 'qas'"),
     (change((*PARAGRAPH, "context"), 5), "data[0].paragraphs[0] has a 'context' that is a whole number, it must be text"),
-    (change((*PARAGRAPH, "qas", 0, "id"), ...), "data[0].paragraphs[0].qas[0] has no 'id'"),
+    (change((*PARAGRAPH, "qas", 0, "id"), []), "qas[0] has a 'id' that is a list, it must be text or a number"),
     (change((*PARAGRAPH, "qas", 0, "question"), None), "data[0].paragraphs[0].qas[0] has a 'question' that is null, it must be text"),
-    (change((*PARAGRAPH, "qas", 0, "answers"), ...), "data[0].paragraphs[0].qas[0] has no 'answers'"),
+    (change((*PARAGRAPH, "qas", 0, "answers"), ...), "no question to use: 1 question left out, without an answer: a"),
+    (change((*PARAGRAPH, "qas", 0, "answers"), 5), "qas[0] has a 'answers' that is a whole number, it must be a list"),
     (change((*PARAGRAPH, "qas", 0, "is_impossible"), "no"), "has a 'is_impossible' that is text, it must be true or false"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), "9"), "qas[0].answers[0] has a 'answer_start' that is text, it must be a whole"),
+    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), "x"), "'answer_start' that is text, it must be a"),
+    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), 3.5), "'answer_start' that is a number, it must"),
     (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), True), "'answer_start' that is true or false, it must be a whole number"),
     (change((*PARAGRAPH, "qas", 0, "answers", 0, "text"), ...), "qas[0].answers[0] has no 'text'"),
 ])

@@ -10,13 +10,16 @@ import pytest
 
 from pipeloom.core.cli import main, parse
 from pipeloom.core.data.dataset import FirstSamples
+from pipeloom.core.data.derived import with_derived
 from pipeloom.core.data.squad.answers import AnswerSettings
 from pipeloom.core.data.squad.articles import LeftOut, Question, read_articles
 from pipeloom.core.data.squad.dataset import SquadDataset, SquadScorer
 from pipeloom.core.data.squad.features import FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.errors import RunError, UsageError
+from pipeloom.core.plan import make_plan
 from pipeloom.plugins.datasets import squad as plugin
+from pipeloom.plugins.tasks import QUESTION_ANSWERING
 from shared_data import shared
 from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
@@ -51,6 +54,14 @@ def prepared(site, split="train", name="train.json", **changes):
     assert main(["prepare", "squad", "--input", str(site.path / name), "--vocab", str(site.vocab), "--output", str(folder), "--split", split,
                  *(f"--{option}={value}" for option, value in sizes.items())]) == 0
     return folder
+
+
+def prepare_again(site, folder, *more):
+    """The command of ``prepared(site, "eval", "dev.json")`` once more."""
+    from pipeloom.core.prepare.command import prepare_command
+
+    prepare_command(["squad", f"--input={site.path / 'dev.json'}", f"--vocab={site.vocab}", f"--output={folder}",
+                     "--split=eval", "--seq_length=24", "--doc_stride=8", "--max_query_length=4", *more])
 
 
 def refused(site, split="train", **changes):
@@ -115,7 +126,6 @@ def test_the_vocabulary_of_a_huggingface_folder(site):
 
 @pytest.mark.parametrize("split, changes, says", [
     ("train", dict(squad_train=None), "squad needs --squad_train: raw SQuAD JSON (train-v1.1.json), or a folder of 'prepare squad'"),
-    ("train", dict(eval_every=None), "has no effect without --eval_every: give the steps between two evaluations"),
     ("eval", dict(squad_dev=None), "--eval_every 5: on which questions? give them with --squad_dev"),
     ("test", {}, "squad has no split 'test'; it has 'train' and 'eval'"),
     ("train", dict(squad_train="{path}/trian.json"), "no file {path}/trian.json (did you mean 'train.json'?)"),
@@ -153,7 +163,13 @@ def test_a_folder_whose_files_do_not_belong_together(site):
     meta = json.loads((folder / "meta.json").read_text())
     write_json(folder / "meta.json", {**meta, "num_samples": 9})
     assert "has 3 records, its meta.json says 9: make it again" in refused(site, "eval", squad_dev=folder)
-    write_json(folder / "meta.json", meta)
+    write_json(folder / "meta.json", {**meta, "settings": {**meta["settings"], "format": 1}})
+    said = refused(site, "eval", squad_dev=folder)
+    assert "was made by another version of 'prepare squad': make it again with --overwrite true" in said
+    with pytest.raises(UsageError, match="--overwrite true replaces it"):
+        prepare_again(site, folder)
+    prepare_again(site, folder, "--overwrite=true")
+    assert json.loads((folder / "meta.json").read_text()) == meta
     data = SquadDataset(folder, folder, 200, AnswerSettings())
     write_json(folder / "questions.json", squad([qa("a"), qa("b")]))
     assert refused(site, "eval", squad_dev=folder).startswith(f"--squad_dev {folder} is damaged, its files are not as its meta.json says: make it")
@@ -165,6 +181,113 @@ def test_a_folder_whose_files_do_not_belong_together(site):
         SquadDataset(folder, folder, 200, AnswerSettings()).scorer()
 
 
+# --- several files, test sets, what is in no loss
+
+def test_several_files_and_folders(site):
+    both = site.open(squad_train=f"{site.path / 'train.json'},{prepared(site)}")
+    assert len(both) == 4 and both.held_out and both.vocabulary is not None and not site.open(squad_dev=None).held_out
+    assert site.open(squad_train=f"{site.path / 'train.json'}:3,{site.path / 'dev.json'}:1").mixture.shares == (3, 1)
+    dev = site.open("eval", squad_dev=f"{site.path / 'dev.json'},{site.path / 'dev2.json'}")
+    assert len(dev) == 5 and "dev.json," in dev.describe()
+    assert "leave the weights out" in refused(site, "eval", squad_dev=f"{site.path / 'dev.json'}:1")
+    folder = prepared(site, "eval", "dev.json")
+    mixed = f"{folder},{site.path / 'dev.json'}"
+    assert f"{folder} is a folder; give it alone" in refused(site, "eval", squad_dev=mixed)
+    write_vocab(site.path / "other.txt", *reversed(WORDS))
+    start = str(_model(site, "other.txt"))
+    said = refused(site, squad_train=mixed.replace("made-eval", "made-train"), vocab=None, init_from=start)
+    assert "have different vocabularies" in said
+
+
+def _model(site, vocab, positions=16):
+    folder = site.path / "hf"
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_bytes((site.path / vocab).read_bytes())
+    write_json(folder / "config.json", {"max_position_embeddings": positions})
+    return folder
+
+
+def test_a_question_whose_answer_is_not_known_is_in_no_loss(site):
+    """Answered and scored, but nothing says that it has no answer: its places are outside of the input."""
+    write_json(site.path / "dev.json", squad([qa("a"), qa("bad", "Rome", 10), qa("no", impossible=True)]))
+    data = site.open("eval")
+    places = data.read(range(3), ["start_positions", "end_positions"])
+    assert [values.ravel().tolist() for values in places.values()] == [[5, 24, 0], [5, 24, 0]]
+    assert data.describe().endswith("; 1 question not in the loss, whose answer is not at its offset: bad")
+    derived = QUESTION_ANSWERING.derived(SimpleNamespace(seq_length=24))
+    counted = with_derived(data, derived).read(range(3), ["start_weights", "end_weights"])
+    assert [values.ravel().tolist() for values in counted.values()] == [[1, 0, 1], [1, 0, 1]]
+    scorer = data.scorer()
+    pointing = 10 * np.eye(25, 24, dtype=np.float32)
+    scorer.add(range(3), {name: pointing[values.ravel()] for name, values in zip(data.scored, places.values())})
+    assert scorer.finish(None)["has_answer_exact_match"] == 50
+
+
+def test_a_test_set_is_answered_and_not_scored(site, tmp_path):
+    content = squad([qa("a"), qa("b", "Rome", 9)], [qa("c", "nobody", 34)], context=CONTEXT)
+    content["data"][0]["paragraphs"][1]["context"] = ""
+    for paragraph in content["data"][0]["paragraphs"]:
+        for entry in paragraph["qas"]:
+            del entry["answers"]
+    write_json(site.path / "dev.json", content)
+    data = site.open("eval")
+    assert not data.has_references and "start_positions" not in data.fields
+    assert data.scored == ("start_logits", "end_logits")
+    assert "3 questions answered, not scored, without an answer: a, b, c" in data.describe()
+    scorer = data.scorer()
+    scorer.add(range(2), {name: np.zeros((2, 24), np.float32) for name in data.scored})
+    assert scorer.finish(tmp_path) == {}
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert list(predictions) == ["a", "b", "c"] and predictions["a"] and predictions["c"] == ""
+
+
+def test_what_is_measured_on_it_and_what_is_said(site):
+    flags = ["--plugins", "inter_first,bert,squad", "--vocab", str(site.vocab), "--seq_length", "24", "--squad_train",
+             str(site.path / "train.json"), "--hidden_size", "8", "--num_attention_heads", "2"]
+
+    def plan(dev, *more):
+        return make_plan(*parse([*flags, "--squad_dev", str(site.path / dev), *more]))
+
+    write_json(site.path / "test.json", [{"context": CONTEXT, "question": "Where?"}])
+    made = plan("test.json")
+    assert not made.goal.measured and made.goal.cost({}) is None
+    assert "; after the last step, with nothing to compare with, so no checkpoint is the best" in made.describe()
+    with pytest.raises(UsageError, match="^--best_metric f1: an evaluation of 'bert' measures nothing, without ref"):
+        plan("test.json", "--best_metric", "f1")
+    # An answer without an offset: nothing for a loss, and something to compare with.
+    write_json(site.path / "texts.json", [{"context": CONTEXT, "question": "Where?", "answers": ["Paris"]}])
+    assert plan("texts.json").goal.metric == "f1"
+    with pytest.raises(UsageError, match="^--best_metric loss: an evaluation of 'bert' gives exact_match, f1$"):
+        plan("texts.json", "--best_metric", "loss")
+    assert plan("dev.json", "--best_metric", "loss").goal.measured and plan("dev.json").goal.metric == "f1"
+
+
+# --- what it is trained with where nobody says
+
+@pytest.mark.parametrize("flags, expected", [
+    ([], (384, 128, 64)), (["--init_from", "{hf}"], (100, 50, 64)), (["--seq_length", "48"], (48, 24, 22)),
+    (["--seq_length", "48", "--doc_stride", "9", "--max_query_length", "8"], (48, 9, 8)),
+    (["--max_position_embeddings", "256"], (256, 128, 64)),
+    (["--squad_train", "{made}"], (24, 8, 4)), (["--squad_train", "{made}", "--seq_length", "48"], (48, 8, 4)),
+])
+def test_defaults_of_berts_fine_tuning(site, flags, expected):
+    paths = {"hf": _model(site, "vocab.txt", positions=100), "made": prepared(site)}
+    config, _ = parse(["--plugins", "inter_first,bert,squad", *(flag.format(**paths) for flag in flags)])
+    assert (config.seq_length, config.doc_stride, config.max_query_length) == expected
+    assert (config.learning_rate, config.train_global_batch_size, config.epochs) == (5e-5, 32, 3.0)
+    assert not {"learning_rate", "epochs", "train_global_batch_size"} & config.given
+
+
+def test_steps_that_were_given_are_not_those_of_the_default_epochs(site):
+    flags = ["--plugins", "inter_first,bert,squad", "--vocab", str(site.vocab), "--seq_length", "24", "--squad_train",
+             str(site.path / "train.json"), "--hidden_size", "8", "--num_attention_heads", "2"]
+    steps = [make_plan(*parse([*flags, *more])).config.train_steps for more in (
+        [], ["--train_steps", "7"], ["--epochs", "32"], ["--train_global_batch_size", "8", "--epochs", "8"])]
+    assert steps == [1, 7, 2, 2]    # of 2 samples, in batches of 32
+    with pytest.raises(UsageError, match="^--epochs and --train_steps both say how long to train"):
+        make_plan(*parse([*flags, "--train_steps", "7", "--epochs", "2"]))
+
+
 # --- every option has an effect
 
 EFFECTS = {
@@ -174,6 +297,7 @@ EFFECTS = {
     "lowercase": ("train", dict(lowercase=False)),
     "doc_stride": ("train", dict(doc_stride=3, seq_length=14)),
     "max_query_length": ("train", dict(max_query_length=1)),
+    "squad_f1": ("eval", dict(squad_f1="characters")),
     "n_best_size": ("eval", dict(n_best_size=2)),
     "max_answer_length": ("eval", dict(max_answer_length=2)),
     "null_score_diff_threshold": ("eval", dict(null_score_diff_threshold=3.0)),
@@ -191,6 +315,7 @@ def observed(data):
             values[:, 0] += 2    # "no answer" is ahead, not by far
         scorer.add(range(len(data)), outputs)
         seen.append({name: (prediction.text, len(prediction.candidates)) for name, prediction in scorer.predictions().items()})
+        seen.append(scorer.finish(None))
     return seen
 
 
@@ -204,10 +329,14 @@ def options_of_the_plugin():
 def test_every_option_has_an_effect(site, option):
     write_vocab(site.path / "other.txt", *reversed(WORDS))
     split, changes = EFFECTS[option]
-    changes = {name: site.path / value if isinstance(value, str) else value for name, value in changes.items()}
-    base = {"squad_dev": site.path / ("dev2.json" if option == "null_score_diff_threshold" else "dev.json"), **changes}
+    write_json(site.path / "articles.json", squad([qa("a", "Rome a Paris", 4)], context="the Rome a Paris the Rome"))
+    changes = {name: site.path / value if str(value).endswith((".json", ".txt")) else value
+               for name, value in changes.items()}
+    dev = {"null_score_diff_threshold": "dev2.json", "squad_f1": "articles.json"}.get(option, "dev.json")
+    base = {"squad_dev": site.path / dev, **changes}
     base[option] = {"squad_train": site.path / "train.json", "squad_dev": site.path / "dev.json", "vocab": site.vocab, "lowercase": True,
-                    "doc_stride": 8, "max_query_length": 4, "n_best_size": 20, "max_answer_length": 30, "null_score_diff_threshold": 0.0}[option]
+                    "doc_stride": 8, "max_query_length": 4, "squad_f1": "words", "n_best_size": 20,
+                    "max_answer_length": 30, "null_score_diff_threshold": 0.0}[option]
     assert observed(site.open(split, **base)) != observed(site.open(split, **{**base, **changes}))
 
 

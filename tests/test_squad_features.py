@@ -65,6 +65,28 @@ def test_the_window_with_most_context(tokens, room, stride):
         assert reference_squad.has_max_context(windows, windows[number], token)
 
 
+def test_a_long_context_is_looked_through_once(tokenizer, monkeypatch):
+    """All windows of a question by one pass over them, each over its own tokens alone."""
+    features, _ = made(tokenizer, about(" ".join(WORDS * 50)))
+    calls, best = [], features_room._best_windows
+    monkeypatch.setattr(features_room, "_best_windows", lambda windows: calls.append(len(windows)) or best(windows))
+    windows = features.windows_of(0)
+    assert calls == [len(features)] == [len(windows)] and len(windows) > 200
+    assert sum(window.max_context.sum() for window in windows) == 600    # each token is at its best in one of them
+    assert (windows[150].spans == features.window(150).spans).all() and windows[150].max_context.any()
+
+
+def test_a_question_without_words_and_a_context_without_tokens(tokenizer):
+    left_out = LeftOut()
+    questions = [about("w1", "w1", name="a", text=""), about("\u200b", name="b"), about("", name="c"),
+                 about("w2", name="d")]
+    features = make_features(questions, tokenizer, FeatureSettings(10, 2, 2), False, left_out)
+    assert features.question_ids == ["a", "b", "c", "d"] and len(features) == 2
+    assert tokens_of(tokenizer, features.inputs(0)["input_ids"][:5]) == "[CLS] [SEP] w1 [SEP] [PAD]"
+    assert [list(features.of_question(number)) for number in range(4)] == [[0], [], [], [1]]
+    assert left_out.lines() == ['2 questions answered with "", whose context has no token: b, c'] and len(left_out) == 0
+
+
 def test_a_short_input_is_filled_up(tokenizer):
     features, _ = made(tokenizer, about("w1 w2", "w2"), seq_length=12)
     values = features.inputs(0)
@@ -109,7 +131,9 @@ def test_what_cannot_be_learned_is_left_out_of_training(tokenizer, question, rea
     features, left_out = made(tokenizer, about("w1", "w1", name="good"), question, training=True, doc_stride=5)
     assert features.question_ids == ["good"] and left_out.lines() == [f"1 question left out, {reason}: q"]
     kept, _ = made(tokenizer, question, doc_stride=5)
-    assert len(kept) == 0 if "context" in reason else not kept.windows[:, 3:].any()    # evaluation asks it, with the [CLS] as its place
+    # Evaluation asks it too, and has no place for it in the loss: there is no window that says that it has no answer.
+    assert kept.question_ids == ["q"]
+    assert (kept.windows[:, 3:] == 10).all() if "context" not in reason else len(kept) == 0
 
 
 def test_an_impossible_question_has_the_place_0(tokenizer):

@@ -91,6 +91,45 @@ def test_pairs_with_words_are_the_same_in_version_2():
         assert score(prediction, references, version_2=True) == (exact, pytest.approx(f1, abs=1e-12))
 
 
+#: By characters, as mlqa_evaluation_v1.py has it for Chinese.
+PAIRS_OF_CHARACTERS = [
+    ("北京", ["北京市"], 0, 0.8),                                  # precision 1, recall 2/3
+    ("天氣很好", ["很好"], 0, 2 / 3),                              # precision 2/4
+    ("好很", ["很好"], 0, 1),
+    ("《红楼梦》。", ["红楼梦"], 1, 1),                            # the punctuation of all scripts goes
+    ("2008年", ["2008 年"], 1, 1),
+    ("BERT模型", ["bert 模型"], 1, 1),                             # between characters there are words as usual
+    ("BERT模型", ["be模型"], 0, 2 / 3),
+    ("New York", ["New Jersey"], 0, 0.5),
+    ("a 北京", ["北京"], 0, 0.8),                                  # articles stay
+    ("東京タワー", ["東京"], 0, 4 / 7),                            # syllables are characters too: precision 2/5
+    ("とうきょう", ["とうきょう都"], 0, 10 / 11),
+    ("人々", ["人"], 0, 2 / 3),
+    ("\U00020bb7野家", ["吉野家"], 0, 2 / 3),                       # a rarer character is one
+]
+
+
+@pytest.mark.parametrize("prediction, references, exact, f1", PAIRS_OF_CHARACTERS)
+def test_a_pair_by_characters(prediction, references, exact, f1):
+    for version_2 in (False, True):
+        assert score(prediction, references, version_2, "characters") == (exact, pytest.approx(f1, abs=1e-12))
+
+
+def test_punctuation_alone_is_no_answer_by_characters():
+    assert score("。", [], True, "characters") == (1, 1) == score("", ["、"], True, "characters")
+    assert score("北", [], True, "characters") == (0, 0)
+
+
+def test_questions_with_one_id_as_the_official_evaluations_count_them():
+    """evaluate-v1.1.py scores each of them, evaluate-v2.0.py the last; one without a reference is not scored."""
+    questions = [Question("a", "?", "", (Answer(text, 0),)) for text in ("gold", "silver", "lead")]
+    questions.append(Question("u", "?", ""))
+    third = pytest.approx(100 / 3)
+    assert figures(questions, {"a": "lead", "u": "x"}, False) == {"exact_match": third, "f1": third}
+    assert figures(questions, {"a": "lead", "u": "x"}, True)["exact_match"] == 100
+    assert figures(questions[3:], {"u": "x"}, True) == {}
+
+
 def test_figures_are_means_in_percent():
     questions = [Question(name, "?", "", tuple(Answer(text, 0) for text in texts), impossible=not texts)
                  for name, texts in {"a": ["Denver Broncos"], "b": ["gold", "golden"], "c": [], "d": []}.items()]

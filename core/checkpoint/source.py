@@ -1,6 +1,7 @@
 """Starting a model from the parameters of a checkpoint (``--init_from``), which may be of another task or sequence length."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -10,7 +11,7 @@ from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.data.dataset import Vocabulary
-from pipeloom.core.huggingface import Folder, vocabulary_in
+from pipeloom.core.huggingface import CONFIG, Folder, vocabulary_in
 
 
 class CheckpointFolder(Folder):
@@ -41,9 +42,27 @@ class CheckpointFolder(Folder):
 
 def vocabulary_of(path: str) -> Optional[Vocabulary]:
     """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of it is read."""
+    return vocabulary_in(_without_a_look(path))
+
+
+def positions_of(path: str) -> Optional[int]:
+    """How many positions the model has that ``--init_from`` names; ``None`` where nobody says. It is not opened."""
+    folder = _without_a_look(path)
+    try:
+        if (folder / MANIFEST).is_file():
+            found = read_manifest(folder).model["huggingface"]["max_position_embeddings"]
+        else:
+            found = json.loads((folder / CONFIG).read_bytes())["max_position_embeddings"]
+    except (BadCheckpoint, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None     # whoever opens the folder says what is wrong with it
+    return found if type(found) is int and found > 0 else None
+
+
+def _without_a_look(path: str) -> Path:
+    """The folder of a model, of a run directory its newest checkpoint, whole or not."""
     folder = Path(path).expanduser()
     checkpoints = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).checkpoints()
-    return vocabulary_in(checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder)
+    return checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder
 
 
 def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[bool]) -> Vocabulary:

@@ -65,6 +65,11 @@ class Dataset:
     vocab_size: int
     #: The outputs of the model that ``scorer`` wants, by name.
     scored: Tuple[str, ...] = ()
+    #: Of training data: whether the options name held-out samples too; these are evaluated after the last step, also
+    #: without ``--eval_every``.
+    held_out: bool = False
+    #: Whether ``scorer`` has something to compare these outputs with; without, it leaves files and gives no figures.
+    has_references: bool = True
     #: How training interleaves the sources that the samples come from; ``None``: all samples are one source.
     mixture: Optional[Mixture] = None
     #: What turns text into the token ids, where that is known; checkpoints carry it.
@@ -103,7 +108,7 @@ class WrappedDataset(Dataset):
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        for name in ("task", "fields", "vocab_size", "scored", "mixture", "vocabulary"):
+        for name in ("task", "fields", "vocab_size", "scored", "held_out", "has_references", "mixture", "vocabulary"):
             setattr(self, name, getattr(dataset, name))
 
     def __len__(self) -> int:

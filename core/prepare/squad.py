@@ -16,14 +16,17 @@ SUMMARY = "SQuAD questions (JSON, 1.1 and 2.0) into inputs for a model, as OFRec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--input", required=True, metavar="FILE", help="raw SQuAD JSON, for instance train-v1.1.json")
+    add("--input", required=True, nargs="+", metavar="FILE",
+        help="raw SQuAD JSON, for instance train-v1.1.json, or JSON lines of rows; perhaps compressed")
     add("--vocab", required=True, metavar="FILE", help="vocab.txt of a WordPiece vocabulary")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
     add("--split", choices=("train", "eval"), default="train", help="train: with the places of the answers; eval: with unique_ids too [train]")
     add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as the vocabulary was made [true]")
     add("--seq_length", type=at_least(1), default=384, metavar="N", help="tokens of an input, padding included [384]")
-    add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
-    add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
+    add("--doc_stride", type=at_least(1), metavar="N",
+        help="tokens from one window of a long context to the next [128, or half of an input]")
+    add("--max_query_length", type=at_least(1), metavar="N",
+        help="tokens of a question; what is longer is cut [64, or half of an input that has no room for it]")
     add("--parts", type=at_least(1), default=1, metavar="N", help="files to write [1]")
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that was made otherwise [false]")
 
@@ -31,12 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the folder. Returns 0; raises ``UsageError`` or ``RunError``."""
     # Here and not above: 'prepare --help' should not wait for what reads data.
-    from pipeloom.core.data.squad.features import FeatureSettings
+    from pipeloom.core.data.mixture import paths_in
+    from pipeloom.core.data.squad.features import FeatureSettings, sizes_for
     from pipeloom.core.data.squad.records import Conversion
 
-    source, output, vocab = (Path(path).expanduser() for path in (options.input, options.output, options.vocab))
-    sizes = FeatureSettings(options.seq_length, options.doc_stride, options.max_query_length)
-    conversion = Conversion(source, options.split, vocab, options.lowercase, sizes, options.parts)
+    output, vocab = (Path(path).expanduser() for path in (options.output, options.vocab))
+    sources = tuple(Path(path).expanduser() for text in options.input for path in paths_in(text))
+    usual = sizes_for(options.seq_length)
+    sizes = FeatureSettings(options.seq_length, **{name: getattr(options, name) or usual[name] for name in usual})
+    conversion = Conversion(sources, options.split, vocab, options.lowercase, sizes, options.parts)
     return _convert(conversion, output, options.overwrite)
 
 

@@ -16,22 +16,27 @@ def pipeloom_add_options(options):
                 help="OFRecord file, or folder of files part-*; several with commas between them, perhaps with the shares of "
                      "the samples (wiki:0.7,books:0.3); default: a small English set, built once and cached")
     options.add("eval_path", str, default=None, section="data", resume="free",
-                help="file or folder of held-out records, for --eval_every; default: for the small English set, a smaller one")
+                help="file or folder of held-out records, evaluated after the last step and every --eval_every; "
+                     "default with that: for the small English set, a smaller one")
     options.add("max_predictions", int, default=20, section="data",
                 help="masked tokens that a sample has room for")
 
 
 @pipeloom.hookimpl
 def pipeloom_open_dataset(config, split):
-    # Here and not above: listing the plugins should not wait for what reads data.
-    from pipeloom.core.data.sample import ensure_sample, sample_vocab_size
-
     if split == "eval":
         return _held_out(config)
     if split != "train":
         raise UsageError(f"wiki_ofrecord has no split '{split}'; it has 'train' and 'eval'")
-    if config.eval_path is not None and config.eval_every is None:
-        raise UsageError(f"--eval_path {config.eval_path} has no effect without --eval_every: give the steps between two evaluations")
+    training = _training(config)
+    training.held_out = config.eval_path is not None
+    return training
+
+
+def _training(config):
+    # Here and not above: listing the plugins should not wait for what reads data.
+    from pipeloom.core.data.sample import ensure_sample, sample_vocab_size
+
     if config.ofrecord_path is None:
         path = ensure_sample(config.seq_length, config.max_predictions)
         vocab_size = config.vocab_size or sample_vocab_size(path)

@@ -35,7 +35,8 @@ def pipeloom_on_step_end(run, step, metrics):
 @pipeloom.hookimpl
 def pipeloom_on_evaluate(run, step, metrics):
     if run.is_main:
-        _show(run, " | ".join([f"eval step {step}", *(f"{name} {value:.4f}" for name, value in metrics.items())]))
+        _show(run, " | ".join([f"eval step {step}", *([f"{name} {value:.4f}" for name, value in metrics.items()]
+                                                      or ["nothing to compare with"])]))
 
 
 def _show(run, line: str) -> None:

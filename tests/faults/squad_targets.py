@@ -21,6 +21,17 @@ _SIZES = FeatureSettings(20, 6, 4)
 _QUESTIONS = squad([qa("a"), qa("b", "Rome", 9), qa("no", impossible=True)], [qa("c", "nobody speaks", 34)], version="v2.0")
 
 
+_ROWS = [{"id": entry["id"], "context": paragraph["context"], "question": entry["question"],
+          "is_impossible": entry.get("is_impossible", False),
+          "answers": {key: [answer[key] for answer in entry["answers"]] for key in ("text", "answer_start")}}
+         for paragraph in _QUESTIONS["data"][0]["paragraphs"] for entry in paragraph["qas"]]
+
+
+def _questions(content) -> Target:
+    return Target(read_questions, lambda: {"squad.json": json.dumps(content, indent=1).encode()},
+                  lambda: {"another value": _another_value}, r"{folder}/squad\.json")
+
+
 @functools.lru_cache(maxsize=None)
 def _tokenizer() -> WordPieceTokenizer:
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +62,7 @@ def _features() -> Mapping[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, vocab = write_json(folder / "squad.json", _QUESTIONS), write_vocab(folder / "vocab.txt", "paris", "rome")
-        Conversion(source, "train", vocab, True, _SIZES).write(folder / "out")
+        Conversion((source,), "train", vocab, True, _SIZES).write(folder / "out")
         return {"features.npz": (folder / "out" / "features.npz").read_bytes()}
 
 
@@ -89,7 +100,8 @@ _ARRAYS = {
 }
 
 SQUAD_TARGETS = {
-    "squad": Target(read_questions, lambda: {"squad.json": json.dumps(_QUESTIONS, indent=1).encode()}, lambda: {"another value": _another_value},
-                    r"{folder}/squad\.json"),
+    "squad": _questions(_QUESTIONS),
+    "squad rows": _questions(_ROWS),
+    "squad columns": _questions({name: [row[name] for row in _ROWS] for name in _ROWS[0]}),
     "squad features": Target(read_features, lambda: dict(_features()), lambda: dict(_ARRAYS), r"{folder}/features\.npz"),
 }

@@ -13,7 +13,7 @@ from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.data.squad.answers import AnswerSettings, Prediction, predict
 from pipeloom.core.data.squad.articles import Question, read_articles
 from pipeloom.core.data.squad.features import Features
-from pipeloom.core.data.squad.records import FEATURES, QUESTIONS, VOCAB, fields_of, read_meta
+from pipeloom.core.data.squad.records import FEATURES, FORMAT, QUESTIONS, VOCAB, fields_of, read_meta
 from pipeloom.core.data.squad.scoring import figures
 from pipeloom.core.errors import RunError, UsageError
 
@@ -26,16 +26,22 @@ _LABELS = ("start_positions", "end_positions")
 class SquadDataset(Dataset):
     """The inputs in a folder of ``prepare squad``, for training or for evaluation as the folder has it.
 
-    Inputs for evaluation have the fields of the public sets, and ``start_positions`` and ``end_positions`` of the first
-    reference answer besides, so that a loss can be measured. ``source`` is where the user got them from, for the log;
-    ``vocab_size`` may be larger than the vocabulary of the folder. Raises ``UsageError`` where the folder is not whole.
+    Inputs for evaluation have the fields of the public sets, and where any answer is known ``start_positions`` and
+    ``end_positions`` besides, so that a loss can be measured: of the first reference answer that stands where it says,
+    and outside of the input where there is none. ``source`` is where the user got them from, for the log;
+    ``vocab_size`` may be larger than the vocabulary of the folder; ``f1_unit`` is what F1 counts. Raises ``UsageError``
+    where the folder is not whole.
     """
 
     task = "question_answering"
 
-    def __init__(self, folder: Path, source: Path, vocab_size: int, answers: AnswerSettings) -> None:
-        self.path, self._source, self._answers = folder, source, answers
+    def __init__(self, folder: Path, source: Any, vocab_size: int, answers: AnswerSettings,
+                 f1_unit: str = "words") -> None:
+        self.path, self._source, self._answers, self._f1_unit = folder, source, answers, f1_unit
         self._meta = read_meta(folder)
+        if self._meta["settings"]["format"] != FORMAT:
+            raise UsageError(f"{folder} was made by another version of 'prepare squad': make it again with "
+                             "--overwrite true")
         self.vocab_size = vocab_size
         self.split, seq_length = self._meta["settings"]["split"], self._meta["settings"]["seq_length"]
         self._records = OFRecordDataset(folder, fields_of(self.split, seq_length, vocab_size), self.task, vocab_size)
@@ -47,7 +53,10 @@ class SquadDataset(Dataset):
         self._features: Optional[Features] = None
         if self.split == "eval":
             self.scored = LOGITS
-            self.fields.update((name, Field(name, (1,), "int32", low=0, high=seq_length)) for name in _LABELS)
+            self.has_references = self._meta["with_reference"] > 0
+            if self._meta["in_loss"]:
+                # seq_length itself is a place outside, as the task has it for samples that count in no loss
+                self.fields.update((name, Field(name, (1,), "int32", low=0, high=seq_length + 1)) for name in _LABELS)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -69,7 +78,7 @@ class SquadDataset(Dataset):
         if missing:
             raise UsageError(f"{self.path / QUESTIONS} lacks {len(missing)} of the questions in {FEATURES}, for instance {min(missing)}: "
                              "make the folder again with 'prepare squad'")
-        return SquadScorer(articles.questions, features, self._answers, articles.version_2)
+        return SquadScorer(articles.questions, features, self._answers, articles.version_2, self._f1_unit)
 
     def describe(self) -> str:
         reasons = "".join(f"; {reason}" for reason in self._meta["reasons"])
@@ -92,12 +101,16 @@ class SquadScorer(Scorer):
     """Collects the logits of inputs and answers the questions; its samples are the inputs of ``features``.
 
     With ``may_be_impossible`` by the rules of SQuAD 2.0. A question counts once its first window was added, and is
-    answered from those of its windows that were: over the first samples of a set all but perhaps the last one.
+    answered from those of its windows that were: over the first samples of a set all but perhaps the last one. Where
+    the context has no token the answer is "". ``f1_unit`` is what F1 counts.
     """
 
-    def __init__(self, questions: Sequence[Question], features: Features, settings: AnswerSettings, may_be_impossible: bool) -> None:
-        self._questions = {question.id: question for question in questions}
+    def __init__(self, questions: Sequence[Question], features: Features, settings: AnswerSettings,
+                 may_be_impossible: bool, f1_unit: str = "words") -> None:
+        self._questions = list(questions)
+        self._contexts = {question.id: question.context for question in questions}
         self._features, self._settings, self._may_be_impossible = features, settings, may_be_impossible
+        self._f1_unit = f1_unit
         self._logits: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
 
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
@@ -105,22 +118,31 @@ class SquadScorer(Scorer):
             self._logits[int(index)] = np.array(starts), np.array(ends)
 
     def predictions(self) -> Dict[str, Prediction]:
-        """The answer to each question, by its id, in the order of the questions. Raises ``RunError`` for logits that are not finite."""
+        """The answer to each question by its id, in the order of the questions.
+
+        Raises ``RunError`` for logits that are not finite.
+        """
         found = {}
         for number, question_id in enumerate(self._features.question_ids):
             inputs = self._features.of_question(number)
-            added = [index for index in inputs if index in self._logits]
-            if inputs.start not in self._logits:
+            if not inputs and (inputs.start == 0 or inputs.start - 1 in self._logits):
+                found[question_id] = Prediction("", [], 0.0 if self._may_be_impossible else None)
+            if not inputs or inputs.start not in self._logits:
                 continue
-            starts, ends = zip(*(self._logits[index] for index in added))
-            windows = [self._features.window(index) for index in added]
+            windows, starts, ends = zip(*((window, *self._logits[index])
+                                          for index, window in zip(inputs, self._features.windows_of(number))
+                                          if index in self._logits))
             if not all(np.isfinite(values).all() for values in (*starts, *ends)):
-                raise RunError(f"the model's logits for question {question_id} are not finite: try a lower --learning_rate")
-            found[question_id] = predict(self._questions[question_id].context, windows, starts, ends, self._settings, self._may_be_impossible)
+                raise RunError(f"the model's logits for question {question_id} are not finite: "
+                               "try a lower --learning_rate")
+            found[question_id] = predict(self._contexts[question_id], windows, starts, ends, self._settings,
+                                         self._may_be_impossible)
         return found
 
     def finish(self, folder: Optional[Path]) -> Dict[str, float]:
         """``exact_match`` and ``f1`` in percent; for SQuAD 2.0 also those over questions with and without an answer.
+
+        Nothing where no question has a reference.
 
         Writes ``predictions.json`` (the official evaluation reads it), ``nbest.json`` and for SQuAD 2.0 ``null_odds.json``, as
         run_squad.py does.
@@ -134,8 +156,9 @@ class SquadScorer(Scorer):
                 files["null_odds.json"] = {name: prediction.null_odds for name, prediction in predictions.items()}
             for name, content in files.items():
                 _write(folder / name, content)
-        asked = [self._questions[name] for name in predictions]
-        return figures(asked, {name: prediction.text for name, prediction in predictions.items()}, self._may_be_impossible)
+        asked = [question for question in self._questions if question.id in predictions]
+        texts = {name: prediction.text for name, prediction in predictions.items()}
+        return figures(asked, texts, self._may_be_impossible, self._f1_unit)
 
 
 def _candidates(prediction: Prediction) -> List[Dict[str, Any]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -23,8 +24,18 @@ FIRST_UNIQUE_ID = 1000000000
 
 # Tokens of an input that are not text: [CLS] question [SEP] context [SEP].
 _FRAME = 3
+_NO_TOKEN = "whose context has no token"
 # A file that speaks of longer inputs is damaged.
 _MOST_TOKENS = 1 << 20
+
+
+def sizes_for(seq_length: int) -> Dict[str, int]:
+    """The other sizes for inputs of ``seq_length`` tokens, where nobody says: ``doc_stride`` and ``max_query_length``.
+
+    BERT's 128 and 64; where inputs are too short for these, half of them.
+    """
+    longest = 64 if seq_length > 64 + _FRAME else max(1, (seq_length - _FRAME) // 2)
+    return {"doc_stride": max(1, min(128, seq_length // 2)), "max_query_length": longest}
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,11 @@ class FeatureSettings:
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is too small; it needs at least 1")
         if self.seq_length <= self.max_query_length + _FRAME:
-            raise UsageError(f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length {self.max_query_length}: "
-                             f"give at least {self.max_query_length + _FRAME + 1}, or shorter questions")
+            shorter = self.seq_length - _FRAME - 1
+            longer = self.max_query_length + _FRAME + 1
+            raise UsageError(f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length "
+                             f"{self.max_query_length}: give at least {longer} where the model has as many positions"
+                             + (f", or --max_query_length {shorter} or less" if shorter > 0 else ""))
 
 
 @dataclass(frozen=True)
@@ -62,11 +76,13 @@ class Window:
 class Features:
     """The inputs of many questions, question after question, window after window; arrays are made when asked for.
 
-    ``question_ids``: one for each question. ``frame``: seq_length, and the ids of [CLS], [SEP], [PAD]. ``context_ids``,
-    ``context_spans``: the tokens of all contexts one after another, context c from ``context_starts[c]`` on; ``context_of``
-    the context of each question. ``query_ids``, ``query_starts``: those of the questions. ``windows`` int32 ``(features,
-    5)``: number of the question, first token and number of tokens of the context, and the places of the first and the
-    last token of the answer in the input: 0, the [CLS], where the window does not hold all of it.
+    ``question_ids``: one for each question, which has no input where its context has no token. ``frame``: seq_length,
+    and the ids of [CLS], [SEP], [PAD]. ``context_ids``, ``context_spans``: the tokens of all contexts one after
+    another, context c from ``context_starts[c]`` on; ``context_of`` the context of each question. ``query_ids``,
+    ``query_starts``: those of the questions. ``windows`` int32 ``(features, 5)``: number of the question, first token
+    and number of tokens of the context, and the places of the first and the last token of the answer in the input: 0,
+    the [CLS], where the window does not hold all of it, and seq_length, which is outside and counts in no loss, where
+    nobody knows them.
     """
 
     question_ids: List[str]
@@ -92,7 +108,12 @@ class Features:
 
     def of_question(self, number: int) -> range:
         """The inputs of a question."""
-        return range(*np.searchsorted(self.windows[:, 0], [number, number + 1]).tolist())
+        return range(int(self._first_inputs[number]), int(self._first_inputs[number + 1]))
+
+    @cached_property
+    def _first_inputs(self) -> np.ndarray:
+        """By number of a question its first input, and behind the last one the number of inputs."""
+        return np.searchsorted(self.windows[:, 0], np.arange(len(self.question_ids) + 1))
 
     def inputs(self, index: int) -> Dict[str, np.ndarray]:
         """One input: ``input_ids``, ``input_mask``, ``segment_ids`` int32 ``(seq_length,)``; ``start_positions``, ``end_positions``,
@@ -111,17 +132,24 @@ class Features:
                 "unique_ids": np.array([FIRST_UNIQUE_ID + index], np.int32)}
 
     def window(self, index: int) -> Window:
-        """The tokens of the context in input ``index``."""
-        question, first, count = self.windows[index, :3].tolist()
-        begin = self.context_starts[self.context_of[question]] + first
-        inputs = self.of_question(question)
-        query_length = int(self.query_starts[question + 1] - self.query_starts[question])
-        best = _best_windows(self.windows[inputs.start : inputs.stop, 1:3].tolist())
-        return Window(query_length + 2, self.context_spans[begin : begin + count], best[first : first + count] == index - inputs.start)
+        """The tokens of the context in input ``index``; for all of a question ``windows_of`` is quicker."""
+        number = self.question_of(index)
+        return self.windows_of(number)[index - self.of_question(number).start]
+
+    def windows_of(self, number: int) -> List[Window]:
+        """The tokens of the context in each input of a question."""
+        inputs = self.of_question(number)
+        position = int(self.query_starts[number + 1] - self.query_starts[number]) + 2
+        start, end = self.context_starts[self.context_of[number]:][:2]
+        spans = self.context_spans[start:end]
+        places = self.windows[inputs.start : inputs.stop, 1:3].tolist()
+        best = _best_windows(places)
+        return [Window(position, spans[first : first + count], best[first : first + count] == row)
+                for row, (first, count) in enumerate(places)]
 
     def save(self, path: Path) -> None:
         """Writes the npz file that ``load`` reads; the same features give the same bytes."""
-        arrays = {name: value for name, value in vars(self).items() if name != "question_ids"}
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "question_ids"}
         # Not an array of text: numpy drops zero characters at the end of it.
         ids = np.frombuffer(json.dumps(self.question_ids).encode(), np.uint8)
         with open(path, "wb") as file:
@@ -160,8 +188,8 @@ class Features:
         if fit:
             room = self.seq_length - _FRAME - np.diff(self.query_starts)[numbers]
             length = np.diff(self.context_starts)[self.context_of[numbers]]
-            fit = ((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all() and _within(self.windows[:, 3:], self.seq_length) \
-                and self.seq_length <= _MOST_TOKENS
+            fit = (((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all()
+                   and _within(self.windows[:, 3:], self.seq_length + 1) and self.seq_length <= _MOST_TOKENS)
         if not fit:
             raise ValueError("its arrays do not fit together")
 
@@ -178,14 +206,16 @@ def make_features(questions: Sequence[Question], tokenizer: WordPieceTokenizer, 
                   left_out: LeftOut) -> Features:
     """The inputs of ``questions``.
 
-    Longer questions are cut at ``max_query_length``. ``left_out`` counts what is not taken: a context without tokens, and
-    for ``training`` a question of whose answer no window holds all: there is nothing to learn from it.
+    Longer questions are cut at ``max_query_length``. For ``training``, ``left_out`` counts questions that there is
+    nothing to learn from: a context without tokens, or an answer that no window holds all of. For evaluation all are
+    taken; those have no place in the loss, and are counted too.
     """
     builder = _Builder(tokenizer, settings)
     for question in questions:
         reason = builder.add(question, training)
-        if reason is not None:
-            left_out.add(reason, question.id)
+        if reason is not None and (training or question.has_reference or reason == _NO_TOKEN):
+            what = "left out" if training else 'answered with ""' if reason == _NO_TOKEN else "not in the loss"
+            left_out.add(reason, question.id, what)
     return builder.features()
 
 
@@ -202,30 +232,42 @@ class _Builder:
         self._windows: List[Tuple[int, int, int, int, int]] = []
 
     def add(self, question: Question, training: bool) -> Optional[str]:
-        """Take a question. Returns the reason where it cannot be taken."""
+        """Take a question. Returns why it cannot be taken, or for evaluation cannot be part of the loss, if so."""
         context = self._context(question.context)
         _, spans = self._tokens[context]
         query = self._tokenizer.encode(question.text)[: self._settings.max_query_length]
         room = self._settings.seq_length - len(query) - _FRAME
         windows = _windows(len(spans), room, self._settings.doc_stride)
-        if not windows:
-            return "whose context has no token"
-        position = len(query) + 2
-        answer = question.answer_in_context()
-        places = [(0, 0)] * len(windows)
-        if answer is not None:
-            first, last = _tokens_of(spans, answer.start, answer.end)
-            places = [(first - begin + position, last - begin + position) if begin <= first <= last < begin + count else (0, 0)
-                      for begin, count in windows]
-            if training and not any(start for start, _ in places):
-                return ("whose answer has no token" if first > last else "whose answer is longer than a window" if last - first >= room
-                        else "whose answer is not whole in any window (a smaller --doc_stride helps)")
+        places, reason = self._places(question, spans, windows, room, len(query) + 2)
+        if training and reason is not None:
+            return reason
         number = len(self._question_ids)
         self._question_ids.append(question.id)
         self._context_of.append(context)
         self._queries.append(np.array(query, np.int32))
         self._windows += [(number, begin, count, start, end) for (begin, count), (start, end) in zip(windows, places)]
-        return None
+        return reason
+
+    def _places(self, question: Question, spans: np.ndarray, windows: Sequence[Tuple[int, int]], room: int,
+                position: int) -> Tuple[List[Tuple[int, int]], Optional[str]]:
+        """For each window where the answer is in its input, and why there is nothing to learn from, if so."""
+        if not windows:
+            return [], _NO_TOKEN
+        if question.impossible:
+            return [(0, 0)] * len(windows), None
+        outside = [(self._settings.seq_length, self._settings.seq_length)] * len(windows)
+        answer = question.answer_in_context()
+        if answer is None:
+            return outside, question.why_not_in_context()
+        first, last = _tokens_of(spans, answer.start, answer.end)
+        if first > last:
+            return outside, "whose answer has no token"
+        places = [(first - begin + position, last - begin + position)
+                  if begin <= first and last < begin + count else (0, 0) for begin, count in windows]
+        if any(start for start, _ in places):
+            return places, None
+        return outside, ("whose answer is longer than a window" if last - first >= room
+                         else "whose answer is not whole in any window (a smaller --doc_stride helps)")
 
     def features(self) -> Features:
         settings, tokenizer = self._settings, self._tokenizer
@@ -278,10 +320,12 @@ def _best_windows(windows: Sequence[Sequence[int]]) -> np.ndarray:
     run_squad.py's rule: the smaller one of what stands left and right of it, and 0.01 times the length of the window; the
     first one where two are equal.
     """
-    tokens = np.arange(max(begin + count for begin, count in windows))
-    scores = []
-    for begin, count in windows:
-        left, right = tokens - begin, begin + count - 1 - tokens
-        around = np.minimum(left, right)
-        scores.append(np.where(around < 0, -1.0, around + 0.01 * count))
-    return np.argmax(scores, axis=0)
+    size = max((begin + count for begin, count in windows), default=0)
+    best, most = np.zeros(size, np.int64), np.full(size, -1.0)
+    for number, (begin, count) in enumerate(windows):    # each looks at its own tokens: a context may have many windows
+        places = np.arange(count)
+        around = np.minimum(places, count - 1 - places) + 0.01 * count
+        better = around > most[begin : begin + count]
+        best[begin : begin + count][better] = number
+        most[begin : begin + count][better] = around[better]
+    return best

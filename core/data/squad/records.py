@@ -1,22 +1,22 @@
 """A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to text.
 
-``part-N``; ``vocab.txt``; ``questions.json``: the raw file as it was; ``features.npz``: which tokens of which question each
-input holds (``features.Features``); ``meta.json``: settings, counts, checksums.
+``part-N``; ``vocab.txt``; ``questions.json``: the questions in SQuAD's own form, with the ids of ``predictions.json``;
+``features.npz``: which tokens of which question each input holds (``features.Features``); ``meta.json``: settings,
+counts, checksums.
 """
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.index import make_index
 from pipeloom.core.data.ofrecord import write_part
-from pipeloom.core.data.squad.articles import read_articles
+from pipeloom.core.data.squad.articles import Articles, read_articles
 from pipeloom.core.data.squad.features import FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.errors import UsageError, similar_path
@@ -26,8 +26,8 @@ VOCAB, QUESTIONS, FEATURES, META = "vocab.txt", "questions.json", "features.npz"
 #: What the records of each split have besides input_ids, input_mask and segment_ids.
 SPLITS = {"train": ("start_positions", "end_positions"), "eval": ("unique_ids",)}
 
-# Raise it when the same settings give other records.
-_FORMAT = 1
+#: Raise it when the same settings give another folder.
+FORMAT = 2
 
 
 def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
@@ -40,9 +40,9 @@ def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
 
 @dataclass(frozen=True)
 class Conversion:
-    """One raw SQuAD file, and how it becomes a folder: everything that decides the bytes."""
+    """Raw questions, and how they become a folder: everything that decides the bytes."""
 
-    source: Path
+    sources: Tuple[Path, ...]
     split: str
     vocab: Path
     lowercase: bool = True
@@ -51,8 +51,8 @@ class Conversion:
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": _FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes), "parts": self.parts,
-                "vocab": digest_of(self.vocab), "input": digest_of(self.source)}
+        return {"format": FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes),
+                "parts": self.parts, "vocab": digest_of(self.vocab), "input": " ".join(map(digest_of, self.sources))}
 
     def write(self, folder: Path) -> Dict[str, Any]:
         """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in it.
@@ -61,11 +61,14 @@ class Conversion:
         """
         settings = self.settings()
         tokenizer = WordPieceTokenizer.load(self.vocab, self.lowercase)
-        articles = read_articles(self.source, training=self.split == "train")
+        articles = read_articles(self.sources, training=self.split == "train")
+        _note_references(articles, self.split)
         features = make_features(articles.questions, tokenizer, self.sizes, self.split == "train", articles.left_out)
         if len(features) < self.parts:
             why = "".join(f"; {line}" for line in articles.left_out.lines())
-            raise UsageError(f"{self.source} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}{why}")
+            where = ", ".join(map(str, self.sources))
+            raise UsageError(f"{where} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}"
+                             f"{why}")
         names = [field.name for field in fields_of(self.split, self.sizes.seq_length, len(tokenizer))]
 
         def fill(private: Path) -> Dict[str, Any]:
@@ -76,14 +79,26 @@ class Conversion:
                 write_part(private / f"part-{part}", ({name: arrays[name] for name in names} for arrays in inputs))
             make_index(private)
             tokenizer.save(private / VOCAB)
-            shutil.copyfile(self.source, private / QUESTIONS)
+            (private / QUESTIONS).write_bytes(articles.to_json())
             features.save(private / FEATURES)
             left_out = {"left_out": len(articles.left_out), "reasons": articles.left_out.lines()}
-            return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids), **left_out,
+            return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids),
+                    "with_reference": sum(question.has_reference for question in articles.questions),
+                    "in_loss": int((features.windows[:, 3] < self.sizes.seq_length).sum()), **left_out,
                     "version_2": articles.version_2, "vocab_size": len(tokenizer)}
 
         write_folder(folder, fill)
         return read_meta(folder)
+
+
+def _note_references(articles: Articles, split: str) -> None:
+    """Count the questions whose references are not what one would think."""
+    used = "learned as unanswerable" if split == "train" else "scored by its answer, as in the official evaluation"
+    for question in articles.questions:
+        if not question.has_reference:
+            articles.left_out.add("without an answer", question.id, "answered, not scored")
+        elif question.impossible and any(answer.text.strip() for answer in question.answers):
+            articles.left_out.add("though is_impossible and an answer contradict each other", question.id, used)
 
 
 def read_meta(folder: Path) -> Dict[str, Any]:
@@ -95,7 +110,8 @@ def read_meta(folder: Path) -> Dict[str, Any]:
                 if not isinstance((meta[where] if where else meta)[name], kind):
                     raise TypeError(name)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'") from None
+        raw = " (raw files are named one by one, with commas between them)" if folder.is_dir() else ""
+        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'{raw}") from None
     return meta
 
 
