@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, Sequence
 
@@ -42,8 +43,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
-    add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--vocab", metavar="PATH", help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
+    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [as its files say, else true]")
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that is a model [false]")
 
 
@@ -89,26 +90,31 @@ def _values(folder: Any, names: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
-    """``vocab.txt``, and what both kinds of tokenizers of transformers are made from. Raises ``UsageError``."""
-    from tokenizers import AddedToken, Tokenizer, decoders, processors
+    """The tokenizer files as they are, and of those that both kinds of tokenizers of transformers are made from what they lack.
 
-    from pipeloom.core.data.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
-    from pipeloom.core.huggingface import TOKENIZER, VOCABULARY
+    Raises ``UsageError`` where the tokenizer does not fit the model.
+    """
+    from pipeloom.core.data.tokenizer_files import PIPELINE, SETTINGS, SPECIAL_NAMES, VOCABULARY
 
-    words = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
+    files, words = vocabulary.files(), vocabulary.load(special_in_text=True)
+    for line in words.notes:
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
     size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))
     if len(words) > size:
         raise UsageError(f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was trained with by --vocab")
-    tokenizer = Tokenizer.from_str(words.to_json())
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", words.cls_id), ("[SEP]", words.sep_id)])
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": vocabulary.lowercase, "strip_accents": None, "tokenize_chinese_chars": True,
-                "model_max_length": longest, **names}
-    return {VOCABULARY: Path(vocabulary.path).read_bytes(), TOKENIZER: _json(settings), "special_tokens_map.json": _json(names),
-            "tokenizer.json": (tokenizer.to_str(pretty=True) + "\n").encode()}
+    content = files.content()
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": longest, **files.settings}
+    if not files.is_whole:
+        usual = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+        names = words.role_names()
+        if set(content) <= {VOCABULARY, SETTINGS} and "added_tokens_decoder" not in files.settings:
+            content[SPECIAL_NAMES] = _json({name: files.settings.get(name, text) for name, text in names.items()})
+        settings = {**usual, **names, **settings}
+    content[SETTINGS] = _json(settings)
+    # A file of this kind cannot say that two lines of vocab.txt are one token.
+    if PIPELINE not in content and "" not in words.tokens:
+        content[PIPELINE] = (words.to_json() + "\n").encode()
+    return content
 
 
 def _json(content: Any) -> bytes:

@@ -15,13 +15,10 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from pipeloom.core.blocks import ModelSpec, ParameterSpec
-from pipeloom.core.data.dataset import Vocabulary
 from pipeloom.core.errors import UsageError
 from pipeloom.core.initialization import initial_value
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
-#: The tokens, one a line; and how text is treated before it is looked up in them.
-VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer_config.json"
 
 #: Types of tensors that numpy can turn into float32, as a safetensors header names them.
 FLOATS = ("F16", "F32", "F64")
@@ -106,17 +103,6 @@ class Folder:
             raise self.error(f"{TENSORS} is damaged or no safetensors file ({error}): copy it again") from None
         except OSError as error:
             raise self.error(f"{TENSORS}: {error.strerror or error}") from None
-
-
-def vocabulary_in(folder: Path) -> Optional[Vocabulary]:
-    """The WordPiece vocabulary of a HuggingFace folder or a checkpoint; ``None`` where it has none."""
-    if not (folder / VOCABULARY).is_file():
-        return None
-    try:
-        lowercase = json.loads((folder / TOKENIZER).read_bytes())["do_lower_case"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        lowercase = None
-    return Vocabulary(folder / VOCABULARY, lowercase if isinstance(lowercase, bool) else None)
 
 
 class Weights:

@@ -52,8 +52,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
     add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
-    add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--vocab", metavar="PATH", help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
+    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [as its files say, else true]")
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:
@@ -107,7 +107,6 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     from pipeloom.core.data.squad.articles import LeftOut
     from pipeloom.core.data.squad.dataset import SquadScorer
     from pipeloom.core.data.squad.features import FeatureSettings, make_features
-    from pipeloom.core.data.tokenization import WordPieceTokenizer
     from pipeloom.core.predicting import predict
 
     folder = open_pretrained(options.checkpoint, "--checkpoint")
@@ -116,10 +115,10 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
-    tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
+    tokenizer = vocabulary.load(special_in_text=True)
     left_out = LeftOut()
     features = make_features(questions, tokenizer, FeatureSettings(seq_length, options.doc_stride, options.max_query_length), False, left_out)
-    for line in left_out.lines():
+    for line in [*tokenizer.notes, *left_out.lines()]:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     if not len(features):
         return {}

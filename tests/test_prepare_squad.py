@@ -217,7 +217,7 @@ def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes_later(files, pre
     (dict(doc_strid=8), "no option '--doc_strid' (did you mean '--doc_stride'?)"),
     (dict(seq_length=11), "--seq_length 11 leaves no room for a context beside --max_query_length 8: give at least 12"),
     (dict(input="trian.json"), "trian.json (did you mean 'train.json'?)"),
-    (dict(vocab="train.json"), "train.json has no [PAD]"),
+    (dict(vocab="train.json"), "train.json: it is JSON, and no tokenizer.json of a tokenizer; give a vocab.txt"),
     (dict(input="vocab.txt"), "vocab.txt is not JSON"),
 ])
 def test_what_does_not_fit_is_one_line(files, prepare, tmp_path, changes, says):

@@ -10,7 +10,8 @@ from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.data.dataset import Vocabulary
-from pipeloom.core.huggingface import Folder, vocabulary_in
+from pipeloom.core.data.tokenizer_files import has_tokens
+from pipeloom.core.huggingface import Folder
 
 
 class CheckpointFolder(Folder):
@@ -43,22 +44,24 @@ def vocabulary_of(path: str) -> Optional[Vocabulary]:
     """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of it is read."""
     folder = Path(path).expanduser()
     checkpoints = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).checkpoints()
-    return vocabulary_in(checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder)
+    if checkpoints and not (folder / MANIFEST).is_file():
+        folder = checkpoints[-1]
+    return Vocabulary(folder) if has_tokens(folder) else None
 
 
 def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[bool]) -> Vocabulary:
-    """The vocabulary that the model of ``folder`` was trained with: the file ``vocab`` that the user gave, else what the folder has.
+    """The vocabulary that the model of ``folder`` was trained with: the file or folder ``vocab`` that the user gave, else what the folder has.
 
     ``lowercase`` is what the user says of it. Raises ``UsageError`` where there is none, or the folder says otherwise.
     """
-    found = Vocabulary(Path(vocab).expanduser(), None) if vocab is not None else vocabulary_in(folder.path)
-    if found is None:
+    if vocab is not None:
+        return Vocabulary(Path(vocab).expanduser(), lowercase)
+    if not has_tokens(folder.path):
         raise folder.error("it says nothing of its vocabulary: give it with --vocab vocab.txt (and --lowercase)")
-    if found.lowercase is None:
-        return Vocabulary(found.path, lowercase is not False)    # true is what transformers takes for granted
-    if lowercase not in (None, found.lowercase):
-        raise folder.error(f"it was trained with lowercase {str(found.lowercase).lower()}: leave --lowercase out")
-    return found
+    says = Vocabulary(folder.path).files().lowercase
+    if lowercase is not None and says not in (None, lowercase):
+        raise folder.error(f"it was trained with lowercase {str(says).lower()}: leave --lowercase out")
+    return Vocabulary(folder.path, lowercase)
 
 
 def open_pretrained(path: str, option: str = "--init_from") -> Folder:

@@ -1,6 +1,6 @@
 """A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to text.
 
-``part-N``; ``vocab.txt``; ``questions.json``: the raw file as it was; ``features.npz``: which tokens of which question each
+``part-N``; ``vocab.txt`` or other tokenizer files; ``questions.json``: the raw file as it was; ``features.npz``: which tokens of which question each
 input holds (``features.Features``); ``meta.json``: settings, counts, checksums.
 """
 from __future__ import annotations
@@ -9,19 +9,18 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from pipeloom.core.checkpoint import disk
-from pipeloom.core.data.dataset import Field
+from pipeloom.core.data.dataset import Field, Vocabulary
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.index import make_index
 from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.squad.articles import read_articles
 from pipeloom.core.data.squad.features import FeatureSettings, make_features
-from pipeloom.core.data.tokenization import WordPieceTokenizer
 from pipeloom.core.errors import UsageError, similar_path
 
-VOCAB, QUESTIONS, FEATURES, META = "vocab.txt", "questions.json", "features.npz", "meta.json"
+QUESTIONS, FEATURES, META = "questions.json", "features.npz", "meta.json"
 
 #: What the records of each split have besides input_ids, input_mask and segment_ids.
 SPLITS = {"train": ("start_positions", "end_positions"), "eval": ("unique_ids",)}
@@ -45,14 +44,18 @@ class Conversion:
     source: Path
     split: str
     vocab: Path
-    lowercase: bool = True
+    lowercase: Optional[bool] = None
     sizes: FeatureSettings = FeatureSettings()
     parts: int = 1
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": _FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes), "parts": self.parts,
-                "vocab": digest_of(self.vocab), "input": digest_of(self.source)}
+        return {"format": _FORMAT, "split": self.split, "lowercase": self.vocabulary.lowercases(), **asdict(self.sizes), "parts": self.parts,
+                "vocab": self.vocabulary.digest(), "input": digest_of(self.source)}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.vocab, self.lowercase)
 
     def write(self, folder: Path) -> Dict[str, Any]:
         """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in it.
@@ -60,7 +63,7 @@ class Conversion:
         Raises ``UsageError`` for what is wrong with the input, ``OSError`` where the folder cannot be written.
         """
         settings = self.settings()
-        tokenizer = WordPieceTokenizer.load(self.vocab, self.lowercase)
+        tokenizer = self.vocabulary.load(special_in_text=True)    # a question may ask for "[MASK]", as in transformers
         articles = read_articles(self.source, training=self.split == "train")
         features = make_features(articles.questions, tokenizer, self.sizes, self.split == "train", articles.left_out)
         if len(features) < self.parts:
@@ -75,10 +78,11 @@ class Conversion:
                 inputs = map(features.inputs, share)
                 write_part(private / f"part-{part}", ({name: arrays[name] for name in names} for arrays in inputs))
             make_index(private)
-            tokenizer.save(private / VOCAB)
+            for name, content in self.vocabulary.beside_records().items():
+                (private / name).write_bytes(content)
             shutil.copyfile(self.source, private / QUESTIONS)
             features.save(private / FEATURES)
-            left_out = {"left_out": len(articles.left_out), "reasons": articles.left_out.lines()}
+            left_out = {"left_out": len(articles.left_out), "reasons": [*tokenizer.notes, *articles.left_out.lines()]}
             return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids), **left_out,
                     "version_2": articles.version_2, "vocab_size": len(tokenizer)}
 
@@ -101,7 +105,7 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 # What of meta.json is read again, and its types.
 _META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
-         "settings": {"format": int, "split": str, "lowercase": bool, "seq_length": int, "doc_stride": int, "max_query_length": int,
+         "settings": {"format": int, "split": str, "lowercase": (bool, type(None)), "seq_length": int, "doc_stride": int, "max_query_length": int,
                       "vocab": str, "input": str}}
 
 
