@@ -5,7 +5,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -65,28 +65,40 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
     from pipeloom.core.checkpoint import tensors
-    from pipeloom.core.huggingface import CONFIG, FLOATS, TENSORS
+    from pipeloom.core.huggingface import CONFIG, TENSORS
     from pipeloom.core.model_card import model_card
 
     files = tokenizer_files(vocabulary, folder)
-    files[CONFIG] = _json({**folder.config, "torch_dtype": "float32"})
+    named = {name: "float32" for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
+    files[CONFIG] = _json({**folder.config, **named})
     files[_CARD] = model_card(folder, output.name).encode()
     private = output.with_name(f".{output.name}.writing")
     if private.exists():
         disk.remove_folder(private)     # of an export that was killed
     disk.make_folder(private)
-    # Others than those of floats are no parameters: some folders have the numbers of the positions as a tensor.
-    kinds = {name: (np.dtype(np.float32), shape) for name, (shape, kind) in sorted(folder.tensors.items()) if kind in FLOATS}
+    sources = _sources(folder)
+    kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
     # transformers asks which library wrote the tensors before it reads them.
-    disk.write_file(private / TENSORS, tensors.streamed(kinds, _values(folder, list(kinds)), {"format": "pt"}))
+    disk.write_file(private / TENSORS, tensors.streamed(kinds, (folder.read(source) for source in sources.values()), {"format": "pt"}))
     for name, content in files.items():
         disk.write_file(private / name, [content])
     disk.sync(private)
     disk.replace_folder(private, output)
 
 
-def _values(folder: Any, names: Sequence[str]) -> Iterator[np.ndarray]:
-    return (folder.read(name) for name in names)
+def _sources(folder: Any) -> Dict[str, str]:
+    """The tensors to write, each with that of ``folder`` which it is. Raises ``UsageError`` for weights that cannot be read."""
+    from pipeloom.core.checkpoint.tensors import FLOATS
+
+    found = {name: name for name, (_, kind) in folder.tensors.items() if kind in FLOATS}
+    if not folder.setting("tie_word_embeddings", bool, True):
+        # What transformers ties by itself otherwise.
+        found.update((name, source) for name, source in folder.repeated.items() if source in found and name not in found)
+    for name, (shape, kind) in folder.tensors.items():
+        # Some folders have the numbers of the positions as a tensor.
+        if name not in found and not name.endswith(("position_ids", "token_type_ids")):
+            raise folder.error(f"'{name}' is of type {kind}, which cannot be read here: save it as float32")
+    return dict(sorted(found.items()))
 
 
 def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:

@@ -124,6 +124,8 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         return {}
     inputs = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
+    if not tokenizer.has_segments:
+        fields["segment_ids"][:] = 0
     outputs = predict(str(folder.path), _TASK, fields, options.batch_size)
     settings = AnswerSettings(options.n_best_size, options.max_answer_length, options.null_score_diff_threshold)
     scorer = SquadScorer(questions, features, settings, options.may_be_impossible)

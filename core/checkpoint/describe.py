@@ -25,7 +25,7 @@ def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, m
         dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
         config=config.to_dict(), given=sorted(config.given), plugins=dict(run.plugins.versions), answers=answers(run.plugins),
         model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size,
-               "huggingface": dict(plan.model.huggingface or {})},
+               "huggingface": dict(plan.model.huggingface or {}), "repeated": dict(plan.model.repeated)},
         parameters={spec.name: list(spec.shape) for spec in plan.model.parameters}, optimizer=optimizer,
         data=plan.dataset.fingerprint(),
         layout={name: environment[name] for name in ("cluster", "mesh", "split", "placement")},

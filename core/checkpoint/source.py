@@ -27,6 +27,8 @@ class CheckpointFolder(Folder):
         config = self.manifest.model.get("huggingface")
         if not config:
             raise self.error(f"its model '{self.manifest.model['name']}' says nothing of its sizes")
+        repeated = self.manifest.model.get("repeated", {})
+        self.repeated = repeated if isinstance(repeated, dict) else {}
         return dict(config)
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:

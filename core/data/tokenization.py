@@ -18,11 +18,12 @@ SPECIAL_TOKENS = tuple(ROLES.values())
 class WordPieceTokenizer:
     """BERT's tokenizer: splits at spaces and punctuation, then into the longest known pieces of a word.
 
-    ``tokens[i]`` is the token with id ``i``, and "" where no token has that id. ``notes`` are lines on files that say different things.
+    ``tokens[i]`` is the token with id ``i``, and "" where no token has that id. ``has_segments``: whether the second of two texts is told from
+    the first. ``notes`` are lines on files that say different things.
     """
 
     def __init__(self, built: Built, source: str, special_in_text: bool = False) -> None:
-        self._tokenizer, self._source, self.notes = built.engine, source, built.notes
+        self._tokenizer, self._source, self.has_segments, self.notes = built.engine, source, built.has_segments, built.notes
         if not special_in_text:
             self._tokenizer.encode_special_tokens = True    # as ordinary text
         ids = self._tokenizer.get_vocab(with_added_tokens=True)

@@ -27,11 +27,13 @@ _UNFOLLOWED: Dict[str, Tuple[Any, ...]] = {"do_basic_tokenize": (True,), "wordpi
 @dataclass(frozen=True)
 class Built:
     """``engine``: without truncation, padding or tokens around a text. ``roles``: the ids of the tokens of ``ROLES``; that of ``mask``
-    may be ``None``. ``continuing``: how all pieces of a word begin but the first. ``notes``: lines on files that say different things."""
+    may be ``None``. ``continuing``: how all pieces of a word begin but the first. ``has_segments``: whether the second of two texts is
+    told from the first (``token_type_ids``). ``notes``: lines on files that say different things."""
 
     engine: Tokenizer
     roles: Dict[str, Optional[int]]
     continuing: str = CONTINUING
+    has_segments: bool = True
     notes: List[str] = field(default_factory=list)
 
 
@@ -53,7 +55,11 @@ def build(files: TokenizerFiles) -> Built:
         if role not in frame and (text is None and role != "mask" or text is not None and text not in special.declared and text not in known):
             raise UsageError(f"{files.source} has no {text or role + '_token'}; a WordPiece vocabulary has {' '.join(t or ROLES[r] for r, t in texts.items())}"
                              ", one token a line")
-    return Built(engine, roles, engine.model.continuing_subword_prefix, notes)
+    has_segments = _has_segments(files)
+    if not has_segments:
+        notes.append(f"{files.source}: its tokenizer gives no token_type_ids (model_input_names): both texts are of the first segment, as in "
+                     "transformers")
+    return Built(engine, roles, engine.model.continuing_subword_prefix, has_segments, notes)
 
 
 def digest(files: TokenizerFiles) -> str:
@@ -257,6 +263,14 @@ def _number(files: TokenizerFiles, value: Union[str, int]) -> int:
     if number < 0:
         raise files.error(SETTINGS, f"the id of an added token must be a whole number, not {shown(value)}")
     return number
+
+
+def _has_segments(files: TokenizerFiles) -> bool:
+    usual = [] if files.is_whole or str(files.settings.get("tokenizer_class")).startswith("DistilBert") else ["token_type_ids"]
+    names = files.settings.get("model_input_names", usual)
+    if not isinstance(names, list):
+        raise files.error(SETTINGS, f"'model_input_names' must be a list of names, not {shown(names)}")
+    return "token_type_ids" in names
 
 
 def _refuse_unfollowed(files: TokenizerFiles, special: _Special) -> None:

@@ -9,7 +9,9 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
 
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.data.dataset import Field, Vocabulary
@@ -17,7 +19,7 @@ from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.index import make_index
 from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.squad.articles import read_articles
-from pipeloom.core.data.squad.features import FeatureSettings, make_features
+from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.errors import UsageError, similar_path
 
 QUESTIONS, FEATURES, META = "questions.json", "features.npz", "meta.json"
@@ -75,7 +77,7 @@ class Conversion:
             for part in range(self.parts):
                 # In order, not dealt out: the number of a record is that of its input in the features.
                 share = range(part * len(features) // self.parts, (part + 1) * len(features) // self.parts)
-                inputs = map(features.inputs, share)
+                inputs = map(features.inputs if tokenizer.has_segments else _one_segment(features), share)
                 write_part(private / f"part-{part}", ({name: arrays[name] for name in names} for arrays in inputs))
             make_index(private)
             for name, content in self.vocabulary.beside_records().items():
@@ -88,6 +90,10 @@ class Conversion:
 
         write_folder(folder, fill)
         return read_meta(folder)
+
+
+def _one_segment(features: Features) -> Callable[[int], Dict[str, np.ndarray]]:
+    return lambda index: {**features.inputs(index), "segment_ids": np.zeros(features.seq_length, np.int32)}
 
 
 def read_meta(folder: Path) -> Dict[str, Any]:
