@@ -31,7 +31,7 @@ def model(tmp_path, monkeypatch):
     calls = []
 
     def predict(path, task, fields, batch_size):
-        calls.append((path, task, fields["input_ids"].shape, batch_size))
+        calls.append((path, task, fields["input_ids"].shape, batch_size, fields))
         logits = np.where(fields["input_ids"] == words.index("paris"), 5.0, np.where(fields["input_ids"] == words.index("rome"), 4.0, -5.0))
         return {"start_logits": logits.astype(np.float32), "end_logits": logits.astype(np.float32)}
 
@@ -45,7 +45,22 @@ def test_one_question_gets_answers_with_their_worth(model, capsys):
     assert main(["predict", "--checkpoint", str(folder), "--question", "Where is Alice?", "--context", CONTEXT, "--n_best_size", "2", *SHORT]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["answer: Paris", "0.731  Paris  (characters 19 to 24)", "0.269  Paris. Bob stayed in Rome  (characters 19 to 44)"]
-    assert calls == [(str(folder), "question_answering", (1, 32), 16)]     # as long as it has positions for
+    assert [call[:4] for call in calls] == [(str(folder), "question_answering", (1, 32), 16)]     # as long as it has positions for
+
+
+@fast
+@pytest.mark.parametrize("settings, answer, segments", [({}, "Paris", [0, 1]), ({"do_lower_case": False}, "to", [0, 1]),
+                                                        ({"model_input_names": ["input_ids"]}, "Paris", [0])])
+def test_the_tokenizer_is_the_one_of_the_folder(model, capsys, settings, answer, segments):
+    """Cased, "Paris" is no word that the vocabulary has; and some tokenizers tell no second text from the first."""
+    folder, calls = model
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    words = (folder / "vocab.txt").read_text().split()
+    assert main(["predict", "--checkpoint", str(folder), "--question", "Where?", "--context", "to Paris", "--n_best_size", "1", *SHORT]) == 0
+    out, err = capsys.readouterr()
+    fields = calls[0][4]
+    assert out.startswith(f"answer: {answer}\n") and sorted(set(fields["segment_ids"].reshape(-1).tolist())) == segments
+    assert ("token_type_ids" in err) is (segments == [0]) and (words.index("paris") in fields["input_ids"]) is (answer == "Paris")
 
 
 @fast

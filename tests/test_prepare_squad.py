@@ -55,6 +55,30 @@ def records(folder):
 
 
 @fast
+def test_a_folder_with_tokenizer_files_is_a_vocabulary(files, prepare, tmp_path, capsys):
+    """Its files are beside the records, which are checked by them, and a checkpoint carries them on."""
+    from pipeloom.core.checkpoint.describe import texts_of
+    from pipeloom.core.data.squad.answers import AnswerSettings
+    from pipeloom.core.data.squad.dataset import SquadDataset
+
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text(files["vocab"].read_text() + "Rome\nParis\n")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "sep_token": "#", "model_max_length": 9}')
+    assert prepare(vocab=folder)[0] == 0 and prepare(vocab=folder)[1].endswith("already there, made with these settings\n")
+    assert json.loads((files["output"] / "meta.json").read_text())["settings"]["lowercase"] is False
+    tokenizer = WordPieceTokenizer.load(folder)
+    (first, *_) = records(files["output"])
+    place = int(first["start_positions"][0])
+    assert tokenizer.tokens[first["input_ids"][place]] == "Paris" and tokenizer.tokens[tokenizer.sep_id] == "#" and tokenizer.sep_id in first["input_ids"]
+    assert main(["prepare", "validate", str(files["output"])]) == 0
+    data = SquadDataset(files["output"], files["input"], len(tokenizer), AnswerSettings())
+    assert texts_of(data) == {name: (folder / name).read_bytes() for name in ("vocab.txt", "tokenizer_config.json")}
+    capsys.readouterr()
+    assert "was made with lowercase false, not true" in prepare(vocab=folder, lowercase="true")[2]
+
+
+@fast
 def test_the_folder_of_training_questions(files, prepare):
     code, out, err = prepare(parts=2)
     assert code == 0 and err == "pipeloom: warning: 1 question left out, whose answer is not at its offset: lost\n"

@@ -7,9 +7,10 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from pipeloom.core.data.tokenizer_building import CONTINUING, ROLES, Built, build, from_tokens
+from pipeloom.core.data.special_tokens import ROLES
+from pipeloom.core.data.tokenizer_building import CONTINUING, Built, build, from_tokens
 from pipeloom.core.data.tokenizer_files import TokenizerFiles
-from pipeloom.core.errors import UsageError
+from pipeloom.core.errors import UsageError, shown
 
 #: The special tokens. A trained vocabulary has them at ids 0 to 4; a loaded one may have them anywhere, and other names for them.
 SPECIAL_TOKENS = tuple(ROLES.values())
@@ -105,7 +106,13 @@ class WordPieceTokenizer:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def _encode(self, text: str):
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except TypeError:
+            half = next((character for character in text if "\ud800" <= character <= "\udfff"), None)
+            if half is None:
+                raise
+            raise UsageError(f"a text has half of a character ({half}), which is no text: {shown(text)}") from None
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True, min_frequency: int = 2,
