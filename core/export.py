@@ -43,8 +43,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
-    add("--vocab", metavar="PATH", help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [as its files say, else true]")
+    add("--vocab", metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]")
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that is a model [false]")
 
 
@@ -79,7 +81,8 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
     sources = _sources(folder)
     kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
     # transformers asks which library wrote the tensors before it reads them.
-    disk.write_file(private / TENSORS, tensors.streamed(kinds, (folder.read(source) for source in sources.values()), {"format": "pt"}))
+    values = (folder.read(source) for source in sources.values())
+    disk.write_file(private / TENSORS, tensors.streamed(kinds, values, {"format": "pt"}))
     for name, content in files.items():
         disk.write_file(private / name, [content])
     disk.sync(private)
@@ -87,13 +90,14 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
 
 
 def _sources(folder: Any) -> Dict[str, str]:
-    """The tensors to write, each with that of ``folder`` which it is. Raises ``UsageError`` for weights that cannot be read."""
+    """The tensors to write, each with that of ``folder`` which it is. Raises ``UsageError`` for some that cannot be
+    read."""
     from pipeloom.core.checkpoint.tensors import FLOATS
 
     found = {name: name for name, (_, kind) in folder.tensors.items() if kind in FLOATS}
     if not folder.setting("tie_word_embeddings", bool, True):
         # What transformers ties by itself otherwise.
-        found.update((name, source) for name, source in folder.repeated.items() if source in found and name not in found)
+        found = {**{name: source for name, source in folder.repeated.items() if source in found}, **found}
     for name, (shape, kind) in folder.tensors.items():
         # Some folders have the numbers of the positions as a tensor.
         if name not in found and not name.endswith(("position_ids", "token_type_ids")):
@@ -102,7 +106,7 @@ def _sources(folder: Any) -> Dict[str, str]:
 
 
 def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
-    """The tokenizer files as they are, and of those that both kinds of tokenizers of transformers are made from what they lack.
+    """The tokenizer files as they are, and those that they lack of what transformers' tokenizers are made from.
 
     Raises ``UsageError`` where the tokenizer does not fit the model.
     """

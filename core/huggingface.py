@@ -1,4 +1,4 @@
-"""Starting a model from a HuggingFace folder: ``config.json`` and ``model.safetensors``, which may be in several pieces.
+"""Starting a model from a HuggingFace folder: ``config.json`` and ``model.safetensors``, which may be in pieces.
 
 The folder states sizes and holds tensors by name (https://huggingface.co/docs/safetensors); which of its
 names belongs to which parameter, the model plugin says. Tensors are read one at a time, and by each rank
@@ -29,7 +29,8 @@ class Folder:
     ``option`` is how the user named it. ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes it (``"F32"``).
     """
 
-    #: Tensors that a model of this kind has besides where nothing is tied, each with that which it is a copy of, as far as is known.
+    #: Tensors that such a model has besides where nothing is tied, each with that which it is a copy of, as far as is
+    #: known.
     repeated: Mapping[str, str] = {}
 
     def __init__(self, path: str, option: str = "--init_from") -> None:
@@ -62,7 +63,8 @@ class Folder:
         """Raise ``UsageError`` unless ``name`` in config.json is one of ``allowed`` or absent."""
         value = self.config.get(name, allowed[0])
         if not any(value == other and type(value) is type(other) for other in allowed):
-            raise self.error(f"'{name}' in {CONFIG} is {shown(value)}; this model can do {', '.join(map(repr, allowed))} alone")
+            can = ", ".join(map(repr, allowed))
+            raise self.error(f"'{name}' in {CONFIG} is {shown(value)}; this model can do {can} alone")
 
     def read(self, name: str) -> np.ndarray:
         """The tensor ``name`` as a new float32 array; no other tensor is read. Raises ``UsageError``."""
@@ -121,20 +123,21 @@ class Folder:
     def _check_index(self, places: Mapping[str, Tuple[str, str]]) -> None:
         absent = sorted(name for name in self._index if name not in places)
         if absent:
-            raise self.error(f"'{absent[0]}' is not in {self._index[absent[0]]}, where {INDEX} says that it is: copy the folder again")
+            raise self.error(f"'{absent[0]}' is not in {self._index[absent[0]]}, where {INDEX} says that it is: copy "
+                             "the folder again")
 
     def _unwrapped(self, names: Sequence[str]) -> Dict[str, str]:
         """Name in the files -> name in the model, which something that wrapped it put its own in front of."""
-        start = ""
         wrappers = ["module.", "_orig_mod."]
         # Some models have parts of this name themselves; not with the model as a part of it.
         if any(f"model.{self.config.get('model_type', 'bert')}." in name for name in names):
             wrappers.append("model.")
-        while names:
-            wrapper = next((wrapper for wrapper in wrappers if all(name[len(start):].startswith(wrapper) for name in names)), None)
-            if wrapper is None:
+        start = ""
+        while True:
+            around = [wrapper for wrapper in wrappers if all(name.startswith(start + wrapper) for name in names)]
+            if not names or not around:
                 break
-            start += wrapper
+            start += around[0]
         return {name: name[len(start):] for name in names}
 
     def _damaged(self, file: str, error: Exception) -> UsageError:
@@ -148,8 +151,8 @@ class Weights:
 
     ``source`` is a ``Folder``, or whatever else has ``path``, ``tensors``, ``read`` and ``error``.
     ``stored_names(name)`` lists the names under which the source may hold the parameter ``name``, the
-    first that is there counts; ``ignored`` holds tensors that are neither used nor worth a word; ``notes`` are lines about
-    what was decided. Raises ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
+    first that is there counts; ``ignored`` holds tensors that are neither used nor worth a word; ``notes`` are lines
+    about what was decided. Raises ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
     """
 
     def __init__(self, source: Any, specs: Sequence[ParameterSpec], stored_names: Callable[[str], Sequence[str]],

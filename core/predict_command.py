@@ -52,8 +52,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--doc_stride", type=at_least(1), default=128, metavar="N", help="tokens from one window of a long context to the next [128]")
     add("--max_query_length", type=at_least(1), default=64, metavar="N", help="tokens of a question; what is longer is cut [64]")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
-    add("--vocab", metavar="PATH", help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [as its files say, else true]")
+    add("--vocab", metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]")
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:

@@ -100,8 +100,9 @@ def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -
         raise folder.error(f"it is not trained for '{model.task}': it has no {', '.join(missing[:3])}" + (" ..." if len(missing) > 3 else ""))
     unused = [name for name in model.weights.unexpected if ".pooler." not in f".{name}"]    # type: ignore[attr-defined]
     if unused:
-        print(f"pipeloom: warning: {folder.path} has {len(unused)} tensors that answers do not depend on: {', '.join(unused[:3])}"
-              + (" ..." if len(unused) > 3 else ""), file=sys.stderr)
+        names = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
+        print(f"pipeloom: warning: {folder.path} has {len(unused)} tensors that no output depends on: {names}",
+              file=sys.stderr)
     # Borrowed parts read fields too.
     labels = {field.name for field in model.labels}
     for name in (name for block in model.blocks for name in (*block.inputs, *((block.borrow.field,) if block.borrow else ()))):

@@ -45,7 +45,8 @@ def test_one_question_gets_answers_with_their_worth(model, capsys):
     assert main(["predict", "--checkpoint", str(folder), "--question", "Where is Alice?", "--context", CONTEXT, "--n_best_size", "2", *SHORT]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["answer: Paris", "0.731  Paris  (characters 19 to 24)", "0.269  Paris. Bob stayed in Rome  (characters 19 to 44)"]
-    assert [call[:4] for call in calls] == [(str(folder), "question_answering", (1, 32), 16)]     # as long as it has positions for
+    assert [call[:4] for call in calls] == [(str(folder), "question_answering", (1, 32),
+                                             16)]     # as long as it has positions for
 
 
 @fast
@@ -56,11 +57,13 @@ def test_the_tokenizer_is_the_one_of_the_folder(model, capsys, settings, answer,
     folder, calls = model
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     words = (folder / "vocab.txt").read_text().split()
-    assert main(["predict", "--checkpoint", str(folder), "--question", "Where?", "--context", "to Paris", "--n_best_size", "1", *SHORT]) == 0
+    assert main(["predict", "--checkpoint", str(folder), "--question", "Where?", "--context", "to Paris",
+                 "--n_best_size", "1", *SHORT]) == 0
     out, err = capsys.readouterr()
     fields = calls[0][4]
     assert out.startswith(f"answer: {answer}\n") and sorted(set(fields["segment_ids"].reshape(-1).tolist())) == segments
-    assert ("token_type_ids" in err) is (segments == [0]) and (words.index("paris") in fields["input_ids"]) is (answer == "Paris")
+    assert ("token_type_ids" in err) is (segments == [0])
+    assert (words.index("paris") in fields["input_ids"]) is (answer == "Paris")
 
 
 @fast

@@ -67,12 +67,14 @@ def test_a_folder_with_tokenizer_files_is_a_vocabulary(texts, tmp_path):
     words = [*(texts / "vocab.txt").read_text().split(), "Python"]
     (folder / "tokenizer.json").write_text(WordPieceTokenizer.of(words).to_json())
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "mask_token": "python"}')
-    assert main(["prepare", "pretraining", "--input", str(texts / "a.jsonl"), "--vocab", str(folder), "--output", str(out), "--workers", "0",
+    assert main(["prepare", "pretraining", "--input", str(texts / "a.jsonl"), "--vocab", str(folder), "--output",
+                 str(out), "--workers", "0",
                  "--parts", "1", "--dupe_factor", "1", "--seq_length", "64"]) == 0
     assert json.loads((out / "meta.json").read_text())["settings"]["lowercase"] is False
     seen = {number for record in records(out) for number in record["input_ids"].tolist()}
     assert {words.index("Python"), words.index("python")} <= seen and words.index("[MASK]") not in seen
-    assert Vocabulary.beside(out).files().content() == {name: (folder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")}
+    assert Vocabulary.beside(out).files().content() == {name: (folder / name).read_bytes()
+                                                        for name in ("tokenizer.json", "tokenizer_config.json")}
     assert _vocab_size(None, [out]) == len(words)
     assert main(["prepare", "validate", str(out)]) == 0 and main(["prepare", "inspect", str(out)]) == 0
 

@@ -65,12 +65,14 @@ def test_a_folder_with_tokenizer_files_is_a_vocabulary(files, prepare, tmp_path,
     folder.mkdir()
     (folder / "vocab.txt").write_text(files["vocab"].read_text() + "Rome\nParis\n")
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "sep_token": "#", "model_max_length": 9}')
-    assert prepare(vocab=folder)[0] == 0 and prepare(vocab=folder)[1].endswith("already there, made with these settings\n")
+    assert prepare(vocab=folder)[0] == 0
+    assert prepare(vocab=folder)[1].endswith("already there, made with these settings\n")
     assert json.loads((files["output"] / "meta.json").read_text())["settings"]["lowercase"] is False
     tokenizer = WordPieceTokenizer.load(folder)
     (first, *_) = records(files["output"])
     place = int(first["start_positions"][0])
-    assert tokenizer.tokens[first["input_ids"][place]] == "Paris" and tokenizer.tokens[tokenizer.sep_id] == "#" and tokenizer.sep_id in first["input_ids"]
+    assert tokenizer.tokens[first["input_ids"][place]] == "Paris"
+    assert tokenizer.tokens[tokenizer.sep_id] == "#" and tokenizer.sep_id in first["input_ids"]
     assert main(["prepare", "validate", str(files["output"])]) == 0
     data = SquadDataset(files["output"], files["input"], len(tokenizer), AnswerSettings())
     assert texts_of(data) == {name: (folder / name).read_bytes() for name in ("vocab.txt", "tokenizer_config.json")}

@@ -52,7 +52,8 @@ def vocabulary_of(path: str) -> Optional[Vocabulary]:
 
 
 def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[bool]) -> Vocabulary:
-    """The vocabulary that the model of ``folder`` was trained with: the file or folder ``vocab`` that the user gave, else what the folder has.
+    """The vocabulary that the model of ``folder`` was trained with: the file or folder ``vocab`` that the user gave,
+    else what the folder has.
 
     ``lowercase`` is what the user says of it. Raises ``UsageError`` where there is none, or the folder says otherwise.
     """

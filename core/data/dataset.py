@@ -33,10 +33,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What turns text into token ids: a folder with tokenizer files as HuggingFace has them, or one of these, a vocab.txt or a tokenizer.json.
+    """What turns text into token ids: a folder with tokenizer files as HuggingFace has them, or one of these, a
+    vocab.txt or a tokenizer.json.
 
-    ``lowercase``: whether text is turned into small letters first; ``None``: as the files say. The methods raise ``UsageError`` for
-    files that are not there or cannot be followed.
+    ``lowercase``: whether text is turned into small letters first; ``None``: as the files say. The methods raise
+    ``UsageError`` for files that are not there or cannot be followed.
     """
 
     path: Path
@@ -44,7 +45,7 @@ class Vocabulary:
 
     @classmethod
     def beside(cls, folder: Path, lowercase: Optional[bool] = None) -> Optional[Vocabulary]:
-        """That of the records in ``folder``; of a vocab.txt alone ``lowercase`` says the rest. ``None`` where there is none."""
+        """That of the records in ``folder``, or ``None``. Of a vocab.txt alone ``lowercase`` says the rest."""
         if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             return cls(folder)
         return cls(folder / "vocab.txt", lowercase) if (folder / "vocab.txt").is_file() else None
@@ -58,7 +59,8 @@ class Vocabulary:
     def beside_records(self) -> Dict[str, bytes]:
         """The files to put beside records that were made with it, from which ``beside`` makes it again."""
         content = self.files().content()
-        return {"vocab.txt": content["vocab.txt"]} if self.path.is_file() and "tokenizer.json" not in content else content
+        alone = self.path.is_file() and "vocab.txt" in content
+        return {"vocab.txt": content["vocab.txt"]} if alone else content
 
     def lowercases(self) -> Optional[bool]:
         """Whether text is turned into small letters; ``None`` for a tokenizer that puts it in other words."""

@@ -1,4 +1,4 @@
-"""The tokens that are found in a text before it is split into words: those with a role and those that were added later."""
+"""The tokens that are found in a text before it is split into words: those with a role, and added ones."""
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -13,6 +13,7 @@ ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask":
 
 # The settings that name one token each, in the order in which those that the vocabulary lacks get their ids.
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class SpecialTokens:
@@ -32,10 +33,11 @@ class SpecialTokens:
             self._read_older(settings)
         by_text = {token.content: token for token in self._added.values()}
         # Models of several kinds of data have names of their own, such as image_token.
-        names = [*_NAMED, *(name for name in settings if name.endswith("_token") and name not in _NAMED and isinstance(settings[name], (str, dict)))]
+        others = [name for name, value in settings.items()
+                  if name.endswith("_token") and name not in _NAMED and isinstance(value, (str, dict))]
         usual = {} if files.is_whole else {f"{role}_token": text for role, text in ROLES.items()}
         self.named: Dict[str, Union[str, AddedToken]] = {}
-        for name in names:
+        for name in (*_NAMED, *others):
             value = settings.get(name, usual.get(name))
             if value is not None:
                 token = self._token(value, SETTINGS, special=True)
@@ -45,7 +47,8 @@ class SpecialTokens:
             extra = list(extra.values())
         if not isinstance(extra, list):
             raise files.error(SETTINGS, f"'extra_special_tokens' must be a list of tokens, not {shown(extra)}")
-        self._extra = [value if isinstance(value, str) else self._token(value, SETTINGS, special=True) for value in extra]
+        self._extra = [value if isinstance(value, str) else self._token(value, SETTINGS, special=True)
+                       for value in extra]
         split = settings.get("split_special_tokens", False)
         if not isinstance(split, bool):
             raise files.error(SETTINGS, f"'split_special_tokens' must be true or false, not {shown(split)}")
@@ -60,25 +63,29 @@ class SpecialTokens:
     def add_to(self, engine: Tokenizer, notes: List[str]) -> None:
         """Add them in the order of transformers, which decides their ids."""
         ids = engine.get_vocab(with_added_tokens=False)
-        there = {repr(token) for token in engine.get_added_tokens_decoder().values()}
-        tokens: List[Union[str, AddedToken]] = [token for _, token in sorted(self._added.items()) if repr(token) not in there]
-        texts = {*map(str, engine.get_added_tokens_decoder().values()), *map(str, tokens)}
+        there = list(engine.get_added_tokens_decoder().values())
+        known = set(map(repr, there))
+        tokens: List[Union[str, AddedToken]] = [self._added[number] for number in sorted(self._added)]
+        tokens = [token for token in tokens if repr(token) not in known]
+        texts = {*map(str, there), *map(str, tokens)}
         roles = set(map(str, self.named.values()))
         for token in tokens:
             token.special = token.special or token.content in roles
         for token in (*self.named.values(), *self._extra):
-            if str(token) not in texts and token not in tokens:    # a text is no equal of a token: both are added then, and the last counts
+            # A text does not equal a token of that text: then both are added, and the last one counts.
+            if str(token) not in texts and token not in tokens:
                 tokens.append(token)
         engine.add_tokens([AddedToken(token, special=True) if isinstance(token, str) else token for token in tokens])
         engine.encode_special_tokens = self._split
         taken = set(ids.values())
         for number, token in engine.get_added_tokens_decoder().items():
             if token.content not in ids and number in taken:
-                raise UsageError(f"{self._files.source}: the added token '{token.content}' gets the id {number}, which another token has: a token stands "
-                                 f"twice in {VOCABULARY}, so that there are fewer tokens than ids")
+                raise UsageError(f"{self._files.source}: the added token '{token.content}' gets the id {number}, which "
+                                 f"another token has: a token stands twice in {VOCABULARY}")
         for number, token in self._added.items():
-            if engine.token_to_id(token.content) != number:
-                notes.append(f"{self._files.source}: the added token '{token.content}' has the id {engine.token_to_id(token.content)}, as in "
+            taken_id = engine.token_to_id(token.content)
+            if taken_id != number:
+                notes.append(f"{self._files.source}: the added token '{token.content}' has the id {taken_id}, as in "
                              f"transformers, and not {number}, as its files say")
 
     def _read_older(self, settings: Dict[str, Any]) -> None:
@@ -87,7 +94,7 @@ class SpecialTokens:
         special = {self._token(settings[name], SPECIAL_NAMES if name in files.special_names else SETTINGS).content
                    for name in _NAMED if settings.get(name)}
         extra = settings.get("extra_special_tokens") or []
-        special.update(self._token(value, SPECIAL_NAMES).content for value in (extra if isinstance(extra, list) else []))
+        special.update(self._token(value, SETTINGS).content for value in (extra if isinstance(extra, list) else []))
         for text, number in files.added.items():
             if type(number) is not int:
                 raise files.error(ADDED, f"the id of '{text}' must be a whole number, not {shown(number)}")
@@ -103,7 +110,7 @@ class SpecialTokens:
         try:
             if isinstance(value, str):
                 return AddedToken(value, special=special)
-            flags = {key: value[key] for key in ("single_word", "lstrip", "rstrip", "normalized", "special") if key in value}
+            flags = {key: value[key] for key in _FLAGS if key in value}
             return AddedToken(value["content"], **{**flags, "special": flags.get("special", False) or special})
         except (TypeError, ValueError, AttributeError, LookupError):
             raise self._files.error(name, f"{shown(value)} is no token") from None

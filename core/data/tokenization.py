@@ -12,36 +12,40 @@ from pipeloom.core.data.tokenizer_building import CONTINUING, Built, build, from
 from pipeloom.core.data.tokenizer_files import TokenizerFiles
 from pipeloom.core.errors import UsageError, shown
 
-#: The special tokens. A trained vocabulary has them at ids 0 to 4; a loaded one may have them anywhere, and other names for them.
+#: The special tokens. A trained vocabulary has them at ids 0 to 4; a loaded one may have them anywhere, and others
+#: for them.
 SPECIAL_TOKENS = tuple(ROLES.values())
 
 
 class WordPieceTokenizer:
     """BERT's tokenizer: splits at spaces and punctuation, then into the longest known pieces of a word.
 
-    ``tokens[i]`` is the token with id ``i``, and "" where no token has that id. ``has_segments``: whether the second of two texts is told from
-    the first. ``notes`` are lines on files that say different things.
+    ``tokens[i]`` is the token with id ``i``, and "" where no token has that id. ``has_segments``: whether the second
+    of two texts is told from the first. ``notes`` are lines on files that say different things.
     """
 
     def __init__(self, built: Built, source: str, special_in_text: bool = False) -> None:
-        self._tokenizer, self._source, self.has_segments, self.notes = built.engine, source, built.has_segments, built.notes
+        self._tokenizer, self._source = built.engine, source
+        self.has_segments, self.notes = built.has_segments, built.notes
         if not special_in_text:
             self._tokenizer.encode_special_tokens = True    # as ordinary text
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.tokens = [""] * (max(ids.values()) + 1)
         for token, number in ids.items():
             self.tokens[number] = token
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (built.roles[role] for role in ("pad", "unk", "cls", "sep"))
-        self._mask_id, self._continuing = built.roles["mask"], built.continuing
+        roles = built.roles
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (roles[role] for role in ("pad", "unk", "cls", "sep"))
+        self._mask_id, self._continuing = roles["mask"], built.continuing
 
     @classmethod
-    def load(cls, path: Union[str, Path], lowercase: Optional[bool] = None, special_in_text: bool = False) -> WordPieceTokenizer:
-        """The tokenizer of ``path``: a HuggingFace folder, its tokenizer.json, or a vocab.txt (UTF-8, one token a line, the line's number
-        from 0 is its id).
+    def load(cls, path: Union[str, Path], lowercase: Optional[bool] = None,
+             special_in_text: bool = False) -> WordPieceTokenizer:
+        """The tokenizer of ``path``: a HuggingFace folder, its tokenizer.json, or a vocab.txt (UTF-8, one token a
+        line, the line's number from 0 is its id).
 
-        ``lowercase``: whether text is turned into small letters; ``None``: as the files say, and where they say nothing it is.
-        ``special_in_text``: whether "[MASK]" in a text is that token, as in transformers; else text produces no special token but [UNK].
-        Raises ``UsageError`` where there is none, or one that cannot be followed.
+        ``lowercase``: whether text is turned into small letters; ``None``: as the files say, and else it is.
+        ``special_in_text``: whether "[MASK]" in a text is that token, as in transformers; else text produces no special
+        token but [UNK]. Raises ``UsageError`` where there is none, or one that cannot be followed.
         """
         files = TokenizerFiles.read(path, lowercase)
         return cls(build(files), files.source, special_in_text)
@@ -52,11 +56,12 @@ class WordPieceTokenizer:
         return cls(from_tokens(tokens, lowercase), "the vocabulary")
 
     def to_json(self) -> str:
-        """The tokenizer as the ``tokenizers`` library writes it (``tokenizer.json``), with [CLS] and [SEP] around texts."""
+        """The content of a ``tokenizer.json``, which puts [CLS] and [SEP] around texts."""
         whole = Tokenizer.from_str(self._tokenizer.to_str())
         cls, sep = self.tokens[self.cls_id], self.tokens[self.sep_id]
-        whole.post_processor = processors.TemplateProcessing(single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1",
-                                                             special_tokens=[(cls, self.cls_id), (sep, self.sep_id)])
+        whole.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(cls, self.cls_id), (sep, self.sep_id)])
         whole.decoder = decoders.WordPiece(prefix=self._continuing)
         return whole.to_str(pretty=True)
 
@@ -76,7 +81,7 @@ class WordPieceTokenizer:
     @property
     def mask_id(self) -> int:
         if self._mask_id is None:
-            raise UsageError(f"{self._source} has no token that stands for a masked word (mask_token), which pre-training needs")
+            raise UsageError(f"{self._source} has no token for a masked word (mask_token), which pre-training needs")
         return self._mask_id
 
     @property

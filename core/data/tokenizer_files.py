@@ -1,8 +1,9 @@
 """The tokenizer files of a HuggingFace folder, and the tokenizer that transformers makes of them.
 
-``vocab.txt``, ``tokenizer.json``, ``tokenizer_config.json`` and two older ones. What counts where they say different things is
-what counts in transformers 5: its BertTokenizer takes the tokens from tokenizer.json (else vocab.txt) and everything else from
-tokenizer_config.json; its TokenizersBackend (once PreTrainedTokenizerFast) takes tokenizer.json as it is.
+``vocab.txt``, ``tokenizer.json``, ``tokenizer_config.json`` and two older ones. What counts where they say different
+things is what counts in transformers 5: its BertTokenizer takes the tokens from tokenizer.json (else vocab.txt) and
+everything else from tokenizer_config.json; its TokenizersBackend (once PreTrainedTokenizerFast) takes tokenizer.json
+as it is.
 """
 from __future__ import annotations
 
@@ -17,15 +18,17 @@ SPECIAL_NAMES, ADDED = "special_tokens_map.json", "added_tokens.json"
 FILES = (VOCABULARY, PIPELINE, SETTINGS, SPECIAL_NAMES, ADDED)
 
 # Other names that transformers has for BertTokenizer, and those of the tokenizers that are tokenizer.json alone.
-_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "LayoutLMTokenizer", "SqueezeBertTokenizer",
-         "LxmertTokenizer")
+_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "LayoutLMTokenizer",
+         "SqueezeBertTokenizer", "LxmertTokenizer")
 _WHOLE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # What Unicode calls White_Space; str.rstrip() takes off more.
-_WHITESPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_WHITESPACE = ("\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+               "\u2028\u2029\u202f\u205f\u3000")
 
 
 class TokenizerFiles:
-    """Tokenizer files by name. ``source`` is where they are from, for messages. Raises ``UsageError`` where one cannot be followed."""
+    """Tokenizer files by name. ``source`` is where they are from, for messages. Raises ``UsageError`` where one
+    cannot be followed."""
 
     def __init__(self, content: Mapping[str, bytes], source: str, tokenizer_class: Optional[str] = None) -> None:
         self.source = source
@@ -75,12 +78,14 @@ class TokenizerFiles:
             if self._normalizer().get("lowercase") == lowercase:
                 return self
             if not self._normalizer():
-                raise UsageError(f"--lowercase has no effect on {self.source}: its {PIPELINE} says by itself how text is normalized; leave it out")
+                raise UsageError(f"--lowercase has no effect on {self.source}: its {PIPELINE} says by itself how text "
+                                 "is normalized; leave it out")
             changed = {**self.pipeline, "normalizer": {**self._normalizer(), "lowercase": lowercase}}
             return TokenizerFiles({**self._content, PIPELINE: _bytes(changed)}, self.source)
         if self.lowercase == lowercase:
             return self
-        return TokenizerFiles({**self._content, SETTINGS: _bytes({**self.settings, "do_lower_case": lowercase})}, self.source)
+        settings = {**self.settings, "do_lower_case": lowercase}
+        return TokenizerFiles({**self._content, SETTINGS: _bytes(settings)}, self.source)
 
     def _normalizer(self) -> Dict[str, Any]:
         """That of tokenizer.json where it is BERT's."""
@@ -98,8 +103,8 @@ class TokenizerFiles:
         if name in _WHOLE and PIPELINE not in self._content:
             raise self.error(SETTINGS, f"its tokenizer is a {name}, which is made from {PIPELINE}, and there is none")
         if name not in _WHOLE and (name[:-len("Fast")] if name.endswith("Fast") else name) not in _BERT:
-            raise self.error(SETTINGS, f"its tokenizer is a {name}; what can be followed is a BertTokenizer, or a {_WHOLE[0]}, of which "
-                             f"{PIPELINE} says everything")
+            raise self.error(SETTINGS, f"its tokenizer is a {name}; what can be followed is a BertTokenizer, or a "
+                             f"{_WHOLE[0]}, of which {PIPELINE} says everything")
         return name in _WHOLE
 
     def flag(self, name: str) -> bool:
@@ -112,7 +117,7 @@ class TokenizerFiles:
     def vocabulary(self) -> Dict[str, int]:
         """The ids of the tokens, those that were added later not among them.
 
-        Of a token that stands twice in vocab.txt the last one counts, and white space after a token belongs to no token.
+        Of a token that stands twice in vocab.txt the last one counts; white space after a token belongs to none.
         """
         if PIPELINE in self._content:
             model = self.pipeline.get("model")
@@ -127,7 +132,8 @@ class TokenizerFiles:
         try:
             text = self._content[VOCABULARY].decode("utf-8")
         except UnicodeDecodeError:
-            raise UsageError(f"{self._place(VOCABULARY)} is not UTF-8 text; give a vocab.txt, one token a line") from None
+            place = self._place(VOCABULARY)
+            raise UsageError(f"{place} is not UTF-8 text; give a vocab.txt, one token a line") from None
         # Not splitlines(): that also splits at characters inside of tokens, such as U+2028.
         lines = text.split("\n")
         if lines[-1] == "":
@@ -159,7 +165,7 @@ def has_tokens(folder: Path) -> bool:
 
 
 def _class_in_config(folder: Path) -> Optional[str]:
-    """The class of the tokenizer that an older config.json names; whoever reads that file says what is wrong with it."""
+    """The class of the tokenizer that an older config.json names. What is wrong with that file others say."""
     try:
         name = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))["tokenizer_class"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):

@@ -25,8 +25,8 @@ _FREE = ("input", "output", "vocab", "workers", "bad_input", "overwrite")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_input_argument(add, "tokens")
-    add("--vocab", required=True, metavar="PATH", help="vocab.txt of a WordPiece vocabulary ('prepare vocab' makes one), or a folder with "
-        "tokenizer files")
+    add("--vocab", required=True, metavar="PATH",
+        help="vocab.txt of a WordPiece vocabulary ('prepare vocab' makes one), or a folder with tokenizer files")
     add("--output", required=True, metavar="DIR", help="the folder to make")
     add("--seq_length", type=at_least(5), default=128, metavar="N", help="tokens of an example [128]")
     add("--max_predictions", type=at_least(1), default=20, metavar="N", help="masked tokens that an example has room for [20]")
@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--short_seq_prob", type=_probability, default=0.1, metavar="P", help="how often an example is shorter than it could be [0.1]")
     add("--masked_lm_prob", type=_probability, default=0.15, metavar="P", help="the share of tokens that is masked [0.15]")
     add("--whole_word_masking", type=boolean, default=False, metavar="{true,false}", help="mask all pieces of a word or none [false]")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as the vocabulary was made [as its files say, else true]")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as the vocabulary was made [as its files say, else true]")
     add_text_arguments(add)
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that was made otherwise [false]")
 
@@ -90,8 +91,8 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     return 0
 
 
-def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examples: Any, vocabulary: Any, vocab_size: int,
-          progress: Progress) -> Dict[str, Any]:
+def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examples: Any, vocabulary: Any,
+          vocab_size: int, progress: Progress) -> Dict[str, Any]:
     """Everything in the folder but its meta.json, whose content this returns."""
     from pipeloom.core.data.index import make_index
     from pipeloom.core.prepare.build import Recipe, make_parts, tokenize
@@ -99,7 +100,8 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
 
     for name, content in vocabulary.beside_records().items():
         (output.folder / name).write_bytes(content)
-    vocabulary = vocabulary.beside(output.folder, options.lowercase)    # the workers read it here, where nobody changes it
+    # The workers read it here, where nobody changes it.
+    there = vocabulary.beside(output.folder, options.lowercase)
     read_counts: Counter = Counter()
     for source in inputs:
         source.counts = read_counts
@@ -111,7 +113,7 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
         else:
             progress.check()
 
-    text = TextSettings(vocabulary.path, vocabulary.lowercase, options.language, options.min_characters, examples.longest)
+    text = TextSettings(there.path, there.lowercase, options.language, options.min_characters, examples.longest)
     sources, left_out = tokenize(output.work, inputs, text, options.workers, read_counts, reading)
     _check(sources, inputs, left_out)
 

@@ -20,8 +20,9 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class TextSettings:
-    """``vocab`` and ``lowercase``: as of ``WordPieceTokenizer.load``; ``language``: an ISO 639 code, for the ends of sentences; ``min_characters``: a document with less text is left out;
-    ``longest_sentence``: in tokens, longer ones are cut there."""
+    """``vocab`` and ``lowercase``: as of ``WordPieceTokenizer.load``; ``language``: an ISO 639 code, for the ends of
+    sentences; ``min_characters``: a document with less text is left out; ``longest_sentence``: in tokens, longer ones
+    are cut there."""
 
     vocab: Path
     lowercase: Optional[bool] = None

@@ -19,8 +19,10 @@ _SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder of OFRecord parts")
-    parser.add_argument("--vocab", metavar="PATH", help="vocab.txt, or a folder with tokenizer files, for records that have none beside them")
-    parser.add_argument("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [as its files say, else true]")
+    parser.add_argument("--vocab", metavar="PATH",
+                        help="vocab.txt, or a folder with tokenizer files, for records that have none beside them")
+    parser.add_argument("--lowercase", type=boolean, metavar="{true,false}",
+                        help="as that vocabulary was made [as its files say, else true]")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def vocabulary(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
-    """The tokenizer of the records in ``folder``: by the file or folder that was given, else by what is there, else ``None``."""
+    """The tokenizer of the records in ``folder``: by what was given, else by what is there, else ``None``."""
     from pipeloom.core.data.dataset import Vocabulary
 
     found = Vocabulary.beside(folder, lowercase) if given is None else Vocabulary(Path(given).expanduser(), lowercase)

@@ -14,9 +14,11 @@ def pipeloom_add_options(options):
         help="questions to train on: raw SQuAD JSON, or a folder of 'prepare squad'; raw JSON is converted once and cached")
     add("squad_dev", str, default=None, section="data", resume="free", help="the same with questions to evaluate on, for --eval_every")
     add("vocab", str, default=None, section="data", resume="free",
-        help="WordPiece vocabulary of raw questions: one token a line, or a folder with tokenizer files (default: those in --init_from)")
+        help="WordPiece vocabulary of raw questions: one token a line, or a folder with tokenizer files "
+             "(default: those in --init_from)")
     add("lowercase", bool, default=None, section="data",
-        help="turn text into small letters without accents, as an uncased vocabulary needs it (default: as the vocabulary says, else true)")
+        help="turn text into small letters without accents, as an uncased vocabulary needs it "
+             "(default: as the vocabulary says, else true)")
     add("doc_stride", int, default=128, section="data", minimum=1, help="tokens from one window of a long context to the next")
     add("max_query_length", int, default=64, section="data", minimum=1, help="tokens of a question; what is longer is cut")
     add("n_best_size", int, default=20, section="data", resume="free", minimum=1, help="answers that nbest.json lists for a question")
@@ -79,8 +81,8 @@ def _vocab(config, source):
     if found is not None:
         says = found.files().lowercase
         if config.lowercase is not None and says not in (None, config.lowercase):
-            raise UsageError(f"--init_from {start} was trained with lowercase {str(says).lower()}: leave --lowercase out, "
-                             "or give a vocabulary of your own with --vocab")
+            raise UsageError(f"--init_from {start} was trained with lowercase {str(says).lower()}: leave --lowercase "
+                             "out, or give a vocabulary of your own with --vocab")
         return found.path
     raise UsageError(f"{source} is text: give the vocabulary that turns it into tokens with --vocab vocab.txt")
 
@@ -96,9 +98,11 @@ def _checked(config, split, option, folder):
         raise UsageError(f"--{option} {folder} was made for {settings['split']}: make one with 'prepare squad --split {split}'")
     for name in ("seq_length", "doc_stride", "max_query_length", "lowercase"):
         if getattr(config, name) not in (None, settings[name]):
-            made, given = (str(value).lower() for value in (settings[name], getattr(config, name)))
-            raise UsageError(f"--{option} {folder} was made with {name} {made}, not {given}: give --{name} {made}, or make it again")
-    if config.vocab is not None and Vocabulary(Path(config.vocab).expanduser(), config.lowercase).digest() != settings["vocab"]:
+            made, wanted = (str(value).lower() for value in (settings[name], getattr(config, name)))
+            raise UsageError(f"--{option} {folder} was made with {name} {made}, not {wanted}: give --{name} {made}, or "
+                             "make it again")
+    given = None if config.vocab is None else Vocabulary(Path(config.vocab).expanduser(), config.lowercase)
+    if given is not None and given.digest() != settings["vocab"]:
         raise UsageError(f"--{option} {folder} was made with another vocabulary than --vocab {config.vocab}: leave --vocab out, or make it again")
     if not is_intact(folder):
         raise UsageError(f"--{option} {folder} is damaged, its files are not as its meta.json says: make it again with "

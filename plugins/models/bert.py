@@ -41,12 +41,12 @@ def pipeloom_build_model(config, task):
         settings["tie_embeddings"] = False
         agreed = agree(config, settings, folder.path)
         head = _head(agreed, task, sizes)
-    notes += [f"{name} differs from {other}, though config.json says that they are tied: not tied, as in transformers" if other == WORD else
-              f"{name} differs from {other}: {name} is taken, as in transformers" for name, other in differing.items()]
+    notes += [f"{name} differs from {other}, though it should be tied to it: {'both are' if other == WORD else 'it is'}"
+              " taken, as in transformers" for name, other in differing.items()]
     spec = _spec(agreed, task, sizes, head)
     parameters = [parameter for block in spec["blocks"] for parameter in block.parameters]
-    weights = Weights(folder, parameters, lambda name: _stored_names(name, head), [*_BUFFERS, *_stored([*head.repeated, *head.repeated.values()])],
-                      notes)
+    unused = [*_BUFFERS, *_stored([*head.repeated, *head.repeated.values()])]
+    weights = Weights(folder, parameters, lambda name: _stored_names(name, head), unused, notes)
     if not folder.setting("tie_word_embeddings", bool, True):
         weights.notes += [f"{name} is not there: it starts from {stored}" for name, stored in weights.found.items()
                           if stored not in (*_names(name), *_stored(head.repeated))]
@@ -54,8 +54,9 @@ def pipeloom_build_model(config, task):
 
 
 def _head(config, task: Task, sizes: Sizes) -> Head:
-    return task.head(config, Encoder(hidden=sizes.hidden, vocab=sizes.vocab, seq_length=sizes.seq_length, norm_eps=sizes.norm_eps,
-                                     prefix="bert", word_table=WORD, tied=config.tie_embeddings, padding=sizes.padding, activation=sizes.activation))
+    return task.head(config, Encoder(
+        hidden=sizes.hidden, vocab=sizes.vocab, seq_length=sizes.seq_length, norm_eps=sizes.norm_eps, prefix="bert",
+        word_table=WORD, tied=config.tie_embeddings, padding=sizes.padding, activation=sizes.activation))
 
 
 def _spec(config, task: Task, sizes: Sizes, head: Head) -> Dict[str, Any]:
@@ -70,8 +71,8 @@ def _config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
     """``config.json`` of such a model (transformers' ``BertConfig``)."""
     return {"model_type": "bert", "architectures": [f"Bert{head.architecture}"], "num_hidden_layers": sizes.layers,
             "num_attention_heads": sizes.heads, "hidden_size": sizes.hidden, "intermediate_size": sizes.intermediate,
-            "vocab_size": sizes.vocab, "max_position_embeddings": sizes.positions, "type_vocab_size": sizes.segments, "hidden_act": sizes.activation,
-            "pad_token_id": sizes.padding,
+            "vocab_size": sizes.vocab, "max_position_embeddings": sizes.positions, "pad_token_id": sizes.padding,
+            "type_vocab_size": sizes.segments, "hidden_act": sizes.activation,
             "position_embedding_type": "absolute", "layer_norm_eps": sizes.norm_eps, "hidden_dropout_prob": sizes.hidden_dropout,
             "attention_probs_dropout_prob": sizes.attention_dropout, "initializer_range": 0.02, "tie_word_embeddings": tied}
 
@@ -97,8 +98,9 @@ def _fixed(folder) -> Dict[str, Any]:
     padding = folder.config.get("pad_token_id", 0)
     if padding is not None and (type(padding) is not int or not 0 <= padding < folder.setting("vocab_size", int)):
         raise folder.error(f"'pad_token_id' in config.json must be the id of a token, not {shown(padding)}")
-    return dict(norm_eps=folder.setting("layer_norm_eps", float, 1e-12), segments=folder.setting("type_vocab_size", int, 2), padding=padding,
-                activation=folder.setting("hidden_act", str, "gelu"))
+    segments, activation = folder.setting("type_vocab_size", int, 2), folder.setting("hidden_act", str, "gelu")
+    return dict(norm_eps=folder.setting("layer_norm_eps", float, 1e-12), segments=segments, padding=padding,
+                activation=activation)
 
 
 def _dropout_notes(folder, config) -> List[str]:
@@ -110,13 +112,14 @@ def _dropout_notes(folder, config) -> List[str]:
 
 def _differing(folder, head: Head) -> Dict[str, str]:
     """The tensors in a folder that say something else than the parameter that they should repeat, and that one."""
-    found = {}
-    for name, other in head.repeated.items():
-        here, there = (next((stored for stored in _names(wanted) if stored in folder.tensors), None) for wanted in (name, other))
-        if here is not None and there is not None and (folder.tensors[here][0] != folder.tensors[there][0]
-                                                       or not np.array_equal(folder.read(here), folder.read(there))):
-            found[name] = other
-    return found
+    def differ(here: str, there: str) -> bool:
+        same_shape = folder.tensors[here][0] == folder.tensors[there][0]
+        return not same_shape or not np.array_equal(folder.read(here), folder.read(there))
+
+    stored = {name: next((there for there in _names(name) if there in folder.tensors), None)
+              for pair in head.repeated.items() for name in pair}
+    return {name: other for name, other in head.repeated.items()
+            if stored[name] is not None and stored[other] is not None and differ(stored[name], stored[other])}
 
 
 #: Names in a folder that are no parameters.

@@ -114,10 +114,12 @@ def _best_spans(window: Window, start_logits: np.ndarray, end_logits: np.ndarray
 
 
 def _end_of_character(context: str, end: int) -> int:
-    """Marks that stand as characters of their own after a letter belong to it, though they are in no token where accents are stripped.
+    """Marks that stand as characters of their own after a letter belong to it, though where accents are stripped they
+    are in no token.
 
-    Accents, and vowel signs of Indic scripts and of Thai: Unicode's category M, not only what has a combining class. A joiner after
-    a letter decides its shape (Unicode Standard Annex 29 counts it as part of it), and is in no token either.
+    Accents, and vowel signs of Indic scripts and of Thai: Unicode's category M, not only what has a combining class.
+    A joiner after a letter decides its shape (Unicode Standard Annex 29 counts it as part of it), and is in no token
+    either.
     """
     while end < len(context) and (unicodedata.category(context[end])[0] == "M" or context[end] in _JOINERS):
         end += 1

@@ -1,7 +1,7 @@
 """A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to text.
 
-``part-N``; ``vocab.txt`` or other tokenizer files; ``questions.json``: the raw file as it was; ``features.npz``: which tokens of which question each
-input holds (``features.Features``); ``meta.json``: settings, counts, checksums.
+``part-N``; ``vocab.txt`` or other tokenizer files; ``questions.json``: the raw file as it was; ``features.npz``: which
+tokens of which question each input holds (``features.Features``); ``meta.json``: settings, counts, checksums.
 """
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Conversion:
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": _FORMAT, "split": self.split, "lowercase": self.vocabulary.lowercases(), **asdict(self.sizes), "parts": self.parts,
-                "vocab": self.vocabulary.digest(), "input": digest_of(self.source)}
+        return {"format": _FORMAT, "split": self.split, "lowercase": self.vocabulary.lowercases(), **asdict(self.sizes),
+                "parts": self.parts, "vocab": self.vocabulary.digest(), "input": digest_of(self.source)}
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -111,8 +111,8 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 # What of meta.json is read again, and its types.
 _META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
-         "settings": {"format": int, "split": str, "lowercase": (bool, type(None)), "seq_length": int, "doc_stride": int, "max_query_length": int,
-                      "vocab": str, "input": str}}
+         "settings": {"format": int, "split": str, "lowercase": (bool, type(None)), "seq_length": int,
+                      "doc_stride": int, "max_query_length": int, "vocab": str, "input": str}}
 
 
 def digest_of(path: Path) -> str:

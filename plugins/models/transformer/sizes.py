@@ -12,8 +12,9 @@ from pipeloom.core.errors import UsageError
 class Sizes:
     """Sizes of an encoder. ``head_size = hidden / heads``.
 
-    ``segments``: kinds of segments that have an embedding; where there is one, all tokens are of it. ``padding``: the id of [PAD],
-    whose vector is not trained by being looked up, as in transformers. ``activation``: one of ``core.layers.ACTIVATIONS``.
+    ``segments``: kinds of segments that have an embedding; where there is one, all tokens are of it. ``padding``: the
+    id of [PAD], whose vector is not trained by being looked up, as in transformers. ``activation``: one of
+    ``core.layers.ACTIVATIONS``.
     """
 
     layers: int
@@ -94,7 +95,8 @@ def agree(config, sizes: Mapping[str, Any], folder: Any):
 
 
 def sizes_from(config, **others: Any) -> Sizes:
-    """Sizes by the options; ``others`` are those fields that have none. Raises ``UsageError`` for those that do not fit together."""
+    """Sizes by the options; ``others`` are the fields that have none. Raises ``UsageError`` for those that do not
+    fit."""
     heads = config.num_attention_heads
     hidden = config.hidden_size or 64 * heads
     if hidden % heads:
