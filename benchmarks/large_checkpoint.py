@@ -144,7 +144,7 @@ a rank needs more than its own part, one tensor, while saving what waits for its
 
 A checkpoint is a folder `checkpoints/step_NNNNNNN` of the run: `checkpoint.json` (position in the data, options, plugins,
 metrics; sha256, size and tensors of each file, and a sha256 of itself) and safetensors files of at most
-{mb(FILE_BYTES)} MB, unless one tensor is larger; and, where the dataset knows how its text became token ids, `vocab.txt` and `tokenizer_config.json`.
+{mb(FILE_BYTES)} MB, unless one tensor is larger; and, where the dataset knows how its text became token ids, its tokenizer files, whole (docs/huggingface.md).
 Tensors are float32, whole, and known by their parameter's name, the optimizer's as `optimizer/<kind>/<name>`
 (`exp_avg`, `exp_avg_sq`), so any layout reads what another wrote. The folder gets its name when it is whole and on the disk;
 the files `last` and `best` beside it name the newest and the one with the best evaluation.

@@ -130,7 +130,8 @@ class ModelSpec:
     ``metrics`` names those that it returns beside them in evaluation, when the module's ``training`` is false (in training
     nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global batch before they
     are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what ``config.json`` of a
-    HuggingFace folder would say of the model.
+    HuggingFace folder would say of the model, ``repeated`` the tensors that it has besides where nothing is tied, each
+    with the parameter that it is a copy of.
 
     In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes. ``labels`` are
     the fields that the losses and metrics alone need; where samples have none the block is fed zeros, and only its outputs count.
@@ -146,6 +147,7 @@ class ModelSpec:
     labels: Tuple["Field", ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
     huggingface: Optional[Mapping[str, Any]] = None
+    repeated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> Tuple[ParameterSpec, ...]:

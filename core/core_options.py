@@ -88,4 +88,6 @@ def add_core_options(options: Options) -> None:
     add("clip_grad_norm", float, 1.0, section="optimization", minimum=0,
         help="clip the gradient of the whole model to this 2-norm; 0 = off")
     add("seq_length", int, 128, section="data", minimum=8, help="tokens of a sample, padding included")
-    add("vocab_size", int, None, section="model", minimum=1, help="size of the vocabulary (default: that of the dataset)")
+    # Not kept for a resumed run: a model may know more words than its data, and then decides it anew.
+    add("vocab_size", int, None, section="model", minimum=1, resume=FREE,
+        help="size of the vocabulary (default: that of the dataset)")

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -43,8 +44,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
-    add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--vocab", metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]")
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that is a model [false]")
 
 
@@ -65,51 +68,70 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
     from pipeloom.core.checkpoint import tensors
-    from pipeloom.core.huggingface import CONFIG, FLOATS, TENSORS
+    from pipeloom.core.huggingface import CONFIG, TENSORS
     from pipeloom.core.model_card import model_card
 
     files = tokenizer_files(vocabulary, folder)
-    files[CONFIG] = _json({**folder.config, "torch_dtype": "float32"})
+    named = {name: "float32" for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
+    files[CONFIG] = _json({**folder.config, **named})
     files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
     private = output.with_name(f".{output.name}.writing")
     if private.exists():
         disk.remove_folder(private)     # of an export that was killed
     disk.make_folder(private)
-    # Others than those of floats are no parameters: some folders have the numbers of the positions as a tensor.
-    kinds = {name: (np.dtype(np.float32), shape) for name, (shape, kind) in sorted(folder.tensors.items()) if kind in FLOATS}
+    sources = _sources(folder)
+    kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
     # transformers asks which library wrote the tensors before it reads them.
-    disk.write_file(private / TENSORS, tensors.streamed(kinds, _values(folder, list(kinds)), {"format": "pt"}))
+    values = (folder.read(source) for source in sources.values())
+    disk.write_file(private / TENSORS, tensors.streamed(kinds, values, {"format": "pt"}))
     for name, content in files.items():
         disk.write_file(private / name, [content])
     disk.sync(private)
     disk.replace_folder(private, output)
 
 
-def _values(folder: Any, names: Sequence[str]) -> Iterator[np.ndarray]:
-    return (folder.read(name) for name in names)
+def _sources(folder: Any) -> Dict[str, str]:
+    """The tensors to write, each with that of ``folder`` which it is. Raises ``UsageError`` for some that cannot be
+    read."""
+    from pipeloom.core.checkpoint.tensors import FLOATS
+
+    found = {name: name for name, (_, kind) in folder.tensors.items() if kind in FLOATS}
+    if not folder.setting("tie_word_embeddings", bool, True):
+        # What transformers ties by itself otherwise.
+        found = {**{name: source for name, source in folder.repeated.items() if source in found}, **found}
+    for name, (shape, kind) in folder.tensors.items():
+        # Some folders have the numbers of the positions as a tensor.
+        if name not in found and not name.endswith(("position_ids", "token_type_ids")):
+            raise folder.error(f"'{name}' is of type {kind}, which cannot be read here: save it as float32")
+    return dict(sorted(found.items()))
 
 
 def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
-    """``vocab.txt``, and what both kinds of tokenizers of transformers are made from. Raises ``UsageError``."""
-    from tokenizers import AddedToken, Tokenizer, decoders, processors
+    """The tokenizer files as they are, and those that they lack of what transformers' tokenizers are made from.
 
-    from pipeloom.core.data.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
-    from pipeloom.core.huggingface import TOKENIZER, VOCABULARY
+    Raises ``UsageError`` where the tokenizer does not fit the model.
+    """
+    from pipeloom.core.data.tokenizer_files import PIPELINE, SETTINGS, SPECIAL_NAMES, VOCABULARY
 
-    words = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
+    files, words = vocabulary.files(), vocabulary.load(special_in_text=True)
+    for line in words.notes:
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
     size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))
     if len(words) > size:
         raise UsageError(f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was trained with by --vocab")
-    tokenizer = Tokenizer.from_str(words.to_json())
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", words.cls_id), ("[SEP]", words.sep_id)])
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": vocabulary.lowercase, "strip_accents": None, "tokenize_chinese_chars": True,
-                "model_max_length": longest, **names}
-    return {VOCABULARY: Path(vocabulary.path).read_bytes(), TOKENIZER: _json(settings), "special_tokens_map.json": _json(names),
-            "tokenizer.json": (tokenizer.to_str(pretty=True) + "\n").encode()}
+    content = files.content()
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": longest, **files.settings}
+    if not files.is_whole:
+        usual = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+        names = words.role_names()
+        if set(content) <= {VOCABULARY, SETTINGS} and "added_tokens_decoder" not in files.settings:
+            content[SPECIAL_NAMES] = _json({name: files.settings.get(name, text) for name, text in names.items()})
+        settings = {**usual, **names, **settings}
+    content[SETTINGS] = _json(settings)
+    # A file of this kind cannot say that two lines of vocab.txt are one token.
+    if PIPELINE not in content and "" not in words.tokens:
+        content[PIPELINE] = (words.to_json() + "\n").encode()
+    return content
 
 
 def _json(content: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Starting a model from a HuggingFace folder: ``config.json`` and ``model.safetensors``.
+"""Starting a model from a HuggingFace folder: ``config.json`` and ``model.safetensors``, which may be in pieces.
 
 The folder states sizes and holds tensors by name (https://huggingface.co/docs/safetensors); which of its
 names belongs to which parameter, the model plugin says. Tensors are read one at a time, and by each rank
@@ -7,24 +7,19 @@ only those of its own stage. Nothing is ever unpickled, and neither transformers
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from pipeloom.core.blocks import ModelSpec, ParameterSpec
-from pipeloom.core.data.dataset import Vocabulary
-from pipeloom.core.errors import UsageError
+from pipeloom.core.checkpoint import tensors
+from pipeloom.core.checkpoint.tensors import FLOATS
+from pipeloom.core.errors import UsageError, shown
 from pipeloom.core.initialization import initial_value
 
-CONFIG, TENSORS = "config.json", "model.safetensors"
-#: The tokens, one a line; and how text is treated before it is looked up in them.
-VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer_config.json"
-
-#: Types of tensors that numpy can turn into float32, as a safetensors header names them.
-FLOATS = ("F16", "F32", "F64")
+CONFIG, TENSORS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _REQUIRED = object()
 
 
@@ -33,6 +28,10 @@ class Folder:
 
     ``option`` is how the user named it. ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes it (``"F32"``).
     """
+
+    #: Tensors that such a model has besides where nothing is tied, each with that which it is a copy of, as far as is
+    #: known.
+    repeated: Mapping[str, str] = {}
 
     def __init__(self, path: str, option: str = "--init_from") -> None:
         self.path, self._option = Path(path).expanduser(), option
@@ -57,66 +56,94 @@ class Folder:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if not fits or (kind in (int, float) and not 0 < value < float("inf")):
             wanted = {int: "a whole number from 1 on", float: "a positive number", bool: "true or false", str: "text"}[kind]
-            raise self.error(f"'{name}' in {CONFIG} must be {wanted}, not {value!r}")
+            raise self.error(f"'{name}' in {CONFIG} must be {wanted}, not {shown(value)}")
         return kind(value)
 
-    def require(self, name: str, allowed: Any) -> None:
-        """Raise ``UsageError`` unless ``name`` in config.json is ``allowed`` or absent."""
-        value = self.config.get(name, allowed)
-        if value != allowed:
-            raise self.error(f"'{name}' in {CONFIG} is {value!r}; this model can do {allowed!r} alone")
+    def require(self, name: str, *allowed: Any) -> None:
+        """Raise ``UsageError`` unless ``name`` in config.json is one of ``allowed`` or absent."""
+        value = self.config.get(name, allowed[0])
+        if not any(value == other and type(value) is type(other) for other in allowed):
+            can = ", ".join(map(repr, allowed))
+            raise self.error(f"'{name}' in {CONFIG} is {shown(value)}; this model can do {can} alone")
 
     def read(self, name: str) -> np.ndarray:
         """The tensor ``name`` as a new float32 array; no other tensor is read. Raises ``UsageError``."""
-        with self._opened() as file:
-            return file.get_tensor(name).astype(np.float32)
+        file, stored = self._places[name]
+        try:
+            return tensors.read_float32(self.path / file, stored)
+        except (OSError, ValueError) as error:
+            raise self._damaged(file, error) from None
 
     def _read_config(self) -> Dict[str, Any]:
+        return self._read_json(CONFIG)
+
+    def _read_json(self, name: str) -> Dict[str, Any]:
         try:
-            content = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+            content = json.loads((self.path / name).read_text(encoding="utf-8-sig"))
         except OSError as error:
-            raise self.error(f"{CONFIG}: {error.strerror or error}") from None
+            raise self.error(f"{name}: {error.strerror or error}") from None
         except (ValueError, RecursionError) as error:  # not JSON, or not even text
-            raise self.error(f"{CONFIG} is no JSON file ({error})") from None
+            raise self.error(f"{name} is no JSON file ({error})") from None
         if not isinstance(content, dict):
-            raise self.error(f"{CONFIG} must be a JSON object, not a {type(content).__name__}")
+            raise self.error(f"{name} must be a JSON object, not a {type(content).__name__}")
         return content
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
-        if not (self.path / TENSORS).exists():
-            if (self.path / "pytorch_model.bin").exists():
-                raise self.error("pytorch_model.bin is a pickle, which is never loaded: convert it to "
-                                 f"{TENSORS} (transformers: load the model, model.save_pretrained(folder))")
-            if (self.path / f"{TENSORS}.index.json").exists():
-                raise self.error(f"its tensors are spread over several files: save them as one {TENSORS} "
-                                 "(transformers: model.save_pretrained(folder, max_shard_size='100GB'))")
-            raise self.error(f"it has no {TENSORS}")
-        with self._opened() as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}
-            return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+        found: Dict[str, Tuple[Tuple[int, ...], str]] = {}
+        places: Dict[str, Tuple[str, str]] = {}
+        for file in self._files():
+            try:
+                for name, shape, kind in tensors.headers(self.path / file):
+                    found[name], places[name] = (shape, kind), (file, name)
+            except (OSError, ValueError) as error:
+                raise self._damaged(file, error) from None
+        self._check_index(places)
+        names = self._unwrapped(list(found))
+        #: Where each tensor is: its file, and its name there.
+        self._places = {names[name]: place for name, place in places.items()}
+        return {names[name]: kind for name, kind in found.items()}
 
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        from safetensors import SafetensorError, safe_open
+    def _files(self) -> List[str]:
+        """The names of the files with tensors: one, or those that an index lists."""
+        self._index: Dict[str, str] = {}
+        if (self.path / TENSORS).exists():
+            return [TENSORS]
+        if (self.path / INDEX).exists():
+            self._index = self._read_json(INDEX).get("weight_map", {})
+            names = self._index.values() if isinstance(self._index, dict) else [None]
+            if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+                raise self.error(f"{INDEX} has no 'weight_map' from tensors to files of this folder")
+            return sorted(set(names))
+        if (self.path / "pytorch_model.bin").exists() or list(self.path.glob("pytorch_model-*.bin")):
+            raise self.error("pytorch_model.bin is a pickle, which is never loaded: convert it to "
+                             f"{TENSORS} (transformers: load the model, model.save_pretrained(folder))")
+        other = sorted(path.name for path in self.path.glob("*.safetensors"))
+        raise self.error(f"it has no {TENSORS}" + (f" (rename {other[0]}, if that is it)" if other else ""))
 
-        try:
-            with safe_open(str(self.path / TENSORS), framework="numpy") as file:
-                yield file
-        except SafetensorError as error:
-            raise self.error(f"{TENSORS} is damaged or no safetensors file ({error}): copy it again") from None
-        except OSError as error:
-            raise self.error(f"{TENSORS}: {error.strerror or error}") from None
+    def _check_index(self, places: Mapping[str, Tuple[str, str]]) -> None:
+        absent = sorted(name for name in self._index if name not in places)
+        if absent:
+            raise self.error(f"'{absent[0]}' is not in {self._index[absent[0]]}, where {INDEX} says that it is: copy "
+                             "the folder again")
 
+    def _unwrapped(self, names: Sequence[str]) -> Dict[str, str]:
+        """Name in the files -> name in the model, which something that wrapped it put its own in front of."""
+        wrappers = ["module.", "_orig_mod."]
+        # Some models have parts of this name themselves; not with the model as a part of it.
+        if any(f"model.{self.config.get('model_type', 'bert')}." in name for name in names):
+            wrappers.append("model.")
+        start = ""
+        while True:
+            around = [wrapper for wrapper in wrappers if all(name.startswith(start + wrapper) for name in names)]
+            if not names or not around:
+                break
+            start += around[0]
+        return {name: name[len(start):] for name in names}
 
-def vocabulary_in(folder: Path) -> Optional[Vocabulary]:
-    """The WordPiece vocabulary of a HuggingFace folder or a checkpoint; ``None`` where it has none."""
-    if not (folder / VOCABULARY).is_file():
-        return None
-    try:
-        lowercase = json.loads((folder / TOKENIZER).read_bytes())["do_lower_case"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        lowercase = None
-    return Vocabulary(folder / VOCABULARY, lowercase if isinstance(lowercase, bool) else None)
+    def _damaged(self, file: str, error: Exception) -> UsageError:
+        if isinstance(error, OSError):
+            return self.error(f"{file}: {error.strerror or error}")
+        return self.error(f"{error}: copy it again")
 
 
 class Weights:
@@ -124,13 +151,13 @@ class Weights:
 
     ``source`` is a ``Folder``, or whatever else has ``path``, ``tensors``, ``read`` and ``error``.
     ``stored_names(name)`` lists the names under which the source may hold the parameter ``name``, the
-    first that is there counts; ``ignored`` holds tensors that are neither used nor worth a word. Raises
-    ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
+    first that is there counts; ``ignored`` holds tensors that are neither used nor worth a word; ``notes`` are lines
+    about what was decided. Raises ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
     """
 
     def __init__(self, source: Any, specs: Sequence[ParameterSpec], stored_names: Callable[[str], Sequence[str]],
-                 ignored: Sequence[str] = ()) -> None:
-        self._source = source
+                 ignored: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+        self._source, self.notes = source, list(notes)
         #: Parameter -> tensor.
         self.found: Dict[str, str] = {}
         #: Parameters that the source does not have; they get their usual initial values.
@@ -167,7 +194,7 @@ class Weights:
             lines.append(f"missing    {len(self.missing)}, with their usual initial values: {', '.join(self.missing)}")
         if self.unexpected:
             lines.append(f"unexpected {len(self.unexpected)}, ignored: {', '.join(self.unexpected)}")
-        return lines
+        return [*lines, *(f"note       {note}" for note in self.notes)]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,13 @@ from typing import Tuple
 
 from pipeloom.core.blocks import ParameterSpec
 
+#: The activations between dense layers, by the names that ``hidden_act`` in config.json has for them: what they
+#: compute.
+ACTIVATIONS = {
+    "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
+
 
 def dense(name: str, out: int, inner: int, split: str = "") -> Tuple[ParameterSpec, ParameterSpec]:
     """Weight ``(out, inner)`` and bias of a linear layer.

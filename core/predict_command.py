@@ -59,8 +59,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="{auto,cpu,cuda}",
         help="where the model computes [auto: on the first GPU, if there is one]")
-    add("--vocab", metavar="FILE", help="vocab.txt, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--vocab", metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]")
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:
@@ -90,7 +92,6 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     from pipeloom.core.data.squad.articles import LeftOut
     from pipeloom.core.data.squad.dataset import SquadScorer
     from pipeloom.core.data.squad.features import FeatureSettings, make_features, sizes_for
-    from pipeloom.core.data.tokenization import WordPieceTokenizer
     from pipeloom.core.predicting import predict
 
     folder = open_pretrained(options.checkpoint, "--checkpoint")
@@ -99,17 +100,19 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
-    tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
+    tokenizer = vocabulary.load(special_in_text=True)
     left_out = LeftOut()
     usual = sizes_for(seq_length)
     sizes = FeatureSettings(seq_length, **{name: getattr(options, name) or usual[name] for name in usual})
     features = make_features(questions, tokenizer, sizes, False, left_out)
-    for line in left_out.lines():
+    for line in [*tokenizer.notes, *left_out.lines()]:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     if not len(features):
         return {}
     inputs = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
+    if not tokenizer.has_segments:
+        fields["segment_ids"][:] = 0
     outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)
     settings = AnswerSettings(options.n_best_size, options.max_answer_length, options.null_score_diff_threshold)
     scorer = SquadScorer(questions, features, settings, options.may_be_impossible)

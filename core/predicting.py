@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -91,7 +92,10 @@ def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: 
     layout = {"tensor_parallel": 1, "precision": "fp32"}    # whatever the run that made it had
     base = {name: value for name, value in made_with.items() if name in options}
     config = configs.resolve(options, names, False, ("the model", {**given, **layout}), base=base)
-    model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
+    try:
+        model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
+    except UsageError as error:     # the model's options name the folder otherwise than the user did
+        raise UsageError(str(error).replace("--init_from", "--checkpoint")) from None
     _check(folder, model, fields)
     return config, model
 
@@ -102,6 +106,11 @@ def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -
     missing = model.weights.missing    # type: ignore[attr-defined]
     if missing:
         raise folder.error(f"it is not trained for '{model.task}': it has no {', '.join(missing[:3])}" + (" ..." if len(missing) > 3 else ""))
+    unused = [name for name in model.weights.unexpected if ".pooler." not in f".{name}"]    # type: ignore[attr-defined]
+    if unused:
+        names = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
+        print(f"pipeloom: warning: {folder.path} has {len(unused)} tensors that no output depends on: {names}",
+              file=sys.stderr)
     # Borrowed parts read fields too.
     labels = {field.name for field in model.labels}
     for name in (name for block in model.blocks for name in (*block.inputs, *((block.borrow.field,) if block.borrow else ()))):

@@ -16,7 +16,8 @@ class Encoder:
 
     ``prefix``: of the encoder's parameters in HuggingFace's layout (``"bert"``); ``word_table``: the name of its word
     embedding, ``(vocab, hidden)``; ``tied``: whether a head that turns hidden states into words shall use that table for it;
-    ``padding``: the id whose vector there is not trained by being looked up, as transformers has it for ``pad_token_id``.
+    ``padding``: the id whose vector there is not trained by being looked up, as transformers has it for
+    ``pad_token_id``; ``activation``: what the encoder has between dense layers, one of ``core.layers.ACTIVATIONS``.
     """
 
     hidden: int
@@ -27,6 +28,7 @@ class Encoder:
     word_table: str
     tied: bool
     padding: Optional[int] = None
+    activation: str = "gelu"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Head:
     which the embeddings then borrow; ``None`` where the head has no use for it.
 
     For HuggingFace folders: ``architecture`` is what follows the encoder's name in the class (``"ForPreTraining"``);
-    ``aliases`` are further names under which a folder may hold a parameter, ``repeated`` tensors that say once more what
-    another one says.
+    ``aliases`` are further names under which a folder may hold a parameter (its own stands before them, unless it is
+    among them); ``repeated`` tensors that say once more what a parameter says, with its name: a folder where they
+    differ does not tie the two.
     """
 
     block: Block
@@ -53,7 +56,7 @@ class Head:
     word_part: Optional[str] = None
     architecture: str = "Model"
     aliases: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
-    repeated: Tuple[str, ...] = ()
+    repeated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,20 @@ def test_gelu_is_exact(flow, ops):
     check_gradients(flow, ops.gelu, lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), x)
 
 
+def test_the_activations_of_huggingface_folders(flow, ops):
+    """By the formulas of transformers' activations.py."""
+    formulas = {"gelu_new": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3))),
+                "relu": lambda x: np.maximum(x, 0),
+                "silu": lambda x: x / (1 + np.exp(-x)), "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x))}
+    for name, formula in formulas.items():
+        check_gradients(flow, lambda x: ops.activation(name, x), formula, np.linspace(-6, 6, 48))
+    for others, one in ((("gelu_pytorch_tanh", "gelu_fast"), "gelu_new"), (("swish",), "silu"),
+                        (("gelu_python",), "gelu")):
+        x = as_global(flow, np.linspace(-3, 3, 7, dtype=np.float32))
+        for other in others:
+            np.testing.assert_array_equal(ops.activation(other, x).numpy(), ops.activation(one, x).numpy())
+
+
 def test_gelu_and_its_gradient_far_out(flow, ops):
     """Where exp and the square leave float32."""
     x = as_global(flow, np.float32([-1e30, -100.0, -0.0, 100.0, 1e30]), requires_grad=True)

@@ -67,6 +67,50 @@ def test_the_tokenizer_is_the_one_that_was_trained_with(folder, tmp_path):
     assert settings["do_lower_case"] is True and settings["model_max_length"] == 16 and settings["mask_token"] == "[MASK]"
 
 
+@pytest.mark.parametrize("settings, added", [
+    ({"strip_accents": False, "do_lower_case": False, "model_max_length": 7}, {}),
+    ({"tokenize_chinese_chars": False}, {"isn": 9}),
+    ({"cls_token": "big", "tokenizer_class": "BertTokenizerFast"}, {})])
+def test_a_tokenizer_is_exported_whole(folder, tmp_path, settings, added):
+    """Settings as they were, and the same tokens again, by what was there and by the tokenizer.json that is made
+    besides."""
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 10, "dtype": "bfloat16"}))
+    if added:
+        (folder / "added_tokens.json").write_text(json.dumps(added))
+    assert export(folder, tmp_path / "out") == 0
+    exported = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert settings.items() <= exported.items()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
+    ours, again = (WordPieceTokenizer.load(path, special_in_text=True) for path in (folder, tmp_path / "out"))
+    theirs = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    for text in ("Paris Pa\u0301ris isn isnbig", "[MASK] big \u5317\u4eac is"):
+        ids = ours.encode(text)
+        assert again.encode(text) == ids and theirs.encode(text).ids == [ours.cls_id, *ids, ours.sep_id]
+    assert again.tokens == ours.tokens and export(tmp_path / "out", tmp_path / "again") == 0
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_folder_of_transformers_5_is_exported_with_its_own_file(folder, tmp_path):
+    """It has no vocab.txt."""
+    assert export(folder, tmp_path / "first") == 0
+    for name in ("vocab.txt", "special_tokens_map.json"):
+        (tmp_path / "first" / name).unlink()
+    assert export(tmp_path / "first", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "config.json",
+                                                                          "model.safetensors", "tokenizer.json",
+                                                                          "tokenizer_config.json"]
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "first" / "tokenizer.json").read_bytes()
+
+
+def test_weights_that_cannot_be_read_are_not_left_out_in_silence(folder, tmp_path, capsys):
+    tensors = load_file(str(folder / "model.safetensors"))
+    save_file({**tensors, "qa_outputs.scale": np.ones(2, np.int8)}, str(folder / "model.safetensors"))
+    assert export(folder, tmp_path / "out") == 2
+    assert "'qa_outputs.scale' is of type I8, which cannot be read here: save it as float32" in capsys.readouterr().err
+
+
 def test_the_card_says_what_the_model_is(folder, tmp_path):
     assert export(folder, tmp_path / "out") == 0
     card = (tmp_path / "out" / "README.md").read_text()
@@ -76,13 +120,17 @@ def test_the_card_says_what_the_model_is(folder, tmp_path):
 
 def test_a_checkpoint_is_exported_with_its_history(tmp_path, monkeypatch):
     bare = checkpoints.manifest
-    sizes = {**CONFIG, "vocab_size": 7, "architectures": ["BertForPreTraining"]}
-    monkeypatch.setattr(checkpoints, "manifest", lambda step: replace(bare(step, {"f1": 81.25}), model={**bare(step).model, "huggingface": sizes}))
+    sizes = {**CONFIG, "vocab_size": 7, "architectures": ["BertForPreTraining"], "tie_word_embeddings": False}
+    described = {"huggingface": sizes, "repeated": {"bias.again": "bert.bias"}}
+    monkeypatch.setattr(checkpoints, "manifest",
+                        lambda step: replace(bare(step, {"f1": 81.25}), model={**bare(step).model, **described}))
     checkpoints.save_alone(tmp_path / "run", 7)
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS[:7]) + "\n")
     assert export(tmp_path / "run", tmp_path / "out", "--vocab", str(tmp_path / "vocab.txt")) == 0
     exported = load_file(str(tmp_path / "out" / "model.safetensors"))
-    assert set(exported) == set(checkpoints.SHAPES)
+    # Untied, so that transformers would begin with another bias where it is not said twice.
+    assert set(exported) == {*checkpoints.SHAPES,
+                             "bias.again"} and (exported.pop("bias.again") == exported["bert.bias"]).all()
     assert all((tensor == checkpoints.value(name, "", 7)).all() for name, tensor in exported.items())   # and nothing of the optimizer
     card = (tmp_path / "out" / "README.md").read_text()
     for line in ("pipeline_tag: fill-mask", "112 samples were seen in 7 steps", "Task `t`, plugins a 1.", "| train_steps | 100 |", "| seed | 1 |",

@@ -49,8 +49,9 @@ def tensors():
     return {spec.name: generator.standard_normal(spec.shape, np.float32) for spec in model.parameters}
 
 
-def check(model, tensors, missing=()):
-    """Every parameter but ``missing`` starts from its tensor, those from the seed; and the log says so."""
+def check(model, tensors, missing=(), lines=1):
+    """Every parameter but ``missing`` starts from its tensor, those from the seed; and the log says so in that many
+    lines, and more."""
     value_of = initial_values(model, 5)
     for spec in model.parameters:
         expected = initial_value(spec, 5) if spec.name in missing else tensors[spec.name]
@@ -58,7 +59,7 @@ def check(model, tensors, missing=()):
         assert value.dtype == np.float32 and value.flags.writeable
         np.testing.assert_array_equal(value, expected, spec.name)
     assert model.weights.missing == list(missing)
-    assert len(starting_point(model)) == 1 + bool(missing) + bool(model.weights.unexpected)
+    assert len(starting_point(model)) == lines + bool(missing) + bool(model.weights.unexpected)
 
 
 def renamed(tensors, *pairs):
@@ -92,7 +93,14 @@ def test_without_init_from_all_comes_from_the_seed():
     lambda t: {**t, "bert.embeddings.position_ids": np.arange(16)[None]},
     lambda t: {**renamed(t, ("bert.", "")), "embeddings.position_ids": np.arange(16)[None]},
     lambda t: {name: value.astype(np.float64) for name, value in t.items()},
-], ids=["no prefix", "gamma and beta", "both", "decoder.bias", "decoder twice", "buffer", "buffer without prefix", "float64"])
+    lambda t: {f"module.{name}": value for name, value in t.items()},
+    lambda t: {f"model.{name}": value for name, value in t.items()},
+    lambda t: {f"module._orig_mod.{name}": value for name,
+               value in renamed(t, ("LayerNorm.weight", "LayerNorm.gamma")).items()},
+    lambda t: {**{name: value for name, value in t.items() if name != WORD}, DECODER: t[WORD].copy()},
+], ids=["no prefix", "gamma and beta", "both", "decoder.bias", "decoder twice", "buffer", "buffer without prefix",
+        "float64", "module",
+        "model", "module twice", "decoder alone"])
 def test_names_that_folders_have_had(tensors, tmp_path, change):
     model = build(write(tmp_path / "bert", change(tensors)))
     check(model, tensors)
@@ -102,6 +110,64 @@ def test_names_that_folders_have_had(tensors, tmp_path, change):
 def test_half_precision_is_widened(tensors, tmp_path):
     half = {name: value.astype(np.float16) for name, value in tensors.items()}
     check(build(write(tmp_path / "bert", half)), {name: value.astype(np.float32) for name, value in half.items()})
+
+
+def test_brain_floats_are_the_upper_halves_of_floats(tensors, tmp_path):
+    folder = write(tmp_path / "bert", tensors)
+    retype(folder, dtype="BF16", shape=[80, 8])    # twice as many values in as many bytes
+    value = Folder(str(folder)).read(WORD)
+    halves = tensors[WORD].view(np.uint16).reshape(80, 8)
+    assert value.dtype == np.float32 and (value.view(np.uint32) == halves.astype(np.uint32) << 16).all()
+
+
+def test_tensors_in_several_files(tensors, tmp_path):
+    folder = write(tmp_path / "bert", tensors)
+    index(folder)
+    check(build(folder), tensors)
+
+
+def test_a_byte_order_mark_is_no_content(tensors, tmp_path):
+    folder = write(tmp_path / "bert", tensors)
+    (folder / "config.json").write_bytes(b"\xef\xbb\xbf" + (folder / "config.json").read_bytes())
+    check(build(folder), tensors)
+
+
+@pytest.mark.parametrize("name, other", [(DECODER, WORD), ("cls.predictions.decoder.bias", "cls.predictions.bias")])
+def test_what_should_be_tied_and_differs_is_used_and_said(tensors, tmp_path, name, other):
+    """As in transformers, which computes with the decoder's own where both are there."""
+    own = {**tensors, name: tensors[other] + 1}
+    folder = write(tmp_path / "bert", own)
+    model = build(folder)
+    values = {spec.name: initial_values(model, 5)(spec) for spec in model.parameters}
+    np.testing.assert_array_equal(values[name if name == DECODER else other], own[name])
+    np.testing.assert_array_equal(values[WORD], own[WORD])
+    assert model.weights.unexpected == [] and model.huggingface["tie_word_embeddings"] is (name != DECODER)
+    (note,) = starting_point(model)[1:]
+    assert note.startswith(f"note       {name} differs from {other}, though it")
+    assert note.endswith("taken, as in transformers")
+    if name == DECODER:
+        assert model.settings["tie_embeddings"] is False
+        with pytest.raises(UsageError,
+                           match="--tie_embeddings True disagrees with --init_from .*/bert, where it is False"):
+            build(folder, "--tie_embeddings", "true")
+
+
+def test_untied_by_its_config_and_without_a_decoder_is_said(tensors, tmp_path):
+    model = build(write(tmp_path / "bert", tensors, tie_word_embeddings=False))
+    check(model, {**tensors, DECODER: tensors[WORD]}, lines=2)
+    assert starting_point(model)[1] == f"note       {DECODER} is not there: it starts from {WORD}"
+    assert model.repeated == {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+
+
+def test_other_sizes_that_a_folder_decides(tensors, tmp_path):
+    segments = "bert.embeddings.token_type_embeddings.weight"
+    own = {**tensors, segments: np.ones((3, 8), np.float32)}
+    decided = {"type_vocab_size": 3, "hidden_act": "gelu_new", "pad_token_id": 4}
+    model = build(write(tmp_path / "bert", own, hidden_dropout_prob=0.2, **decided))
+    check(model, own, lines=2)
+    assert decided.items() <= model.huggingface.items()
+    note = "note       config.json has hidden_dropout_prob 0.2, this run 0.1 (--hidden_dropout_prob)"
+    assert starting_point(model)[1] == note
 
 
 def test_missing_and_unexpected_are_one_line_each(tensors, tmp_path):
@@ -151,6 +217,7 @@ def test_the_configuration_of_a_run_can_be_given_again(tensors, tmp_path):
     config = configured("--init_from", str(write(tmp_path / "bert", tensors)), "--seq_length", "16").replace(vocab_size=30)
     model = pipeloom_build_model(config=config, task=PRETRAINING)
     settled = settle(Plan(config, None, None, None, model, (), None)).config
+    assert config.resumes["vocab_size"] == "free"    # else a resumed run would take its data for that of another size
     assert (settled.num_hidden_layers, settled.hidden_size, settled.vocab_size) == (1, 8, 40)
     (tmp_path / "config.yaml").write_text(settled.to_yaml())
     again = parse(["--config", str(tmp_path / "config.yaml")])[0]
@@ -159,9 +226,14 @@ def test_the_configuration_of_a_run_can_be_given_again(tensors, tmp_path):
 
 @pytest.mark.parametrize("settings, says", [
     ({"model_type": "roberta"}, "'model_type' in config.json is 'roberta'; this model can do 'bert' alone"),
-    ({"hidden_act": "gelu_new"}, "'hidden_act' in config.json is 'gelu_new'; this model can do 'gelu' alone"),
-    ({"position_embedding_type": "relative_key"}, "'position_embedding_type' in config.json is 'relative_key'"),
-    ({"type_vocab_size": 1}, "'type_vocab_size' in config.json is 1; this model can do 2 alone"),
+    ({"hidden_act": "mish"}, "'hidden_act' in config.json is 'mish'; this model can do 'gelu', .*'relu', .* alone"),
+    ({"position_embedding_type": "relative_key"},
+     "'position_embedding_type' in config.json is 'relative_key'; this model can do 'absolute' alone"),
+    ({"type_vocab_size": 0}, "'type_vocab_size' in config.json must be a whole number from 1 on, not 0"),
+    ({"pad_token_id": 40}, "'pad_token_id' in config.json must be the id of a token, not 40"),
+    ({"is_decoder": True}, "'is_decoder' in config.json is True; this model can do False alone"),
+    ({"pruned_heads": {"0": [1]}}, "'pruned_heads' in config.json is {'0': "),
+    ({"quantization_config": {"bits": 8}}, "'quantization_config' in config.json is {'bits': 8}"),
     ({"num_hidden_layers": None}, "'num_hidden_layers' in config.json must be a whole number from 1 on, not None"),
     ({"hidden_size": 8.0}, "'hidden_size' in config.json must be a whole number from 1 on, not 8.0"),
     ({"num_attention_heads": 0}, "'num_attention_heads' in config.json must be a whole number from 1 on, not 0"),
@@ -192,14 +264,27 @@ def to_pickle(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def to_brain_float(folder):
-    """numpy has no bfloat16, so the header is changed by hand: twice as many values in as many bytes."""
+def retype(folder, **entry):
+    """Change what the header says of the word table, by hand: numpy has no such types."""
     data = (folder / "model.safetensors").read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + size])
-    header[WORD].update(dtype="BF16", shape=[40, 16])
+    header[WORD].update(entry)
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size:])
+
+
+def index(folder, **more):
+    """Cut the tensors in two, as transformers does where they are large; the index says of ``more`` in which file
+    they are."""
+    tensors = load_file(str(folder / "model.safetensors"))
+    names = sorted(tensors)
+    files = {f"model-0000{number}-of-00002.safetensors": names[number::2] for number in range(2)}
+    for file, some in files.items():
+        save_file({name: tensors[name] for name in some}, str(folder / file))
+    places = {**{name: file for file, some in files.items() for name in some}, **more}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "model.safetensors").unlink()
 
 
 def without(folder, name):
@@ -210,13 +295,23 @@ def without(folder, name):
 @pytest.mark.parametrize("damage, says", [
     (to_pickle, "pytorch_model.bin is a pickle, which is never loaded: convert it to model.safetensors"),
     (lambda f: (f / "model.safetensors").unlink(), "it has no model.safetensors$"),
-    (lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json"), "its tensors are spread over several files"),
+    (lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json"),
+     "model.safetensors.index.json is no JSON file"),
+    (lambda f: (f / "model.safetensors").rename(f / "bert.safetensors"),
+     r"it has no model.safetensors \(rename bert.safetensors, if that is it\)$"),
+    (lambda f: index(f, x="model-00001-of-00002.safetensors"),
+     "'x' is not in model-00001-of-00002.safetensors, where .*index.json says that it"),
+    (lambda f: index(f, x="../a.safetensors"),
+     "model.safetensors.index.json has no 'weight_map' from tensors to files of this folder"),
+    (lambda f: index(f) or (f / "model-00001-of-00002.safetensors").unlink(),
+     "model-00001-of-00002.safetensors: No such file"),
     (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is damaged or no safetensors file"),
     (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04" * 99), "model.safetensors is damaged or no safetensors file"),
     (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "model.safetensors is damaged"),
     (lambda f: rewrite(f, lambda t: {**t, WORD: t[WORD].T.copy()}), rf"'{WORD}' has the shape \[8, 40\], the model needs \[40, 8\]$"),
     (lambda f: rewrite(f, lambda t: {**t, WORD: t[WORD].astype(np.int32)}), f"'{WORD}' is of type I32, which cannot be read here"),
-    (to_brain_float, f"'{WORD}' is of type BF16, which cannot be read here: save it as float32$"),
+    (lambda f: retype(f, dtype="F8_E4M3", shape=[40, 32]),
+     f"'{WORD}' is of type F8_E4M3, which cannot be read here: save it as float32$"),
     (lambda f: rewrite(f, lambda t: {"transformer." + name: value for name, value in t.items()}),
      r"not one of its tensors belongs to this model \(it has transformer.bert.embeddings.Layer"),
     (lambda f: rewrite(f, lambda t: {}), r"not one of its tensors belongs to this model \(it has none at all\)"),
@@ -226,7 +321,8 @@ def without(folder, name):
     (lambda f: (f / "config.json").write_text("[" * 99999), "config.json is no JSON file"),
     (lambda f: (f / "config.json").write_text("[1]"), "config.json must be a JSON object, not a list"),
     (lambda f: without(f, "hidden_size"), "config.json has no 'hidden_size'"),
-], ids=["pickle", "no tensors", "sharded", "empty", "pickle inside", "cut off", "transposed", "integers", "bfloat16", "other names", "no names",
+], ids=["pickle", "no tensors", "a bad index", "another name", "a tensor too many", "a file outside", "a file too few",
+        "empty", "pickle inside", "cut off", "transposed", "integers", "float8", "other names", "no names",
         "no config", "no JSON", "no text", "deep", "list", "lacks a size"])
 def test_a_broken_folder_is_one_line_that_names_it(tensors, tmp_path, damage, says):
     folder = write(tmp_path / "bert", tensors)

@@ -32,7 +32,7 @@ def model(tmp_path, monkeypatch):
     calls = []
 
     def predict(path, task, fields, batch_size, device):
-        calls.append((path, task, fields["input_ids"].shape, batch_size, device))
+        calls.append((path, task, fields["input_ids"].shape, batch_size, device, fields))
         logits = np.where(fields["input_ids"] == words.index("paris"), 5.0, np.where(fields["input_ids"] == words.index("rome"), 4.0, -5.0))
         return {"start_logits": logits.astype(np.float32), "end_logits": logits.astype(np.float32)}
 
@@ -46,7 +46,25 @@ def test_one_question_gets_answers_with_their_worth(model, capsys):
     assert main(["predict", "--checkpoint", str(folder), "--question", "Where is Alice?", "--context", CONTEXT, "--n_best_size", "2", *SHORT]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["answer: Paris", "0.731  Paris  (characters 19 to 24)", "0.269  Paris. Bob stayed in Rome  (characters 19 to 44)"]
-    assert calls == [(str(folder), "question_answering", (1, 32), 16, "auto")]     # as long as it has positions for
+    assert [call[:5] for call in calls] == [(str(folder), "question_answering", (1, 32), 16,
+                                             "auto")]     # as long as it has positions for
+
+
+@fast
+@pytest.mark.parametrize("settings, answer, segments", [({}, "Paris", [0, 1]), ({"do_lower_case": False}, "to", [0, 1]),
+                                                        ({"model_input_names": ["input_ids"]}, "Paris", [0])])
+def test_the_tokenizer_is_the_one_of_the_folder(model, capsys, settings, answer, segments):
+    """Cased, "Paris" is no word that the vocabulary has; and some tokenizers tell no second text from the first."""
+    folder, calls = model
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    words = (folder / "vocab.txt").read_text().split()
+    assert main(["predict", "--checkpoint", str(folder), "--question", "Where?", "--context", "to Paris",
+                 "--n_best_size", "1", *SHORT]) == 0
+    out, err = capsys.readouterr()
+    fields = calls[0][5]
+    assert out.startswith(f"answer: {answer}\n") and sorted(set(fields["segment_ids"].reshape(-1).tolist())) == segments
+    assert ("token_type_ids" in err) is (segments == [0])
+    assert (words.index("paris") in fields["input_ids"]) is (answer == "Paris")
 
 
 @fast
@@ -63,7 +81,7 @@ def test_a_file_of_questions_gets_a_file_of_answers(model, tmp_path, capsys):
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [answer["id"] for answer in answers] == ["a", "2", "7"] and [answer["answer"] for answer in answers[:2]] == ["Paris", "Paris"]
     assert long[answers[1]["candidates"][0]["start"] : answers[1]["candidates"][0]["end"]] == "Paris"
-    assert calls[0][2][0] > 5 and calls[0][3:] == (4, "cpu")     # windows of the long one
+    assert calls[0][2][0] > 5 and calls[0][3:5] == (4, "cpu")     # windows of the long one
     capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().out == (tmp_path / "out.jsonl").read_text()

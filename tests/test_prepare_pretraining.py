@@ -55,6 +55,30 @@ def test_a_seed_decides_and_copies_differ(made, texts, tmp_path):
     assert len(seen) > 0.99 * len(list(records(made)))
 
 
+@pytest.mark.fast
+def test_a_folder_with_tokenizer_files_is_a_vocabulary(texts, tmp_path):
+    """One as transformers 5 writes it. Its files lie beside the records, which the checks and a run then know."""
+    from pipeloom.core.data.dataset import Vocabulary
+    from pipeloom.core.data.tokenization import WordPieceTokenizer
+    from pipeloom.plugins.datasets.wiki_ofrecord import _vocab_size
+
+    folder, out = tmp_path / "bert", tmp_path / "out"
+    folder.mkdir()
+    words = [*(texts / "vocab.txt").read_text().split(), "Python"]
+    (folder / "tokenizer.json").write_text(WordPieceTokenizer.of(words).to_json())
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "mask_token": "python"}')
+    assert main(["prepare", "pretraining", "--input", str(texts / "a.jsonl"), "--vocab", str(folder), "--output",
+                 str(out), "--workers", "0",
+                 "--parts", "1", "--dupe_factor", "1", "--seq_length", "64"]) == 0
+    assert json.loads((out / "meta.json").read_text())["settings"]["lowercase"] is False
+    seen = {number for record in records(out) for number in record["input_ids"].tolist()}
+    assert {words.index("Python"), words.index("python")} <= seen and words.index("[MASK]") not in seen
+    assert Vocabulary.beside(out).files().content() == {name: (folder / name).read_bytes()
+                                                        for name in ("tokenizer.json", "tokenizer_config.json")}
+    assert _vocab_size(None, [out]) == len(words)
+    assert main(["prepare", "validate", str(out)]) == 0 and main(["prepare", "inspect", str(out)]) == 0
+
+
 #: What shows that an option has an effect. Where the others do: seed, workers, dupe_factor, vocab, input and output in this file,
 #: bad_input and overwrite in test_prepare_refusals.py.
 EFFECTS = {"seq_length": "32", "max_predictions": "3", "parts": "2", "short_seq_prob": "0", "masked_lm_prob": "0.05", "whole_word_masking": "true",

@@ -55,6 +55,32 @@ def records(folder):
 
 
 @fast
+def test_a_folder_with_tokenizer_files_is_a_vocabulary(files, prepare, tmp_path, capsys):
+    """Its files are beside the records, which are checked by them, and a checkpoint carries them on."""
+    from pipeloom.core.checkpoint.describe import texts_of
+    from pipeloom.core.data.squad.answers import AnswerSettings
+    from pipeloom.core.data.squad.dataset import SquadDataset
+
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text(files["vocab"].read_text() + "Rome\nParis\n")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "sep_token": "#", "model_max_length": 9}')
+    assert prepare(vocab=folder)[0] == 0
+    assert prepare(vocab=folder)[1].endswith("already there, made with these settings\n")
+    assert json.loads((files["output"] / "meta.json").read_text())["settings"]["lowercase"] is False
+    tokenizer = WordPieceTokenizer.load(folder)
+    (first, *_) = records(files["output"])
+    place = int(first["start_positions"][0])
+    assert tokenizer.tokens[first["input_ids"][place]] == "Paris"
+    assert tokenizer.tokens[tokenizer.sep_id] == "#" and tokenizer.sep_id in first["input_ids"]
+    assert main(["prepare", "validate", str(files["output"])]) == 0
+    data = SquadDataset(files["output"], files["input"], len(tokenizer), AnswerSettings())
+    assert texts_of(data) == {name: (folder / name).read_bytes() for name in ("vocab.txt", "tokenizer_config.json")}
+    capsys.readouterr()
+    assert "was made with lowercase false, not true" in prepare(vocab=folder, lowercase="true")[2]
+
+
+@fast
 def test_the_folder_of_training_questions(files, prepare):
     code, out, err = prepare(parts=2)
     assert code == 0 and err == "pipeloom: warning: 1 question left out, whose answer is not at its offset: lost\n"
@@ -235,7 +261,7 @@ def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes_later(files, pre
     (dict(doc_strid=8), "no option '--doc_strid' (did you mean '--doc_stride'?)"),
     (dict(seq_length=11), "--seq_length 11 leaves no room for a context beside --max_query_length 8: give at least 12"),
     (dict(input="trian.json"), "trian.json (did you mean 'train.json'?)"),
-    (dict(vocab="train.json"), "train.json has no [PAD]"),
+    (dict(vocab="train.json"), "train.json: it is JSON, and no tokenizer.json of a tokenizer; give a vocab.txt"),
     (dict(input="vocab.txt"), "vocab.txt is not JSON"),
 ])
 def test_what_does_not_fit_is_one_line(files, prepare, tmp_path, changes, says):

@@ -1,15 +1,18 @@
 """From logits to answers: by hand, against a search through all spans, and with perfect logits on real questions."""
 from __future__ import annotations
 
+import json
+import unicodedata
+
 import numpy as np
 import pytest
 
 import reference_squad
 from pipeloom.core.data.squad.answers import AnswerSettings, predict
-from pipeloom.core.data.squad.articles import LeftOut, read_articles
-from pipeloom.core.data.squad.features import FeatureSettings, Window, make_features
+from pipeloom.core.data.squad.articles import LeftOut, Question, read_articles
+from pipeloom.core.data.squad.features import FeatureSettings, Window, _tokens_of, make_features
 from pipeloom.core.data.squad.scoring import figures
-from pipeloom.core.data.tokenization import WordPieceTokenizer
+from pipeloom.core.data.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
 from pipeloom.core.errors import UsageError
 from shared_data import shared
 
@@ -159,3 +162,50 @@ def test_perfect_logits_score_all_that_tokens_allow(dev):
     assert missed == {"56be4db0acb8001400a502f0": "golden", "56be4e1facb8001400a502f9": "18", "56bf159b3aeaaa14008c950a": "49",
                       "56d2045de7d4791d009025f5": "12"}
     assert figures(articles.questions, predictions, False)["exact_match"] == 99.0
+
+
+#: A sentence in each language of XQuAD, and in others whose letters have signs of their own; composed, decomposed,
+#: with joiners.
+LANGUAGES = {
+    "ar": "وُلِدَ مُحَمَّدٌ فِي القَاهِرَةِ عام ١٩٨٤، لا\u200cيَزالُ هناك.",
+    "de": "Möchte er nach Du\u0308sseldorf? Straße, groß",
+    "el": "Ὁ Οδυσσέας ήταν ο σοφός Σίσυφος ἄνθρωπος", "en": "He said nai\u0308ve café: co\u0301operate",
+    "es": "El niño comió pin\u0303a",
+    "hi": "जॉन एलवे ने सुपर बाउल ५० में खेला। क्\u200dष और क्\u200cष की हिन्दी", "ro": "Ștefan cel Mare și țara",
+    "ru": "Ёлка й И\u0306 Киё\u0301в",
+    "th": "กรุงเทพมหานครเป็นเมืองหลวงของไทย น้ำ ที่นี่ สี่", "tr": "İstanbul Iğdır ıssız I\u0307",
+    "vi": "Hồ Chí Minh sinh ở Nghệ An, tiê\u0301ng Viê\u0323t",
+    "zh": "北京是中國的首都。𠀀𠀁字", "bn": "ঢাকা রাজধানী কো কৌ", "ta": "சென்னை தமிழ்நாட்டின் கோ கௌ", "te": "హైదరాబాద్ తెలంగాణ కై",
+    "ml": "അവന്\u200d അവള്\u200d", "km": "ភ្នំពេញ គឺជារាជធានី", "my": "ရန်ကုန်မြို့ သည် မြန်မာ",
+    "he": "שָׁלוֹם עֲלֵיכֶם", "ja": "東京は首都です。か\u3099き\u3099 ﾊﾟｰ",
+    "ko": "서울은 한국의 \u1112\u1161\u11ab\u1100\u1173\u11af"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_lower_case": False}, {"strip_accents": False},
+                                      {"do_lower_case": False, "strip_accents": True}],
+                         ids=["uncased", "cased", "accents kept", "accents stripped"])
+def test_an_answer_in_any_script_comes_back_whole(tmp_path, settings):
+    """Every span from a letter to the end of another, its marks with it, is what its tokens are turned back into."""
+    letters = sorted({part for text in LANGUAGES.values() for letter in text for form in (letter, letter.lower())
+                      for part in (form[0], *unicodedata.normalize("NFD", form)) if not part.isspace()})
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n"
+                                                for token in [*SPECIAL_TOKENS, *letters,
+                                                              *(f"##{letter}" for letter in letters)]))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = WordPieceTokenizer.load(tmp_path)
+    for language, text in LANGUAGES.items():
+        features = make_features([Question("a", "?", text)], tokenizer, FeatureSettings(150, 128, 8), False, LeftOut())
+        window, spans = features.window(0), features.window(0).spans
+        marks = [place for place, letter in enumerate(text) if unicodedata.category(letter)[0] == "M"
+                 or letter in "\u200c\u200d"]
+        starts = [place for place, letter in enumerate(text) if place not in marks and not letter.isspace()]
+        ends = [place for place in range(1, len(text) + 1) if place not in marks and not text[place - 1].isspace()]
+        for start in starts:
+            for end in [end for end in ends if end > start][:8]:
+                first, last = _tokens_of(spans, start, end)
+                (score,), (other,) = ([np.full(150, -5, np.float32)] for _ in range(2))
+                score[window.position + first], other[window.position + last] = 5, 5
+                found = predict(text, [window], [score], [other], AnswerSettings(n_best_size=1, max_answer_length=100),
+                                False).text
+                # A syllable that was taken apart is one letter of the text.
+                assert found == text[start:end], (language, ascii(found), ascii(text[start:end]))

@@ -117,9 +117,11 @@ def test_the_vocabulary_of_a_huggingface_folder(site):
     assert site.open(**from_folder).path == site.open().path
     (site.path / "hf" / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     assert site.open(**from_folder).path == site.open().path
-    assert "was trained with lowercase true: give --lowercase true, or" in refused(site, **from_folder, lowercase=False)
+    assert "was trained with lowercase true: leave --lowercase out, or" in refused(site, **from_folder, lowercase=False)
+    (site.path / "hf" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert site.open(**from_folder).path == site.open(lowercase=False).path
     (site.path / "hf" / "tokenizer_config.json").write_text('{"do_lower_case": ')
-    assert site.open(**from_folder, lowercase=False).path == site.open(lowercase=False).path
+    assert "tokenizer_config.json: it is no JSON file" in refused(site, **from_folder)
     (site.path / "hf" / "vocab.txt").unlink()
     assert "give the vocabulary that turns it into tokens with --vocab vocab.txt" in refused(site, **from_folder)
 
@@ -131,7 +133,8 @@ def test_the_vocabulary_of_a_huggingface_folder(site):
     ("train", dict(squad_train="{path}/trian.json"), "no file {path}/trian.json (did you mean 'train.json'?)"),
     ("train", dict(squad_train="{path}"), "{path} is not a folder of SQuAD inputs: make one with 'prepare squad'"),
     ("train", dict(vocab=None), "{path}/train.json is text: give the vocabulary that turns it into tokens with --vocab vocab.txt"),
-    ("train", dict(vocab="{path}/vocab.tx"), "no file {path}/vocab.tx (did you mean 'vocab.txt'?)"),
+    ("train", dict(vocab="{path}/vocab.tx"),
+     "cannot read the vocabulary {path}/vocab.tx: No such file or directory (did you mean 'vocab.txt'?)"),
     ("train", dict(vocab_size=10), "--vocab_size 10 is smaller than the vocabulary of --squad_train {path}/train.json: give at least "),
     ("train", dict(seq_length=7), "--seq_length 7 leaves no room for a context beside --max_query_length 4: give at least 8"),
     ("train", dict(squad_train="{path}/vocab.txt"), "{path}/vocab.txt is not JSON"),

@@ -30,7 +30,7 @@ def test_a_checkpoint_has_what_text_needs_as_a_huggingface_folder_has_it(tmp_pat
     assert texts == {"vocab.txt": "[PAD]\nmüde\n".encode(), **tokenizer}
     for name, content in texts.items():
         (tmp_path / name).write_bytes(content)
-    assert vocabulary_of(str(tmp_path)) == Vocabulary(tmp_path / "vocab.txt", lowercase)
+    assert vocabulary_of(str(tmp_path)) == Vocabulary(tmp_path) and Vocabulary(tmp_path).files().lowercase == lowercase
 
 
 def test_a_dataset_that_knows_of_no_text_adds_nothing():
@@ -46,7 +46,7 @@ def test_it_is_covered_by_the_checksums(tmp_path):
     save_alone(tmp_path, 3)
     folder = tmp_path / "checkpoints" / "step_0000003"
     assert verify(folder).files["vocab.txt"].tensors == [] and (folder / "vocab.txt").read_bytes() == b"[PAD]\n"
-    assert vocabulary_of(str(tmp_path)).path == vocabulary_of(str(folder)).path == folder / "vocab.txt"
+    assert vocabulary_of(str(tmp_path)) == vocabulary_of(str(folder)) == Vocabulary(folder)
     (folder / "vocab.txt").write_bytes(b"[UNK]\n")
     with pytest.raises(BadCheckpoint, match=r"vocab.txt is damaged \(its checksum differs\)"):
         verify(folder)
@@ -67,19 +67,19 @@ def test_beside_records_only_what_made_them_says_how(tmp_path, content, found):
     assert wiki_ofrecord._vocabulary(tmp_path) == Vocabulary(tmp_path / "vocab.txt", found)
 
 
-@pytest.mark.parametrize("tokenizer", [None, "{", "[]", "{}", '{"do_lower_case": "no"}'])
+@pytest.mark.parametrize("tokenizer", [None, "{}", '{"model_max_length": 512}'])
 def test_a_tokenizer_that_says_nothing(tmp_path, tokenizer):
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     if tokenizer is not None:
         (tmp_path / "tokenizer_config.json").write_text(tokenizer)
-    assert vocabulary_of(str(tmp_path)) == Vocabulary(tmp_path / "vocab.txt", None)
+    assert vocabulary_of(str(tmp_path)).files().lowercase is None and vocabulary_of(str(tmp_path)).lowercases() is True
 
 
 def test_questions_are_read_as_the_model_was_trained(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     config = SimpleNamespace(vocab=None, init_from=str(tmp_path), lowercase=True)
-    with pytest.raises(UsageError, match="was trained with lowercase false: give --lowercase false, or"):
+    with pytest.raises(UsageError, match="was trained with lowercase false: leave --lowercase out, or"):
         squad._vocab(config, "x.json")
-    config.lowercase = False
-    assert squad._vocab(config, "x.json") == tmp_path / "vocab.txt"
+    for config.lowercase in (None, False):
+        assert squad._vocab(config, "x.json") == tmp_path

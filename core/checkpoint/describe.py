@@ -1,15 +1,13 @@
 """What a run says of itself in the manifest of a checkpoint."""
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from typing import Any, Dict, Mapping
 
 from pipeloom.core.checkpoint.manifest import Manifest
 from pipeloom.core.data.dataset import Dataset
-from pipeloom.core.errors import RunError
-from pipeloom.core.huggingface import TOKENIZER, VOCABULARY
+from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.watch import Position
 
@@ -27,7 +25,7 @@ def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, m
         dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
         config=config.to_dict(), given=sorted(config.given | config.carried), plugins=dict(run.plugins.versions), answers=answers(run.plugins),
         model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size,
-               "huggingface": dict(plan.model.huggingface or {})},
+               "huggingface": dict(plan.model.huggingface or {}), "repeated": dict(plan.model.repeated)},
         parameters={spec.name: list(spec.shape) for spec in plan.model.parameters}, optimizer=optimizer,
         data=plan.dataset.fingerprint(),
         layout={name: environment[name] for name in ("cluster", "mesh", "split", "placement")},
@@ -44,12 +42,9 @@ def texts_of(dataset: Dataset) -> Dict[str, bytes]:
     if vocabulary is None:
         return {}
     try:
-        tokens = vocabulary.path.read_bytes()
-    except OSError as error:
-        raise RunError(f"cannot read the vocabulary {vocabulary.path}: {error.strerror or error}") from None
-    if vocabulary.lowercase is None:
-        return {VOCABULARY: tokens}
-    return {VOCABULARY: tokens, TOKENIZER: (json.dumps({"do_lower_case": vocabulary.lowercase}) + "\n").encode()}
+        return vocabulary.files().content()
+    except UsageError as error:
+        raise RunError(str(error)) from None
 
 
 def answers(plugins: Any) -> Dict[str, str]:

@@ -11,7 +11,8 @@ from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.data.dataset import Vocabulary
-from pipeloom.core.huggingface import CONFIG, Folder, vocabulary_in
+from pipeloom.core.data.tokenizer_files import has_tokens
+from pipeloom.core.huggingface import CONFIG, Folder
 
 
 class CheckpointFolder(Folder):
@@ -27,6 +28,8 @@ class CheckpointFolder(Folder):
         config = self.manifest.model.get("huggingface")
         if not config:
             raise self.error(f"its model '{self.manifest.model['name']}' says nothing of its sizes")
+        repeated = self.manifest.model.get("repeated", {})
+        self.repeated = repeated if isinstance(repeated, dict) else {}
         return dict(config)
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
@@ -42,7 +45,8 @@ class CheckpointFolder(Folder):
 
 def vocabulary_of(path: str) -> Optional[Vocabulary]:
     """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of it is read."""
-    return vocabulary_in(_without_a_look(path))
+    folder = _without_a_look(path)
+    return Vocabulary(folder) if has_tokens(folder) else None
 
 
 def positions_of(path: str) -> Optional[int]:
@@ -66,18 +70,19 @@ def _without_a_look(path: str) -> Path:
 
 
 def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[bool]) -> Vocabulary:
-    """The vocabulary that the model of ``folder`` was trained with: the file ``vocab`` that the user gave, else what the folder has.
+    """The vocabulary that the model of ``folder`` was trained with: the file or folder ``vocab`` that the user gave,
+    else what the folder has.
 
     ``lowercase`` is what the user says of it. Raises ``UsageError`` where there is none, or the folder says otherwise.
     """
-    found = Vocabulary(Path(vocab).expanduser(), None) if vocab is not None else vocabulary_in(folder.path)
-    if found is None:
+    if vocab is not None:
+        return Vocabulary(Path(vocab).expanduser(), lowercase)
+    if not has_tokens(folder.path):
         raise folder.error("it says nothing of its vocabulary: give it with --vocab vocab.txt (and --lowercase)")
-    if found.lowercase is None:
-        return Vocabulary(found.path, lowercase is not False)    # true is what transformers takes for granted
-    if lowercase not in (None, found.lowercase):
-        raise folder.error(f"it was trained with lowercase {str(found.lowercase).lower()}: leave --lowercase out")
-    return found
+    says = Vocabulary(folder.path).files().lowercase
+    if lowercase is not None and says not in (None, lowercase):
+        raise folder.error(f"it was trained with lowercase {str(says).lower()}: leave --lowercase out")
+    return Vocabulary(folder.path, lowercase)
 
 
 def open_pretrained(path: str, option: str = "--init_from") -> Folder:

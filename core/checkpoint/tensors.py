@@ -18,6 +18,9 @@ _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np
            np.dtype(np.int64): "I64", np.dtype(np.int32): "I32"}
 _PIECE = 1 << 24
 
+#: Types of tensors that become float32, as a safetensors header names them.
+FLOATS = ("F16", "BF16", "F32", "F64")
+
 
 def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
     """The bytes of a safetensors file with ``tensors``. Raises ``TypeError`` for a dtype that is not written here."""
@@ -60,6 +63,24 @@ def read(path: Path, name: str) -> np.ndarray:
     # Opened anew for each: the library maps the file, and its pages would add up to a copy of it in this process.
     with opened(path) as file:
         return file.get_tensor(name)
+
+
+def read_float32(path: Path, name: str) -> np.ndarray:
+    """As ``read``, as a new float32 array. Raises ``ValueError`` for a type that is not one of ``FLOATS`` too."""
+    with opened(path) as file:
+        part = file.get_slice(name)
+        kind, shape = part.get_dtype(), tuple(part.get_shape())
+        if kind not in FLOATS:
+            raise ValueError(f"'{name}' is of type {kind}")
+        if kind != "BF16":
+            return file.get_tensor(name).astype(np.float32)
+    # numpy has no bfloat16: it is the upper half of a float32. The library has checked the header.
+    with open(path, "rb") as data:
+        size, = struct.unpack("<Q", data.read(8))
+        start, end = json.loads(data.read(size))[name]["data_offsets"]
+        data.seek(8 + size + start)
+        halves = np.frombuffer(data.read(end - start), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
 
 
 class opened:

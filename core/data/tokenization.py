@@ -3,89 +3,121 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Iterable, List, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from pipeloom.core.errors import UsageError
+from pipeloom.core.data.special_tokens import ROLES
+from pipeloom.core.data.tokenizer_building import CONTINUING, Built, build, from_tokens
+from pipeloom.core.data.tokenizer_files import TokenizerFiles
+from pipeloom.core.errors import UsageError, shown
 
-#: The special tokens. A trained vocabulary has them at ids 0 to 4; a loaded one may have them anywhere.
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-_CONTINUING = "##"
-# As in BERT's own code: a longer run of characters is no word and becomes [UNK].
-_MAX_WORD_CHARACTERS = 100
+#: The special tokens. A trained vocabulary has them at ids 0 to 4; a loaded one may have them anywhere, and others
+#: for them.
+SPECIAL_TOKENS = tuple(ROLES.values())
 
 
 class WordPieceTokenizer:
     """BERT's tokenizer: splits at spaces and punctuation, then into the longest known pieces of a word.
 
-    ``tokens[i]`` is the token with id ``i``. Raises ``UsageError`` where a special token is missing or a
-    token stands twice; ``source`` says in that line where the vocabulary came from.
+    ``tokens[i]`` is the token with id ``i``, and "" where no token has that id. ``has_segments``: whether the second
+    of two texts is told from the first. ``notes`` are lines on files that say different things.
     """
 
-    def __init__(self, tokens: Sequence[str], lowercase: bool = True, source: str = "the vocabulary") -> None:
-        self.tokens = list(tokens)
-        ids = {token: index for index, token in enumerate(self.tokens)}
-        missing = [token for token in SPECIAL_TOKENS if token not in ids]
-        if missing:
-            raise UsageError(f"{source} has no {', '.join(missing)}; a WordPiece vocabulary has "
-                             f"{' '.join(SPECIAL_TOKENS)}, one token a line")
-        if len(ids) < len(self.tokens):
-            twice = next(token for token, count in Counter(self.tokens).items() if count > 1)
-            raise UsageError(f"{source} has the token '{twice}' twice; each may stand there once")
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL_TOKENS)
-        model = models.WordPiece(ids, unk_token="[UNK]", continuing_subword_prefix=_CONTINUING,
-                                 max_input_chars_per_word=_MAX_WORD_CHARACTERS)
-        self._tokenizer = _pipeline(model, lowercase)
+    def __init__(self, built: Built, source: str, special_in_text: bool = False) -> None:
+        self._tokenizer, self._source = built.engine, source
+        self.has_segments, self.notes = built.has_segments, built.notes
+        if not special_in_text:
+            self._tokenizer.encode_special_tokens = True    # as ordinary text
+        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.tokens = [""] * (max(ids.values()) + 1)
+        for token, number in ids.items():
+            self.tokens[number] = token
+        roles = built.roles
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (roles[role] for role in ("pad", "unk", "cls", "sep"))
+        self._mask_id, self._continuing = roles["mask"], built.continuing
 
     @classmethod
-    def load(cls, path: Union[str, Path], lowercase: bool = True) -> WordPieceTokenizer:
-        """Reads a vocab.txt: UTF-8, one token a line, the line's number from 0 is its id."""
-        try:
-            # Not splitlines(): that also splits at characters that are tokens, such as U+2028.
-            lines = Path(path).read_text(encoding="utf-8").split("\n")
-        except UnicodeDecodeError:
-            raise UsageError(f"{path} is not UTF-8 text; give a vocab.txt, one token a line") from None
-        except OSError as error:
-            raise UsageError(f"cannot read the vocabulary {path}: {error.strerror or error}") from error
-        if lines[-1] == "":
-            lines.pop()
-        return cls(lines, lowercase, source=str(path))
+    def load(cls, path: Union[str, Path], lowercase: Optional[bool] = None,
+             special_in_text: bool = False) -> WordPieceTokenizer:
+        """The tokenizer of ``path``: a HuggingFace folder, its tokenizer.json, or a vocab.txt (UTF-8, one token a
+        line, the line's number from 0 is its id).
+
+        ``lowercase``: whether text is turned into small letters; ``None``: as the files say, and else it is.
+        ``special_in_text``: whether "[MASK]" in a text is that token, as in transformers; else text produces no special
+        token but [UNK]. Raises ``UsageError`` where there is none, or one that cannot be followed.
+        """
+        files = TokenizerFiles.read(path, lowercase)
+        return cls(build(files), files.source, special_in_text)
+
+    @classmethod
+    def of(cls, tokens: Sequence[str], lowercase: bool = True) -> WordPieceTokenizer:
+        """The tokenizer of a list of tokens."""
+        return cls(from_tokens(tokens, lowercase), "the vocabulary")
 
     def to_json(self) -> str:
-        """The tokenizer as the ``tokenizers`` library writes it (``tokenizer.json``), without any special tokens around a text."""
-        return self._tokenizer.to_str()
+        """The content of a ``tokenizer.json``, which puts [CLS] and [SEP] around texts."""
+        whole = Tokenizer.from_str(self._tokenizer.to_str())
+        cls, sep = self.tokens[self.cls_id], self.tokens[self.sep_id]
+        whole.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(cls, self.cls_id), (sep, self.sep_id)])
+        whole.decoder = decoders.WordPiece(prefix=self._continuing)
+        return whole.to_str(pretty=True)
 
     def save(self, path: Union[str, Path]) -> None:
         """Writes the vocab.txt that ``load`` reads."""
         Path(path).write_text("".join(token + "\n" for token in self.tokens), encoding="utf-8")
 
     def __len__(self) -> int:
+        """One more than the largest id."""
         return len(self.tokens)
+
+    def role_names(self) -> Dict[str, Optional[str]]:
+        """The tokens with a role as tokenizer_config.json names them: ``pad_token`` and so on."""
+        roles = {"pad": self.pad_id, "unk": self.unk_id, "cls": self.cls_id, "sep": self.sep_id, "mask": self._mask_id}
+        return {f"{role}_token": None if number is None else self.tokens[number] for role, number in roles.items()}
+
+    @property
+    def mask_id(self) -> int:
+        if self._mask_id is None:
+            raise UsageError(f"{self._source} has no token for a masked word (mask_token), which pre-training needs")
+        return self._mask_id
 
     @property
     def special_ids(self) -> List[int]:
-        """The ids of ``SPECIAL_TOKENS``, in that order."""
-        return [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
+        """The ids of tokens that stand for no text, ascending."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        none = [number for number, token in enumerate(self.tokens) if not token]
+        return sorted({self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id, *none,
+                       *(number for number, token in added.items() if token.special)})
 
     @property
     def continuing(self) -> List[bool]:
         """By id, whether the token goes on with a word that another one began."""
-        return [token.startswith(_CONTINUING) for token in self.tokens]
+        return [token.startswith(self._continuing) for token in self.tokens]
 
     def encode(self, text: str) -> List[int]:
-        """The ids of a sentence, without [CLS] and [SEP]. Text cannot produce special tokens but [UNK]."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """The ids of a sentence, without [CLS] and [SEP] around it."""
+        return self._encode(text).ids
 
     def encode_with_offsets(self, text: str) -> Tuple[List[int], List[Tuple[int, int]]]:
         """``encode``, and for each token the characters ``start <= i < end`` of ``text`` that it was made of."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        encoding = self._encode(text)
         return encoding.ids, encoding.offsets
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         """``encode`` of many sentences at once."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def _encode(self, text: str):
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except TypeError:
+            half = next((character for character in text if "\ud800" <= character <= "\udfff"), None)
+            if half is None:
+                raise
+            raise UsageError(f"a text has half of a character ({half}), which is no text: {shown(text)}") from None
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True, min_frequency: int = 2,
@@ -96,7 +128,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     frequent ones are kept, and a piece must occur ``min_frequency`` times. Raises ``UsageError`` where
     ``vocab_size`` does not even hold the characters.
     """
-    tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=_CONTINUING), lowercase)
+    tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=CONTINUING), lowercase)
     # The trainer numbers the one-character pieces in the order in which it meets the words in a hash table
     # with a random seed, and breaks ties between merges by those numbers: two runs differ. So these pieces
     # are found here, and handed to it in a fixed order ahead of everything else.
@@ -107,16 +139,16 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
             characters.update(word)
             continuing.update(word[1:])
     alphabet = sorted(sorted(characters, key=lambda character: (-characters[character], character))[:max_alphabet])
-    first = [*SPECIAL_TOKENS, *alphabet, *(_CONTINUING + piece for piece in alphabet if piece in continuing)]
+    first = [*SPECIAL_TOKENS, *alphabet, *(CONTINUING + piece for piece in alphabet if piece in continuing)]
     if vocab_size < len(first):
         raise UsageError(f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
                          "characters of the text; make it larger")
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=first,
                                         initial_alphabet=alphabet, limit_alphabet=len(alphabet),
-                                        continuing_subword_prefix=_CONTINUING, show_progress=False)
+                                        continuing_subword_prefix=CONTINUING, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     ids = tokenizer.get_vocab()
-    return WordPieceTokenizer(sorted(ids, key=ids.__getitem__), lowercase)
+    return WordPieceTokenizer.of(sorted(ids, key=ids.__getitem__), lowercase)
 
 
 def _pipeline(model: models.WordPiece, lowercase: bool) -> Tokenizer:

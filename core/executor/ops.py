@@ -19,6 +19,7 @@ import oneflow as flow
 
 from pipeloom.core.executor.axes import StageAxes, over_data, split_dim
 from pipeloom.core.executor.vocabulary import parallel_argmax, parallel_log_sum
+from pipeloom.core.layers import ACTIVATIONS
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
@@ -216,6 +217,26 @@ class Ops:
     def gelu(self, x):
         """Exact GELU, ``x Phi(x)`` (Hendrycks & Gimpel 2016)."""
         return flow._C.gelu(x)
+
+    def activation(self, name, x):
+        """What stands between two dense layers, by a name of ``core.layers.ACTIVATIONS``, elementwise."""
+        return getattr(self, ACTIVATIONS[name])(x)
+
+    def gelu_tanh(self, x):
+        """GELU with Phi by a tanh (Hendrycks & Gimpel 2016, section 2), as in Google's BERT."""
+        return x * (flow.tanh((x * x * 0.044715 + 1.0) * x * math.sqrt(2.0 / math.pi)) * 0.5 + 0.5)
+
+    def quick_gelu(self, x):
+        """``x sigmoid(1.702 x)`` (the same, their other approximation)."""
+        return x * flow.sigmoid(x * 1.702)
+
+    def silu(self, x):
+        """``x sigmoid(x)``."""
+        return x * flow.sigmoid(x)
+
+    def relu(self, x):
+        """``max(x, 0)``."""
+        return flow.relu(x)
 
     def attention(self, query, key, value, mask, drop):
         """Scaled dot-product attention (Vaswani et al. 2017).

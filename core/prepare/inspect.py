@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("path", metavar="FILE", help="a part, or a folder of parts")
     add("--record", type=at_least(0), default=0, metavar="N", help="the first record to print, from 0 [0]")
     add("--count", type=at_least(1), default=3, metavar="N", help="how many [3]")
-    add("--vocab", metavar="FILE", help="vocab.txt, where none lies beside the records")
-    add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as that vocabulary was made [true]")
+    add("--vocab", metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, where none lies beside the records")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]")
     parser.epilog = f"In the text {_LEGEND}."
 
 

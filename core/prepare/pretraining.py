@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from pipeloom.core.arguments import at_least, boolean
-from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.prepare.progress import Progress, listed
@@ -26,7 +25,8 @@ _FREE = ("input", "output", "vocab", "workers", "bad_input", "overwrite")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_input_argument(add, "tokens")
-    add("--vocab", required=True, metavar="FILE", help="vocab.txt of a WordPiece vocabulary ('prepare vocab' makes one)")
+    add("--vocab", required=True, metavar="PATH",
+        help="vocab.txt of a WordPiece vocabulary ('prepare vocab' makes one), or a folder with tokenizer files")
     add("--output", required=True, metavar="DIR", help="the folder to make")
     add("--seq_length", type=at_least(5), default=128, metavar="N", help="tokens of an example [128]")
     add("--max_predictions", type=at_least(1), default=20, metavar="N", help="masked tokens that an example has room for [20]")
@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--short_seq_prob", type=_probability, default=0.1, metavar="P", help="how often an example is shorter than it could be [0.1]")
     add("--masked_lm_prob", type=_probability, default=0.15, metavar="P", help="the share of tokens that is masked [0.15]")
     add("--whole_word_masking", type=boolean, default=False, metavar="{true,false}", help="mask all pieces of a word or none [false]")
-    add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as the vocabulary was made [true]")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as the vocabulary was made [as its files say, else true]")
     add_text_arguments(add)
     add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that was made otherwise [false]")
 
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     # Here and not above: --help should not wait for them.
     from pipeloom.core.data.examples import ExampleSettings
-    from pipeloom.core.data.tokenization import WordPieceTokenizer
+    from pipeloom.core.data.dataset import Vocabulary
     from pipeloom.core.prepare.documents import ReadingSettings
     from pipeloom.core.prepare.inputs import find_inputs
     from pipeloom.core.prepare.output import OutputFolder
@@ -66,9 +67,13 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     inputs = find_inputs(options.input, ReadingSettings(options.max_characters, options.text_documents, options.bad_input == "skip"))
     examples = ExampleSettings(options.seq_length, options.max_predictions, options.short_seq_prob, options.masked_lm_prob,
                                whole_word_masking=options.whole_word_masking)
-    tokenizer = WordPieceTokenizer.load(options.vocab, options.lowercase)
+    vocabulary = Vocabulary(Path(options.vocab).expanduser(), options.lowercase)
+    tokenizer, options.lowercase = vocabulary.load(), vocabulary.lowercases()
+    tokenizer.mask_id    # without one there is nothing to learn
+    for line in tokenizer.notes:
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
     started = time.monotonic()
-    output = OutputFolder(Path(options.output), _settings(options, inputs), options.overwrite)
+    output = OutputFolder(Path(options.output), _settings(options, inputs, vocabulary), options.overwrite)
     if output.is_ready():
         print(f"{output.path} is there already, made of the same text with the same settings")
         return 0
@@ -77,7 +82,7 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
             print(f"going on with {output.path}, which was begun", file=sys.stderr, flush=True)
         if not output.is_complete:
             try:
-                output.complete(_make(output, inputs, options, examples, tokenizer, progress))
+                output.complete(_make(output, inputs, options, examples, vocabulary, len(tokenizer), progress))
             except UsageError:
                 output.discard()    # other options are needed, so nothing can go on from it
                 raise
@@ -86,14 +91,17 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     return 0
 
 
-def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examples: Any, tokenizer: Any, progress: Progress) -> Dict[str, Any]:
+def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examples: Any, vocabulary: Any,
+          vocab_size: int, progress: Progress) -> Dict[str, Any]:
     """Everything in the folder but its meta.json, whose content this returns."""
     from pipeloom.core.data.index import make_index
     from pipeloom.core.prepare.build import Recipe, make_parts, tokenize
     from pipeloom.core.prepare.sentences import TextSettings
 
-    vocab = output.folder / "vocab.txt"     # the workers read it here, where nobody changes it
-    tokenizer.save(vocab)
+    for name, content in vocabulary.beside_records().items():
+        (output.folder / name).write_bytes(content)
+    # The workers read it here, where nobody changes it.
+    there = vocabulary.beside(output.folder, options.lowercase)
     read_counts: Counter = Counter()
     for source in inputs:
         source.counts = read_counts
@@ -105,7 +113,7 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
         else:
             progress.check()
 
-    text = TextSettings(vocab, options.lowercase, options.language, options.min_characters, examples.longest)
+    text = TextSettings(there.path, there.lowercase, options.language, options.min_characters, examples.longest)
     sources, left_out = tokenize(output.work, inputs, text, options.workers, read_counts, reading)
     _check(sources, inputs, left_out)
 
@@ -116,7 +124,7 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
                       lambda blocks, samples: progress.advance(blocks, samples, "samples"))
     progress.begin("checking", made["samples"])
     make_index(output.folder, lambda records: progress.advance(records, records, "samples"))
-    return {"kind": "pretraining", "num_samples": made["samples"], "vocab_size": len(tokenizer),
+    return {"kind": "pretraining", "num_samples": made["samples"], "vocab_size": vocab_size,
             "counts": dict(made), "left_out": dict(left_out),
             "sources": [{"files": len(source.files), "documents": there.documents, "tokens": there.tokens, "visits": count}
                         for source, there, count in zip(inputs, sources, recipe.visits.counts)]}
@@ -133,10 +141,10 @@ def _check(sources: Sequence[Any], inputs: Sequence[Any], left_out: Dict[str, in
                          f"with --text_documents blank_lines{why}")
 
 
-def _settings(options: argparse.Namespace, inputs: Sequence[Any]) -> Dict[str, Any]:
+def _settings(options: argparse.Namespace, inputs: Sequence[Any], vocabulary: Any) -> Dict[str, Any]:
     """What decides the bytes that come out, by the option that the user knows it by."""
     decisive = {name: value for name, value in vars(options).items() if name not in _FREE}
-    return {"format": _FORMAT, **decisive, "vocab": disk.sha256_of(Path(options.vocab)),
+    return {"format": _FORMAT, **decisive, "vocab": vocabulary.digest(),
             "input": [[source.weight, source.identity()] for source in inputs]}
 
 

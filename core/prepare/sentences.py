@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, List, Sequence
+from typing import Iterable, List, Optional, Sequence
 
 import numpy as np
 
@@ -20,11 +20,12 @@ _WORD = re.compile(r"\w")
 
 @dataclass(frozen=True)
 class TextSettings:
-    """``language``: an ISO 639 code, for the ends of sentences; ``min_characters``: a document with less text is left out;
-    ``longest_sentence``: in tokens, longer ones are cut there."""
+    """``vocab`` and ``lowercase``: as of ``WordPieceTokenizer.load``; ``language``: an ISO 639 code, for the ends of
+    sentences; ``min_characters``: a document with less text is left out; ``longest_sentence``: in tokens, longer ones
+    are cut there."""
 
     vocab: Path
-    lowercase: bool = True
+    lowercase: Optional[bool] = None
     language: str = "en"
     min_characters: int = 200
     longest_sentence: int = 125

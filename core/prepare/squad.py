@@ -18,10 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--input", required=True, nargs="+", metavar="FILE",
         help="raw SQuAD JSON, for instance train-v1.1.json, or JSON lines of rows; perhaps compressed")
-    add("--vocab", required=True, metavar="FILE", help="vocab.txt of a WordPiece vocabulary")
+    add("--vocab", required=True, metavar="PATH",
+        help="vocab.txt of a WordPiece vocabulary, or a folder with tokenizer files")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
     add("--split", choices=("train", "eval"), default="train", help="train: with the places of the answers; eval: with unique_ids too [train]")
-    add("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as the vocabulary was made [true]")
+    add("--lowercase", type=boolean, metavar="{true,false}",
+        help="as the vocabulary was made [as its files say, else true]")
     add("--seq_length", type=at_least(1), default=384, metavar="N", help="tokens of an input, padding included [384]")
     add("--doc_stride", type=at_least(1), metavar="N",
         help="tokens from one window of a long context to the next [128, or half of an input]")

@@ -19,8 +19,10 @@ _SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder of OFRecord parts")
-    parser.add_argument("--vocab", metavar="FILE", help="vocab.txt, for a folder that has none")
-    parser.add_argument("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as that vocabulary was made [true]")
+    parser.add_argument("--vocab", metavar="PATH",
+                        help="vocab.txt, or a folder with tokenizer files, for records that have none beside them")
+    parser.add_argument("--lowercase", type=boolean, metavar="{true,false}",
+                        help="as that vocabulary was made [as its files say, else true]")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,12 +41,12 @@ def run(options: argparse.Namespace) -> int:
         return stopped.exit_code
 
 
-def vocabulary(folder: Path, given: Optional[str], lowercase: bool) -> Any:
-    """The tokenizer of the records in ``folder``: by the file that was given, else the one there, else ``None``."""
-    from pipeloom.core.data.tokenization import WordPieceTokenizer
+def vocabulary(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
+    """The tokenizer of the records in ``folder``: by what was given, else by what is there, else ``None``."""
+    from pipeloom.core.data.dataset import Vocabulary
 
-    path = Path(given).expanduser() if given is not None else folder / "vocab.txt"
-    return WordPieceTokenizer.load(path, lowercase) if given is not None or path.exists() else None
+    found = Vocabulary.beside(folder, lowercase) if given is None else Vocabulary(Path(given).expanduser(), lowercase)
+    return None if found is None else found.load()
 
 
 class _Validation:

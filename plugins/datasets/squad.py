@@ -25,8 +25,11 @@ def pipeloom_add_options(options):
     add("squad_f1", str, default="words", section="data", resume="free", choices=("words", "characters"),
         help="what F1 counts: words as SQuAD's official evaluation, or Chinese and Japanese characters as MLQA's")
     add("vocab", str, default=None, section="data", resume="free",
-        help="WordPiece vocabulary of raw questions, one token a line (default: the vocab.txt in --init_from)")
-    add("lowercase", bool, default=True, section="data", help="turn text into small letters without accents, as an uncased vocabulary needs it")
+        help="WordPiece vocabulary of raw questions: one token a line, or a folder with tokenizer files "
+             "(default: those in --init_from)")
+    add("lowercase", bool, default=None, section="data",
+        help="turn text into small letters without accents, as an uncased vocabulary needs it "
+             "(default: as the vocabulary says, else true)")
     add("doc_stride", int, default=128, section="data", minimum=1, help="tokens from one window of a long context to the next")
     add("max_query_length", int, default=64, section="data", minimum=1, help="tokens of a question; what is longer is cut")
     add("n_best_size", int, default=20, section="data", resume="free", minimum=1, help="answers that nbest.json lists for a question")
@@ -150,10 +153,10 @@ def _vocab(config, source):
     start = getattr(config, "init_from", None)    # an option of models; their folders have the vocabulary with them
     found = vocabulary_of(start) if start is not None else None
     if found is not None:
-        if found.lowercase not in (None, config.lowercase):
-            wanted = str(found.lowercase).lower()
-            raise UsageError(f"--init_from {start} was trained with lowercase {wanted}: give --lowercase {wanted}, "
-                             "or a vocabulary of your own with --vocab")
+        says = found.files().lowercase
+        if config.lowercase is not None and says not in (None, config.lowercase):
+            raise UsageError(f"--init_from {start} was trained with lowercase {str(says).lower()}: leave --lowercase "
+                             "out, or give a vocabulary of your own with --vocab")
         return found.path
     raise UsageError(f"{source} is text: give the vocabulary that turns it into tokens with --vocab vocab.txt")
 
@@ -161,16 +164,19 @@ def _vocab(config, source):
 def _checked(config, split, option, folder):
     """A folder of ``prepare squad``, where it was made as the options say."""
     from pipeloom.core.data.folders import is_intact
-    from pipeloom.core.data.squad.records import digest_of, read_meta
+    from pipeloom.core.data.dataset import Vocabulary
+    from pipeloom.core.data.squad.records import read_meta
 
     settings = read_meta(folder)["settings"]
     if settings["split"] != split:
         raise UsageError(f"--{option} {folder} was made for {settings['split']}: make one with 'prepare squad --split {split}'")
     for name in _MADE_WITH:
-        if settings[name] != getattr(config, name):
-            made, given = (str(value).lower() for value in (settings[name], getattr(config, name)))
-            raise UsageError(f"--{option} {folder} was made with {name} {made}, not {given}: give --{name} {made}, or make it again")
-    if config.vocab is not None and digest_of(Path(config.vocab).expanduser()) != settings["vocab"]:
+        if getattr(config, name) not in (None, settings[name]):
+            made, wanted = (str(value).lower() for value in (settings[name], getattr(config, name)))
+            raise UsageError(f"--{option} {folder} was made with {name} {made}, not {wanted}: give --{name} {made}, or "
+                             "make it again")
+    given = None if config.vocab is None else Vocabulary(Path(config.vocab).expanduser(), config.lowercase)
+    if given is not None and given.digest() != settings["vocab"]:
         raise UsageError(f"--{option} {folder} was made with another vocabulary than --vocab {config.vocab}: leave --vocab out, or make it again")
     if not is_intact(folder):
         raise UsageError(f"--{option} {folder} is damaged, its files are not as its meta.json says: make it again with "

@@ -66,19 +66,20 @@ def _mixed(config):
 
 def _vocab_size(asked, paths):
     """What was asked for, else the size of the vocabulary that lies beside the records, as 'prepare pretraining' puts it there."""
+    from pipeloom.core.data.dataset import Vocabulary
+
     known, source = None, None
     for path in paths:
-        try:
-            content = (path / "vocab.txt").read_bytes()
-        except OSError:     # none there; or the path is a file, or nothing, of which others tell
+        found = Vocabulary.beside(path)
+        if found is None:     # none there; or the path is a file, or nothing, of which others tell
             continue
-        if known is not None and content != known:
+        if known is not None and found.digest() != known.digest():
             raise UsageError(f"--ofrecord_path: {source} and {path} have different vocabularies (vocab.txt): their numbers mean different words; "
                              "prepare them with the same one")
-        known, source = content, path
+        known, source = found, path
     if known is None:
         return asked or _BERT_VOCAB_SIZE
-    size = known.count(b"\n") + (not known.endswith(b"\n"))
+    size = known.size()
     if asked is not None and asked < size:
         raise UsageError(f"--vocab_size {asked} is smaller than the vocabulary of {source}: give at least {size}, or leave it out")
     return asked or size
@@ -122,13 +123,11 @@ def _vocabulary(folder):
 
     from pipeloom.core.data.dataset import Vocabulary
 
-    if not (folder / "vocab.txt").is_file():
-        return None
     try:
         lowercase = bool(json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         lowercase = None    # who made these records does not say
-    return Vocabulary(folder / "vocab.txt", lowercase)
+    return Vocabulary.beside(folder, lowercase)
 
 
 def _fields(seq_length, max_predictions, vocab_size):

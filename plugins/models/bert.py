@@ -4,11 +4,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, List
 
+import numpy as np
+
 import pipeloom
 from pipeloom.core.blocks import DROPOUT_SEEDS, Block, Borrow, Cost, ModelSpec, ParameterSpec
-from pipeloom.core.layers import dense, layer_norm
+from pipeloom.core.errors import shown
+from pipeloom.core.layers import ACTIVATIONS, dense, layer_norm
 from pipeloom.core.tasks import Encoder, Head, Task
-from pipeloom.plugins.models.transformer.sizes import PADDING, Sizes, add_transformer_options, agree, sizes_from
+from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
 
 WORD = "bert.embeddings.word_embeddings.weight"
 
@@ -29,26 +32,38 @@ def pipeloom_build_model(config, task):
     from pipeloom.core.huggingface import PretrainedModel, Weights
 
     folder = open_pretrained(config.init_from)
-    settings = _settings(folder)
-    config = agree(config, settings, folder.path)
-    sizes = sizes_from(config, folder.setting("layer_norm_eps", float, 1e-12))
-    head = _head(config, task, sizes)
-    spec = _spec(config, task, sizes, head)
+    settings, notes = _settings(folder), _dropout_notes(folder, config)
+    agreed = agree(config, settings, folder.path)
+    sizes = sizes_from(agreed, **_fixed(folder))
+    head = _head(agreed, task, sizes)
+    differing = _differing(folder, head)
+    if WORD in (head.repeated[name] for name in differing):
+        settings["tie_embeddings"] = False
+        agreed = agree(config, settings, folder.path)
+        head = _head(agreed, task, sizes)
+    notes += [f"{name} differs from {other}, though it should be tied to it: {'both are' if other == WORD else 'it is'}"
+              " taken, as in transformers" for name, other in differing.items()]
+    spec = _spec(agreed, task, sizes, head)
     parameters = [parameter for block in spec["blocks"] for parameter in block.parameters]
-    weights = Weights(folder, parameters, lambda name: _stored_names(name, head), [*_BUFFERS, *head.repeated])
+    unused = [*_BUFFERS, *_stored([*head.repeated, *head.repeated.values()])]
+    weights = Weights(folder, parameters, lambda name: _stored_names(name, head), unused, notes)
+    if not folder.setting("tie_word_embeddings", bool, True):
+        weights.notes += [f"{name} is not there: it starts from {stored}" for name, stored in weights.found.items()
+                          if stored not in (*_names(name), *_stored(head.repeated))]
     return PretrainedModel(**spec, weights=weights, settings=settings)
 
 
 def _head(config, task: Task, sizes: Sizes) -> Head:
-    return task.head(config, Encoder(hidden=sizes.hidden, vocab=sizes.vocab, seq_length=sizes.seq_length, norm_eps=sizes.norm_eps,
-                                     prefix="bert", word_table=WORD, tied=config.tie_embeddings, padding=PADDING))
+    return task.head(config, Encoder(
+        hidden=sizes.hidden, vocab=sizes.vocab, seq_length=sizes.seq_length, norm_eps=sizes.norm_eps, prefix="bert",
+        word_table=WORD, tied=config.tie_embeddings, padding=sizes.padding, activation=sizes.activation))
 
 
 def _spec(config, task: Task, sizes: Sizes, head: Head) -> Dict[str, Any]:
     """The fields of the ``ModelSpec``."""
     blocks = (_embeddings(sizes, head), *(_layer(sizes, number) for number in range(sizes.layers)), head.block)
     return dict(name="bert", task=task.name, blocks=blocks, losses=head.losses, metrics=head.metrics, normalize=head.normalize,
-                scores=head.outputs, labels=head.labels, sizes=sizes.describe(),
+                scores=head.outputs, labels=head.labels, sizes=sizes.describe(), repeated=head.repeated,
                 huggingface=_config_json(sizes, config.tie_embeddings, head))
 
 
@@ -56,7 +71,8 @@ def _config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
     """``config.json`` of such a model (transformers' ``BertConfig``)."""
     return {"model_type": "bert", "architectures": [f"Bert{head.architecture}"], "num_hidden_layers": sizes.layers,
             "num_attention_heads": sizes.heads, "hidden_size": sizes.hidden, "intermediate_size": sizes.intermediate,
-            "vocab_size": sizes.vocab, "max_position_embeddings": sizes.positions, "type_vocab_size": 2, "hidden_act": "gelu",
+            "vocab_size": sizes.vocab, "max_position_embeddings": sizes.positions, "pad_token_id": sizes.padding,
+            "type_vocab_size": sizes.segments, "hidden_act": sizes.activation,
             "position_embedding_type": "absolute", "layer_norm_eps": sizes.norm_eps, "hidden_dropout_prob": sizes.hidden_dropout,
             "attention_probs_dropout_prob": sizes.attention_dropout, "initializer_range": 0.02, "tie_word_embeddings": tied}
 
@@ -64,14 +80,46 @@ def _config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
 def _settings(folder) -> Dict[str, Any]:
     """The options that a HuggingFace folder decides. Raises ``UsageError`` for what this model does not do."""
     folder.require("model_type", "bert")
-    folder.require("hidden_act", "gelu")
     folder.require("position_embedding_type", "absolute")
-    folder.require("type_vocab_size", 2)
+    for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
+        folder.require(name, False)
+    folder.require("pruned_heads", {}, None)
+    folder.require("quantization_config", None)
     settings: Dict[str, Any] = {name: folder.setting(name, int) for name in (
         "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "max_position_embeddings", "vocab_size")}
     if not folder.setting("tie_word_embeddings", bool, True):
         settings["tie_embeddings"] = False
     return settings
+
+
+def _fixed(folder) -> Dict[str, Any]:
+    """The sizes that a folder decides and that have no option."""
+    folder.require("hidden_act", *ACTIVATIONS)
+    padding = folder.config.get("pad_token_id", 0)
+    if padding is not None and (type(padding) is not int or not 0 <= padding < folder.setting("vocab_size", int)):
+        raise folder.error(f"'pad_token_id' in config.json must be the id of a token, not {shown(padding)}")
+    segments, activation = folder.setting("type_vocab_size", int, 2), folder.setting("hidden_act", str, "gelu")
+    return dict(norm_eps=folder.setting("layer_norm_eps", float, 1e-12), segments=segments, padding=padding,
+                activation=activation)
+
+
+def _dropout_notes(folder, config) -> List[str]:
+    """Dropout is an option of training and not of the folder; that they differ is worth a line."""
+    return [f"config.json has {name} {shown(folder.config[name])}, this run {getattr(config, name)} (--{name})"
+            for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
+            if name in folder.config and folder.config[name] != getattr(config, name)]
+
+
+def _differing(folder, head: Head) -> Dict[str, str]:
+    """The tensors in a folder that say something else than the parameter that they should repeat, and that one."""
+    def differ(here: str, there: str) -> bool:
+        same_shape = folder.tensors[here][0] == folder.tensors[there][0]
+        return not same_shape or not np.array_equal(folder.read(here), folder.read(there))
+
+    stored = {name: next((there for there in _names(name) if there in folder.tensors), None)
+              for pair in head.repeated.items() for name in pair}
+    return {name: other for name, other in head.repeated.items()
+            if stored[name] is not None and stored[other] is not None and differ(stored[name], stored[other])}
 
 
 #: Names in a folder that are no parameters.
@@ -84,7 +132,17 @@ def _stored_names(name: str, head: Head) -> List[str]:
     ``BertModel`` saves its parameters without the prefix, a head may have had other names, and checkpoints converted from
     TensorFlow (bert-base-uncased) say gamma and beta.
     """
-    names = [name, *head.aliases.get(name, ())]
+    others = head.aliases.get(name, ())
+    return _stored(others if name in others else (name, *others))
+
+
+def _stored(names) -> List[str]:
+    return [stored for name in names for stored in _names(name)]
+
+
+def _names(name: str) -> List[str]:
+    """A tensor's name and those that it has had."""
+    names = [name]
     names += [other[len("bert."):] for other in names if other.startswith("bert.")]
     for now, once in (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")):
         names += [other.replace(now, once) for other in names if other.endswith(now)]
@@ -112,7 +170,7 @@ def _embeddings_block(sizes: Sizes, tied: bool) -> Block:
 
     return Block("embeddings", word + (
         ParameterSpec(f"{name}.position_embeddings.weight", (sizes.positions, h), products=0, lookups=1),
-        ParameterSpec(f"{name}.token_type_embeddings.weight", (2, h), products=0, lookups=1),
+        ParameterSpec(f"{name}.token_type_embeddings.weight", (sizes.segments, h), products=0, lookups=1),
         *layer_norm(f"{name}.LayerNorm", h)),
         # Look-ups and additions, no products: a handful of operations per value.
         Cost(flops=10.0 * h, output_bytes=4.0 * h, kept_bytes=4.0 * 4 * h, tensor_bytes=0.0 if tied else lookup),

@@ -38,9 +38,12 @@ def _head(config, encoder: Encoder) -> Head:
     return Head(
         block, losses={"mlm_loss": 1.0, "nsp_loss": 1.0}, metrics=("mlm_accuracy", "nsp_accuracy"), labels=labels,
         normalize=("masked_lm_weights",), word_part="word" if tied else None, architecture="ForPreTraining",
-        # The decoder's bias has two names. One with a weight of its own starts from the word embedding where the folder has them tied.
-        aliases={f"{name}.bias": (f"{name}.decoder.bias",), decoder: (encoder.word_table,)},
-        repeated=(f"{name}.decoder.bias", *((decoder,) if tied else ())))
+        # The decoder's bias has two names; transformers computes with the second one. A decoder with a weight of its
+        # own starts from the word embedding where the folder has none, and a word embedding that is not there from
+        # the decoder that it is tied to.
+        aliases={f"{name}.bias": (f"{name}.decoder.bias", f"{name}.bias"), decoder: (decoder, encoder.word_table),
+                 encoder.word_table: (encoder.word_table, *((decoder,) if tied else ()))},
+        repeated={f"{name}.decoder.bias": f"{name}.bias", **({decoder: encoder.word_table} if tied else {})})
 
 
 PRETRAINING = Task("pretraining", _head, higher=("mlm_accuracy", "nsp_accuracy"))

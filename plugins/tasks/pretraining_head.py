@@ -21,7 +21,7 @@ class PretrainingHead(nn.Module):
 
     def __init__(self, scope, encoder: Encoder) -> None:
         super().__init__()
-        self.ops = scope.ops
+        self.ops, self.activation = scope.ops, encoder.activation
         name = "cls.predictions"
         self.pooler = Linear(scope, f"{encoder.prefix}.pooler.dense")
         self.transform = Linear(scope, f"{name}.transform.dense")
@@ -42,7 +42,7 @@ class PretrainingHead(nn.Module):
         # A product with one-hot rows picks the masked positions: cheap, and its gradient is a product too.
         chosen_BML = flow._C.one_hot(positions_BM, L, 1, 0).to(flow.float32)
         x_NH = flow.matmul(chosen_BML, hidden_BLH).reshape(B * M, H)
-        x_NH = self.transform_norm(self.ops.gelu(self.transform(x_NH)))
+        x_NH = self.transform_norm(self.ops.activation(self.activation, self.transform(x_NH)))
         bias_V = self.ops.use(self.decoder_bias)
         bias_V = bias_V if self.never is None else bias_V + self.never
         x_NH, words_N = self.ops.into_group(x_NH), fields["masked_lm_ids"].reshape(B * M)

@@ -23,6 +23,7 @@ from pipeloom.core.data.index import INDEX, make_index
 from pipeloom.core.data.ofrecord import decode, encode, index_part, write_part
 from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.options import Options
+from huggingface_targets import HUGGINGFACE_TARGETS
 from squad_targets import SQUAD_TARGETS
 
 # --- parts of OFRecord
@@ -303,4 +304,5 @@ TARGETS = {
                          lambda: {"another entry, signed": _other_entry, "other tensors, signed": _other_tensors},
                          r"^(--resume|checkpoint) {folder}"),
     **SQUAD_TARGETS,
+    **HUGGINGFACE_TARGETS,
 }

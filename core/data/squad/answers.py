@@ -16,6 +16,9 @@ from pipeloom.core.data.squad.features import Window
 from pipeloom.core.errors import UsageError
 
 
+_JOINERS = "\u200c\u200d"
+
+
 @dataclass(frozen=True)
 class AnswerSettings:
     """How many answers to give, of how many tokens at most, and by how much "no answer" must be ahead of the best answer (2.0)."""
@@ -111,8 +114,14 @@ def _best_spans(window: Window, start_logits: np.ndarray, end_logits: np.ndarray
 
 
 def _end_of_character(context: str, end: int) -> int:
-    """Accents that stand as characters of their own after a letter are in no token where they are stripped, and belong to it."""
-    while end < len(context) and unicodedata.combining(context[end]):
+    """Marks that stand as characters of their own after a letter belong to it, though where accents are stripped they
+    are in no token.
+
+    Accents, and vowel signs of Indic scripts and of Thai: Unicode's category M, not only what has a combining class.
+    A joiner after a letter decides its shape (Unicode Standard Annex 29 counts it as part of it), and is in no token
+    either.
+    """
+    while end < len(context) and (unicodedata.category(context[end])[0] == "M" or context[end] in _JOINERS):
         end += 1
     return end
 

@@ -13,7 +13,7 @@ from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.data.squad.answers import AnswerSettings, Prediction, predict
 from pipeloom.core.data.squad.articles import Question, read_articles
 from pipeloom.core.data.squad.features import Features
-from pipeloom.core.data.squad.records import FEATURES, FORMAT, QUESTIONS, VOCAB, fields_of, read_meta
+from pipeloom.core.data.squad.records import FEATURES, FORMAT, QUESTIONS, fields_of, read_meta
 from pipeloom.core.data.squad.scoring import figures
 from pipeloom.core.errors import RunError, UsageError
 
@@ -48,7 +48,7 @@ class SquadDataset(Dataset):
         if len(self._records) != self._meta["num_samples"]:
             raise UsageError(f"{folder} has {len(self._records)} records, its meta.json says {self._meta['num_samples']}: "
                              "make it again with 'prepare squad'")
-        self.vocabulary = Vocabulary(folder / VOCAB, self._meta["settings"]["lowercase"])
+        self.vocabulary = Vocabulary.beside(folder, self._meta["settings"]["lowercase"])
         self.fields = dict(self._records.fields)
         self._features: Optional[Features] = None
         if self.split == "eval":

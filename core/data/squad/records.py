@@ -1,27 +1,28 @@
 """A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to text.
 
-``part-N``; ``vocab.txt``; ``questions.json``: the questions in SQuAD's own form, with the ids of ``predictions.json``;
-``features.npz``: which tokens of which question each input holds (``features.Features``); ``meta.json``: settings,
-counts, checksums.
+``part-N``; ``vocab.txt`` or other tokenizer files; ``questions.json``: the questions in SQuAD's own form, with the ids
+of ``predictions.json``; ``features.npz``: which tokens of which question each input holds (``features.Features``);
+``meta.json``: settings, counts, checksums.
 """
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
 
 from pipeloom.core.checkpoint import disk
-from pipeloom.core.data.dataset import Field
+from pipeloom.core.data.dataset import Field, Vocabulary
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.index import make_index
 from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.squad.articles import Articles, read_articles
-from pipeloom.core.data.squad.features import FeatureSettings, make_features
-from pipeloom.core.data.tokenization import WordPieceTokenizer
+from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.errors import UsageError, similar_path
 
-VOCAB, QUESTIONS, FEATURES, META = "vocab.txt", "questions.json", "features.npz", "meta.json"
+QUESTIONS, FEATURES, META = "questions.json", "features.npz", "meta.json"
 
 #: What the records of each split have besides input_ids, input_mask and segment_ids.
 SPLITS = {"train": ("start_positions", "end_positions"), "eval": ("unique_ids",)}
@@ -45,14 +46,18 @@ class Conversion:
     sources: Tuple[Path, ...]
     split: str
     vocab: Path
-    lowercase: bool = True
+    lowercase: Optional[bool] = None
     sizes: FeatureSettings = FeatureSettings()
     parts: int = 1
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": FORMAT, "split": self.split, "lowercase": self.lowercase, **asdict(self.sizes),
-                "parts": self.parts, "vocab": digest_of(self.vocab), "input": " ".join(map(digest_of, self.sources))}
+        return {"format": FORMAT, "split": self.split, "lowercase": self.vocabulary.lowercases(), **asdict(self.sizes),
+                "parts": self.parts, "vocab": self.vocabulary.digest(), "input": " ".join(map(digest_of, self.sources))}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.vocab, self.lowercase)
 
     def write(self, folder: Path) -> Dict[str, Any]:
         """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in it.
@@ -60,7 +65,7 @@ class Conversion:
         Raises ``UsageError`` for what is wrong with the input, ``OSError`` where the folder cannot be written.
         """
         settings = self.settings()
-        tokenizer = WordPieceTokenizer.load(self.vocab, self.lowercase)
+        tokenizer = self.vocabulary.load(special_in_text=True)    # a question may ask for "[MASK]", as in transformers
         articles = read_articles(self.sources, training=self.split == "train")
         _note_references(articles, self.split)
         features = make_features(articles.questions, tokenizer, self.sizes, self.split == "train", articles.left_out)
@@ -75,13 +80,14 @@ class Conversion:
             for part in range(self.parts):
                 # In order, not dealt out: the number of a record is that of its input in the features.
                 share = range(part * len(features) // self.parts, (part + 1) * len(features) // self.parts)
-                inputs = map(features.inputs, share)
+                inputs = map(features.inputs if tokenizer.has_segments else _one_segment(features), share)
                 write_part(private / f"part-{part}", ({name: arrays[name] for name in names} for arrays in inputs))
             make_index(private)
-            tokenizer.save(private / VOCAB)
+            for name, content in self.vocabulary.beside_records().items():
+                (private / name).write_bytes(content)
             (private / QUESTIONS).write_bytes(articles.to_json())
             features.save(private / FEATURES)
-            left_out = {"left_out": len(articles.left_out), "reasons": articles.left_out.lines()}
+            left_out = {"left_out": len(articles.left_out), "reasons": [*tokenizer.notes, *articles.left_out.lines()]}
             return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids),
                     "with_reference": sum(question.has_reference for question in articles.questions),
                     "in_loss": int((features.windows[:, 3] < self.sizes.seq_length).sum()), **left_out,
@@ -101,6 +107,10 @@ def _note_references(articles: Articles, split: str) -> None:
             articles.left_out.add("though is_impossible and an answer contradict each other", question.id, used)
 
 
+def _one_segment(features: Features) -> Callable[[int], Dict[str, np.ndarray]]:
+    return lambda index: {**features.inputs(index), "segment_ids": np.zeros(features.seq_length, np.int32)}
+
+
 def read_meta(folder: Path) -> Dict[str, Any]:
     """The ``meta.json`` of a folder of SQuAD inputs. Raises ``UsageError`` where ``folder`` is not one."""
     try:
@@ -117,8 +127,8 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 # What of meta.json is read again, and its types.
 _META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
-         "settings": {"format": int, "split": str, "lowercase": bool, "seq_length": int, "doc_stride": int, "max_query_length": int,
-                      "vocab": str, "input": str}}
+         "settings": {"format": int, "split": str, "lowercase": (bool, type(None)), "seq_length": int,
+                      "doc_stride": int, "max_query_length": int, "vocab": str, "input": str}}
 
 
 def digest_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from oneflow import nn
 
 from pipeloom.core.blocks import DROPOUT_SEEDS
 from pipeloom.core.executor.layers import LayerNorm, Linear, WordLookup
-from pipeloom.plugins.models.transformer.sizes import PADDING, Sizes
+from pipeloom.plugins.models.transformer.sizes import Sizes
 
 
 class Embeddings(nn.Module):
@@ -17,7 +17,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.ops, self.sizes = scope.ops, sizes
         name = "bert.embeddings"
-        self.word = None if tied else WordLookup(scope, f"{name}.word_embeddings.weight", PADDING)
+        self.word = None if tied else WordLookup(scope, f"{name}.word_embeddings.weight", sizes.padding)
         self.position = scope.parameter(f"{name}.position_embeddings.weight")
         self.segment = scope.parameter(f"{name}.token_type_embeddings.weight")
         self.norm = LayerNorm(scope, f"{name}.LayerNorm", sizes.norm_eps)
@@ -30,7 +30,10 @@ class Embeddings(nn.Module):
         B, L, H = words_BLH.shape
         positions = flow.narrow(self.ops.use(self.position), 0, 0, L).reshape(L * H)
         x = self.ops.add_row(words_BLH.reshape(B, L * H), positions).reshape(B * L, H)
-        x = x + flow._C.gather(self.ops.use(self.segment), fields["segment_ids"].reshape(B * L), axis=0)
+        segments_N = fields["segment_ids"].reshape(B * L)
+        if self.sizes.segments == 1:
+            segments_N = segments_N * 0
+        x = x + flow._C.gather(self.ops.use(self.segment), segments_N, axis=0)
         return self.dropout(self.norm(x).reshape(B, L, H), fields[DROPOUT_SEEDS])
 
 
@@ -79,7 +82,7 @@ class Layer(nn.Module):
         x_NH = hidden_BLH.reshape(B * L, H)
         y_NH = self.attention(x_NH, mask_B11L, seeds)
         x_NH = self.attention_norm(x_NH + self._drop(self.attention_dropout, y_NH, seeds, B, L, H))
-        y_NH = self.output(self.ops.gelu(self.intermediate(self.ops.into_group(x_NH))))
+        y_NH = self.output(self.ops.activation(self.sizes.activation, self.intermediate(self.ops.into_group(x_NH))))
         x_NH = self.output_norm(x_NH + self._drop(self.output_dropout, y_NH, seeds, B, L, H))
         return x_NH.reshape(B, L, H)
 

@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from pipeloom.core.blocks import Cost
 from pipeloom.core.errors import UsageError
 
 
-#: The id of [PAD] in BERT's vocabularies; as in transformers its vector is not trained by being looked up.
-PADDING = 0
-
-
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of an encoder. ``head_size = hidden / heads``."""
+    """Sizes of an encoder. ``head_size = hidden / heads``.
+
+    ``segments``: kinds of segments that have an embedding; where there is one, all tokens are of it. ``padding``: the
+    id of [PAD], whose vector is not trained by being looked up, as in transformers. ``activation``: one of
+    ``core.layers.ACTIVATIONS``.
+    """
 
     layers: int
     heads: int
@@ -26,6 +27,9 @@ class Sizes:
     hidden_dropout: float
     attention_dropout: float
     norm_eps: float = 1e-12
+    segments: int = 2
+    padding: Optional[int] = 0
+    activation: str = "gelu"
 
     @property
     def head_size(self) -> int:
@@ -90,8 +94,9 @@ def agree(config, sizes: Mapping[str, Any], folder: Any):
     return config.replace(**sizes)
 
 
-def sizes_from(config, norm_eps: float = 1e-12) -> Sizes:
-    """Sizes by the options. Raises ``UsageError`` for those that do not fit together."""
+def sizes_from(config, **others: Any) -> Sizes:
+    """Sizes by the options; ``others`` are the fields that have none. Raises ``UsageError`` for those that do not
+    fit."""
     heads = config.num_attention_heads
     hidden = config.hidden_size or 64 * heads
     if hidden % heads:
@@ -106,4 +111,4 @@ def sizes_from(config, norm_eps: float = 1e-12) -> Sizes:
                  intermediate=config.intermediate_size or 4 * hidden, vocab=config.vocab_size,
                  positions=config.max_position_embeddings, seq_length=config.seq_length,
                  hidden_dropout=config.hidden_dropout_prob, attention_dropout=config.attention_probs_dropout_prob,
-                 norm_eps=norm_eps)
+                 **others)
