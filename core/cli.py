@@ -16,7 +16,7 @@ from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.options import Options
-from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
+from pipeloom.core.plugin_manager import PluginManager, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
 COMMANDS = ("train", "parity", "prepare", "predict", "export", "checkpoint", "plugins", "doctor")
@@ -58,6 +58,8 @@ def _dispatch(arguments: List[str]) -> int:
     if command == "plugins":
         if arguments:
             raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
+        from pipeloom.core.host.listing import describe_plugins
+
         print(describe_plugins())
         return 0
     if command == "checkpoint":

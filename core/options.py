@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Dict, List, Optional, Sequence
 
-from pipeloom.core.errors import UsageError, shown
+from pipeloom.core.errors import ContractError, UsageError, shown
+from pipeloom.core.option_checks import check_declaration, with_type
 
 
 class IntList:
@@ -135,18 +136,29 @@ class Options:
         """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
         have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
 
-        Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section.
+        Raises ``UsageError`` naming both owners when another plugin has the name, and ``ContractError`` for a declaration that makes
+        no sense: a name that cannot be a flag, a key of the YAML file and an attribute of ``config`` at once, a default that is no
+        value of the option (``core/option_checks.py``).
         """
-        if section in RESERVED:
-            raise UsageError(f"plugin '{self.owner}': the option '{name}' cannot be in the section '{section}', which is a key of its own")
+        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum, aliases, resume)
+        check_declaration(option, [known.name for known in self], self.sections())
         for key in (name, *aliases):
             if key in self:
-                taken = self.get(key)
-                raise UsageError(f"plugins '{taken.owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
-        self._by_name[name] = Option(name, type, default, help, section, self.owner, choices, cuda_default,
-                                     minimum, maximum, tuple(aliases), resume)
+                self._refuse_taken(key)
+        self._by_name[name] = replace(option, aliases=tuple(aliases), default=with_type(option, default),
+                                      cuda_default=with_type(option, cuda_default))
         for alias in aliases:
             self._aliases[alias] = name
+
+    def _refuse_taken(self, key: str) -> None:
+        from pipeloom.plugins import ALWAYS
+
+        owner = self.get(key).owner
+        if owner == self.owner:
+            raise ContractError(f"declares the option '{key}' twice")
+        if owner == "core" or owner in ALWAYS:
+            raise ContractError(f"the option '{key}' is one of pipeloom's own: choose another name")
+        raise UsageError(f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name or name in self._aliases

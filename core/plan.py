@@ -145,9 +145,9 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     config = _resolve_precision(config, cluster)
     if alone:
         mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel)
+        mesh.check(cluster)
     else:
         mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
-    mesh.check(cluster)
     _check_batch(config, mesh)
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="train")
     config = _resolve_steps(config, len(dataset))
@@ -162,25 +162,13 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     evaluation = open_held_out(config, plugins, dataset, model, task)
     goal = choose_goal(config, task, model, evaluation)
     config = config.replace(best_metric=goal.metric)
-    split = (len(model.blocks),) if alone else _partition(plugins, model, mesh, config)
-    placement = Placement.of(cluster, [[0]]) if alone else _place(plugins, cluster, mesh, config)
+    if alone:
+        split, placement = (len(model.blocks),), Placement.of(cluster, [[0]])
+    else:
+        split = plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config)
+        placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
     model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, mesh.tensor, config.tied_transfer)
     return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal)
-
-
-def _partition(plugins: PluginManager, model: ModelSpec, mesh: Mesh, config: Config) -> Tuple[int, ...]:
-    split = tuple(plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config))
-    if len(split) != mesh.pipeline or sum(split) != len(model.blocks) or min(split) < 1:
-        raise UsageError(f"the partitioner answered {list(split)}: not {mesh.pipeline} positive counts of {len(model.blocks)} blocks")
-    return split
-
-
-def _place(plugins: PluginManager, cluster: Cluster, mesh: Mesh, config: Config) -> Placement:
-    placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
-    placement = Placement.of(cluster, placement.stages)
-    if len(placement.stages) != mesh.pipeline:
-        raise UsageError(f"the strategy placed {len(placement.stages)} stages, the mesh has {mesh.pipeline}")
-    return placement
 
 
 def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Cluster:

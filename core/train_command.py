@@ -13,6 +13,7 @@ from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config import Config
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
+from pipeloom.core.host.calls import blaming
 from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.plan import Plan, make_plan
@@ -32,8 +33,9 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
     """
     survive_closed_output()
     if all(name in os.environ for name in RANK_VARIABLES):
-        return run_rank(lambda: _be_rank(config, plugins, resumed))
-    return _start_ranks(config, plugins, list(arguments), resumed)
+        return run_rank(blaming(plugins)(lambda: _be_rank(config, plugins, resumed)))
+    with blaming(plugins):
+        return _start_ranks(config, plugins, list(arguments), resumed)
 
 
 def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:

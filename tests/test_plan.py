@@ -204,6 +204,10 @@ class Short(Dataset):
         self.fields = {name: Field(name, (128,), "int32") for name in fields}
     def __len__(self):
         return 64
+    def read(self, indices, names):
+        return {}
+    def describe(self):
+        return "short"
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
     options.add("max_predictions", int, 20, help="")
@@ -226,24 +230,25 @@ def test_a_dataset_without_a_field_that_the_model_needs(plugin):
 @pytest.mark.parametrize("answer", [[4], [4, 0], [2, 3], [5, -1], [1, 1, 2]])
 def test_a_partitioner_is_checked(plugin, answer):
     selected = plugin(f"@pipeloom.hookimpl\ndef pipeloom_partition(blocks):\n    return {answer}\n")
-    assert refused(selected=selected) == f"the partitioner answered {answer}: not 2 positive counts of 4 blocks"
+    assert refused(selected=selected).endswith(
+        f"mine.py' (file), hook pipeloom_partition: it answers {answer}, not 2 positive counts that sum up to the 4 blocks")
 
 
 @pytest.mark.parametrize("stages, says", [
-    ([[0, 1, 2, 3]], "the strategy placed 1 stages, the mesh has 2"),
-    ([[0], [1], [2], [3]], "the strategy placed 4 stages, the mesh has 2"),
-    ([[0, 1], [2, 2]], "a placement must use each of the ranks 0..3 once, not [0, 1, 2, 2]"),
+    ([[0, 1, 2, 3]], "it places 1 stages, the mesh has 2"),
+    ([[0], [1], [2], [3]], "it places 4 stages, the mesh has 2"),
+    ([[0, 1], [2, 2]], "its answer does not fit: a placement must use each of the ranks 0..3 once, not [0, 1, 2, 2]"),
 ])
 def test_a_strategy_is_checked(plugin, stages, says):
     text = ("from pipeloom.core.placement import Placement\n@pipeloom.hookimpl\ndef pipeloom_place(cluster):\n"
             f"    return Placement(cluster, {stages})\n")
-    assert refused(selected=plugin(text, "inter_first")) == says
+    assert refused(selected=plugin(text, "inter_first")).endswith(f"mine.py' (file), hook pipeloom_place: {says}")
 
 
 def test_a_layout_is_checked(plugin):
     text = "from pipeloom.core.topology import Mesh\n@pipeloom.hookimpl\ndef pipeloom_choose_layout():\n    return Mesh(3, 1)\n"
-    assert refused(selected=plugin(text)) == (
-        "the mesh pipeline 3 x data 1 x tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)")
+    assert refused(selected=plugin(text)).endswith(
+        "mine.py' (file), hook pipeloom_choose_layout: it answers what does not fit: the mesh pipeline 3 x data 1 x tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)")
 
 
 # --- the cluster
