@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
-from pipeloom.core.arguments import Parser, normalize
+from pipeloom.core.arguments import Parser, no_such_home, normalize
 from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
@@ -41,12 +41,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        return _dispatch_at_home(arguments)
     except PipeloomError as error:
         print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except BrokenPipeError:
         return 1
+
+
+def _dispatch_at_home(arguments: List[str]) -> int:
+    try:
+        return _dispatch(arguments)
+    except RuntimeError as error:
+        if "home directory" not in str(error):    # as pathlib words it
+            raise
+        raise no_such_home(arguments) from None
 
 
 def _dispatch(arguments: List[str]) -> int:

@@ -1,7 +1,6 @@
 """The resolved configuration: defaults, then the cluster's environment, the YAML file, ``--set``, and flags."""
 from __future__ import annotations
 
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
@@ -9,6 +8,9 @@ import yaml
 
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.options import RESERVED, Options
+from pipeloom.core.yaml_file import read_yaml
+
+__all__ = ["Config", "flatten", "parse_assignments", "read_yaml", "resolve"]
 
 #: How one command begins and ends; the file of a run does not repeat it.
 _OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
@@ -60,39 +62,6 @@ class Config:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-def read_yaml(path: str) -> Dict[str, Any]:
-    """The YAML file ``path`` as a dict. Raises ``UsageError`` when it is absent or not a mapping."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except Exception as error:  # PyYAML's own, or what its constructors run into: a month 13, !!bool maybe, endless nesting
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        raise UsageError(f"--config {path}{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: must be 'key: value' lines, not a {type(content).__name__}")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key_node.start_mark)
-            key = self.construct_object(key_node)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def flatten(content: Mapping[str, Any], options: Options, where: str) -> Dict[str, Any]:
     """The option values in a YAML mapping; a key may stand in its section or at the top level.
 
@@ -106,6 +75,9 @@ def flatten(content: Mapping[str, Any], options: Options, where: str) -> Dict[st
         if key in options.sections() and (value is None or isinstance(value, dict)):
             for inner, inner_value in (value or {}).items():
                 _put(values, f"{key}.{inner}", inner_value, options, where)
+        elif isinstance(value, dict) and key not in options:
+            raise UsageError(f"{where}: no section '{key}'{did_you_mean(key, options.sections())}; "
+                             "what others refer to may stand under a key that begins with x-")
         else:
             _put(values, key, value, options, where)
     return values

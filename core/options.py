@@ -101,8 +101,11 @@ class Option:
             return None
         try:
             if self.type is int and not isinstance(value, int):
-                if isinstance(value, str) and value.strip().isdigit():
-                    return int(value)  # exactly; float knows 53 bits
+                if isinstance(value, str):
+                    try:
+                        return int(value)    # keeps every digit; float knows 53 bits
+                    except ValueError:
+                        pass    # 1e4 perhaps
                 number = float(value)
                 return int(number) if number == int(number) else None
             parsed = self.type(value)
