@@ -9,12 +9,6 @@ if not (3, 8) <= sys.version_info[:2] <= (3, 10):
     raise SystemExit(2)
 
 if __name__ == "__main__":
-    try:
-        from pipeloom.core.cli import main
-    except ImportError as error:
-        # A missing dependency costs the user one line; a fault of our own keeps its traceback.
-        if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] == "pipeloom":
-            raise
-        sys.stderr.write("pipeloom: %s: ./run_ppl.sh installs what is needed (or: pip install -e .)\n" % error)
-        raise SystemExit(2)
-    raise SystemExit(main())
+    from pipeloom.__main__ import run
+
+    raise SystemExit(run())

@@ -7,6 +7,7 @@ import sys
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from pipeloom import __version__
 from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
 from pipeloom.core.arguments import Parser, no_such_home, normalize
@@ -59,9 +60,13 @@ def _dispatch_at_home(arguments: List[str]) -> int:
 
 
 def _dispatch(arguments: List[str]) -> int:
+    if {"-V", "--version"} & set(arguments):
+        print(f"pipeloom {__version__}")
+        return 0
     command = arguments[0] if arguments and not arguments[0].startswith("-") else "train"
     if command not in COMMANDS:
-        raise UsageError(f"no command '{command}'{did_you_mean(command, COMMANDS)}; there are: {', '.join(COMMANDS)}")
+        close = did_you_mean(command, (*COMMANDS, "--version", "--help"))
+        raise UsageError(f"no command '{command}'{close}; there are: {', '.join(COMMANDS)}")
     if arguments and arguments[0] == command:
         arguments = arguments[1:]
     if command == "plugins":
@@ -215,6 +220,7 @@ def _all_for_help() -> List[str]:
 
 def _add_general(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
+    group.add_argument("-V", "--version", action="version", version=__version__, help="print the version and exit")
     group.add_argument("--plugins", metavar="A,B,C", help="plugins by name, module.path or ./file.py")
     group.add_argument("--strategy", metavar="NAME", help="another way to select a strategy plugin: intra_first or inter_first")
     group.add_argument("--config", metavar="FILE.yaml", help="YAML file with options; flags override it")
@@ -232,7 +238,7 @@ def _full_parser(options: Options, has_gpu: bool) -> Parser:
                 continue
             default = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
             text = option.help + (f" [{default}]" if default is not None else "")
-            metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else option.type.__name__.upper()
+            metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else getattr(option.type, "metavar", option.type.__name__.upper())
             group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
             for alias in option.aliases:
                 group.add_argument(f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}")

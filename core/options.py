@@ -78,7 +78,10 @@ class Option:
             if self.default is None:
                 return None
             raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")
-        parsed = self._convert(value)
+        try:
+            parsed = self._convert(value)
+        except UsageError as error:
+            raise UsageError(f"{where}{'' if where == f'--{self.name}' else f': {self.name}'} {error}") from None
         if parsed is None:
             raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {shown(value)}")
         if self.choices is not None and parsed not in self.choices:
@@ -90,7 +93,7 @@ class Option:
         return parsed
 
     def _convert(self, value: Any) -> Any:
-        if self.type in (IntList, IntLists):
+        if hasattr(self.type, "convert"):
             return self.type.convert(value)
         if not isinstance(value, (str, int, float, date)):   # a list, a mapping, bytes: whatever YAML has besides
             return None

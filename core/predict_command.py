@@ -38,7 +38,8 @@ def predict_command(arguments: Sequence[str]) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
+    add("--checkpoint", required=True, metavar="PATH", help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest "
+                                                               "checkpoint) or a HuggingFace folder")
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
     add("--input", metavar="FILE", help='many: JSON lines {"question": ..., "context": ..., "id": ...}; the id may be left out')

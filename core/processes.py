@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
@@ -19,6 +20,12 @@ RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_POR
 _PR_SET_PDEATHSIG = 1
 # Looked up here: between fork and exec a child should do as little as possible.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def own_command() -> List[str]:
+    """What starts this program once more: by its file, or as a module where it was started as one (``python -m pipeloom``)."""
+    program = Path(sys.argv[0])
+    return [sys.executable, *(["-m", "pipeloom"] if program.name == "__main__.py" else [str(program.resolve())])]
 
 
 class RankProcess:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -21,7 +20,7 @@ from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.network import card_address, rank_environment
 from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
-from pipeloom.core.processes import RANK_VARIABLES
+from pipeloom.core.processes import RANK_VARIABLES, own_command
 from pipeloom.core.rank import run_rank
 from pipeloom.core.run import RUN_DIR, STARTED, choose_directory, held
 
@@ -82,7 +81,7 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
     spec = LaunchSpec(
-        command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
+        command=[*own_command(), "train", *arguments, *_settled(config)], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
         log_dir=directory / "logs", first_local_rank=first_local_rank,
         env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
@@ -91,6 +90,12 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         return launch(spec)
     with held(directory):
         return launch(spec)
+
+
+def _settled(config: Config) -> List[str]:
+    """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named RUN@best."""
+    start = getattr(config, "init_from", None)    # an option of models
+    return [f"--init_from={start}"] if start is not None and "init_from" in config.given else []
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:

@@ -6,12 +6,15 @@ module makes them importable by adding that root to the package's path.
 """
 from pathlib import Path
 
-import pluggy
-
 __version__ = "0.1.0"
 
-#: Marks a function as a pipeloom hook: ``@pipeloom.hookimpl def pipeloom_place(...)``.
-hookimpl = pluggy.HookimplMarker("pipeloom")
+try:
+    from pluggy import HookimplMarker as _Marker
+except ModuleNotFoundError:    # then the command line says what is missing (pipeloom/__main__.py)
+    pass
+else:
+    #: Marks a function as a pipeloom hook: ``@pipeloom.hookimpl def pipeloom_place(...)``.
+    hookimpl = _Marker("pipeloom")
 
 _root = Path(__file__).resolve().parent.parent
 if (_root / "entry.py").is_file() and (_root / "core" / "hookspecs.py").is_file():
