@@ -109,6 +109,16 @@ def parse_assignments(assignments: List[str], options: Options) -> Dict[str, Any
     return values
 
 
+def _not_replaced(weaker: Mapping[str, Any], stronger: Mapping[str, Any], options: Options) -> Dict[str, Any]:
+    """``weaker`` without what ``stronger`` says in another way (``--epochs`` for ``train_steps``)."""
+    gone = set()
+    for option in options:
+        for name, other in ((option.name, option.replaces), (option.replaces, option.name)) if option.replaces else ():
+            if stronger.get(name) is not None and stronger.get(other) is None:
+                gone.add(other)
+    return {name: value for name, value in weaker.items() if name not in gone}
+
+
 def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]],
             environment: Mapping[str, Any] = MappingProxyType({}), transient: Iterable[str] = (),
             base: Mapping[str, Any] = MappingProxyType({})) -> Config:
@@ -122,9 +132,9 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
         values[option.name] = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
     given: Dict[str, Any] = {}
     for _, source in sources:
-        given.update(source)
+        given = {**_not_replaced(given, source, options), **source}
     given.update(environment)
-    values.update(base)
+    values.update(_not_replaced(base, given, options))
     values.update(given)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
     return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,

@@ -49,7 +49,8 @@ def add_core_options(options: Options) -> None:
     add("train_global_batch_size", int, 32, cuda_default=256, section="train", minimum=1,
         help="samples of one optimizer step, over all ranks and micro-batches")
     add("train_steps", int, None, section="train", minimum=1, help="number of steps (default: 200, or what --epochs gives)")
-    add("epochs", float, None, section="train", minimum=0, help="passes over the data (as many samples as it has); another way to give --train_steps")
+    add("epochs", float, None, section="train", minimum=0, replaces="train_steps",
+        help="passes over the data (as many samples as it has); another way to give --train_steps")
     add("seed", int, 1234, section="train", minimum=0, maximum=2 ** 63, help="seed of weights, dropout and the order of samples")
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, resume=FREE, section="train", minimum=1, help="steps between two logged lines")

@@ -28,6 +28,8 @@ def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]
     _check_type(option, where)
     if option.resume not in ("fixed", "free", "fresh"):
         raise ContractError(f"{where}: resume must be 'fixed', 'free' or 'fresh', not {shown(option.resume)}")
+    if option.replaces is not None and option.replaces not in names:
+        raise ContractError(f"{where}: replaces must name an option that is there already, not {shown(option.replaces)}")
     for name in ("default", "cuda_default"):
         if getattr(option, name) is not None:
             _check_value(option, getattr(option, name), f"{where}: its {name}")

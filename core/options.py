@@ -52,7 +52,7 @@ TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 @dataclass(frozen=True)
 class Option:
     """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given; ``resume`` is FIXED,
-    FREE or FRESH."""
+    FREE or FRESH; ``replaces`` names an option that says the same in another way."""
 
     name: str
     type: type
@@ -66,6 +66,7 @@ class Option:
     maximum: Optional[float] = None
     aliases: Sequence[str] = ()
     resume: str = FIXED
+    replaces: Optional[str] = None
 
     def parse(self, value: Any, where: str) -> Any:
         """``value`` (text from the command line, or what YAML made of it) as this option's type.
@@ -138,15 +139,19 @@ class Options:
 
     def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugin_options",
             choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
-            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED) -> None:
+            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED,
+            replaces: Optional[str] = None) -> None:
         """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
         have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
+        ``replaces`` names an option that says the same in another way: of the two that counts which a stronger source gives
+        (a flag over the YAML file, both over a checkpoint).
 
         Raises ``UsageError`` naming both owners when another plugin has the name, and ``ContractError`` for a declaration that makes
         no sense: a name that cannot be a flag, a key of the YAML file and an attribute of ``config`` at once, a default that is no
         value of the option (``core/option_checks.py``).
         """
-        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum, aliases, resume)
+        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum, aliases, resume,
+                        replaces)
         check_declaration(option, [known.name for known in self], self.sections())
         for key in (name, *aliases):
             if key in self:

@@ -207,19 +207,29 @@ def _check_batch(config: Config, mesh: Mesh) -> None:
 
 
 def _resolve_steps(config: Config, samples: int) -> Config:
-    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps``."""
+    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps`` (also for ``warmup_ratio``)."""
     if config.epochs is not None:
         if config.train_steps is not None:
             raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
         steps = max(1, math.ceil(config.epochs * samples / config.train_global_batch_size))
     else:
         steps = config.train_steps or 200
+    warmup = _warmup(config, steps)
+    if config.stop_at is not None and config.stop_at > steps:
+        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it out, or raise --train_steps")
+    return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup, warmup_ratio=None)
+
+
+def _warmup(config: Config, steps: int) -> int:
+    """Steps of warmup of a run of ``steps``."""
+    if config.warmup_ratio is not None:
+        if config.warmup_steps is not None:
+            raise UsageError("--warmup_ratio and --warmup_steps both say how long to warm up: give one of them")
+        return math.ceil(steps * config.warmup_ratio)    # as transformers rounds it
     warmup = steps // 10 if config.warmup_steps is None else config.warmup_steps
     if warmup > steps:
         raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
-    if config.stop_at is not None and config.stop_at > steps:
-        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it out, or raise --train_steps")
-    return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup)
+    return warmup
 
 
 def _resolve_precision(config: Config, cluster: Cluster) -> Config:

@@ -10,7 +10,9 @@ import pytest
 
 from pipeloom.core import cli, plugin_manager
 from pipeloom.core.cli import main, parse
+from pipeloom.core.config import resolve
 from pipeloom.core.errors import UsageError
+from pipeloom.core.options import Options
 from pipeloom.plugins import BUILTIN
 
 pytestmark = pytest.mark.fast
@@ -339,6 +341,23 @@ def test_flags_beat_set_beats_the_file_beats_defaults(file):
     changed = parse(["--config", str(path), "--set", "train.log_every=3", "--set", "train_steps=3", "--train-steps", "3", "--epochs=4"])[0]
     assert (changed.grad_acc_steps, changed.seed, changed.log_every, changed.train_steps, changed.epochs) == (4, 2, 3, 3, 4.0)
     assert parse(["--config", str(path), "--seed", "4"])[0].seed == 4
+
+
+def test_of_two_ways_to_say_one_thing_the_stronger_source_counts(file):
+    path = file("train_steps: 40\nwarmup_steps: 3\n")
+    read = parse(["--config", str(path), "--epochs", "2", "--warmup_ratio", "0.5"])[0]
+    assert (read.train_steps, read.epochs, read.warmup_steps, read.warmup_ratio) == (None, 2.0, None, 0.5)
+    assert read.given == {"epochs", "warmup_ratio"}
+    read = parse(["--config", str(file("epochs: 2\nwarmup_ratio: 0.5\n")), "--set", "warmup_steps=3", "--train_steps", "40"])[0]
+    assert (read.train_steps, read.epochs, read.warmup_steps, read.warmup_ratio) == (40, None, 3, None)
+    # A resumed run: what the checkpoint has in the one way, and the user gives in the other.
+    options = Options()
+    options.add("steps_of_it", int, help="")
+    options.add("share_of_it", float, help="", replaces="steps_of_it")
+    for given, base, found in (({"share_of_it": 0.5}, {"steps_of_it": 3, "share_of_it": None}, (None, 0.5)),
+                               ({"share_of_it": None}, {"steps_of_it": 3, "share_of_it": None}, (3, None)), ({}, {"steps_of_it": 3}, (3, None))):
+        read = resolve(options, (), False, ("flags", given), base=base)
+        assert (read.steps_of_it, read.share_of_it) == found
 
 
 def test_a_flag_and_set_that_disagree_are_an_error(fails):

@@ -88,6 +88,9 @@ def test_it_describes_itself():
 @pytest.mark.parametrize("arguments, steps, warmup", [
     (["--train_steps", 50], 50, 5), (["--train_steps", 9], 9, 0), (["--warmup_steps", 0], 200, 0),
     (["--train_steps", 50, "--warmup_steps", 50], 50, 50),
+    # As transformers' TrainingArguments.get_warmup_steps has them: a share is rounded up.
+    (["--train_steps", 25, "--warmup_ratio", 0.1], 25, 3), (["--train_steps", 100, "--warmup_ratio", 0.07], 100, 8),
+    (["--train_steps", 7, "--warmup_ratio", 1], 7, 7), (["--warmup_ratio", 0], 200, 0),
 ])
 def test_steps_and_warmup(arguments, steps, warmup):
     config = plan(*arguments).config
@@ -131,6 +134,7 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
                                                     "add layers or lower --nums_split"),
     (["--epochs", 1, "--train_steps", 10], "--epochs and --train_steps both say how long to train: give one of them"),
     (["--warmup_steps", 11, "--train_steps", 10], "--warmup_steps 11 is more than the 10 steps of the run"),
+    (["--warmup_steps", 0, "--warmup_ratio", 0.1], "--warmup_ratio and --warmup_steps both say how long to warm up: give one of them"),
     (["--warmup_steps", 201], "--warmup_steps 201 is more than the 200 steps of the run"),
     (["--node_rank", 2], "--node_rank 2: nodes are numbered 0 to 1 (--nnodes 2)"),
     (["--nnodes", 4, "--node_rank", 4], "--node_rank 4: nodes are numbered 0 to 3 (--nnodes 4)"),
