@@ -17,6 +17,7 @@ from pipeloom.core.devices import count_gpus
 from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.options import Options
+from pipeloom.core.origins import telling_origins
 from pipeloom.core.plugin_manager import PluginManager, hooks_of, load_plugin
 from pipeloom.plugins import BUILTIN
 
@@ -101,7 +102,8 @@ def _dispatch(arguments: List[str]) -> int:
 
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
-        return parity(config, plugins, options.steps, options.tolerance)
+        with telling_origins(config):
+            return parity(config, plugins, options.steps, options.tolerance)
     config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
 
@@ -148,7 +150,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
-    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
+    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), *_flags(flags, given, options))
     settings = {"environment": _from_cluster(environment, sources), "transient": cluster_environment.TRANSIENT}
     config = configs.resolve(options, names, has_gpu, *sources, **settings)
     if config.resume is None and not environment.get(RESUME):  # a restart goes on from where no user has said
@@ -243,6 +245,13 @@ def _full_parser(options: Options, has_gpu: bool) -> Parser:
             for alias in option.aliases:
                 group.add_argument(f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}")
     return parser
+
+
+def _flags(flags: Mapping[str, Any], given: Mapping[str, Any], options: Options) -> List[Tuple[str, Dict[str, Any]]]:
+    """What flags give as sources: those under their own names, and by themselves those under other names."""
+    other = {option.name: alias for option in options for alias in option.aliases if alias in flags and option.name not in flags}
+    own = {name: value for name, value in given.items() if name not in other}
+    return [(configs.FLAGS, own), *((f"--{alias}", {name: given[name]}) for name, alias in other.items())]
 
 
 def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from pipeloom.core.yaml_file import read_yaml
 
 __all__ = ["Config", "flatten", "parse_assignments", "read_yaml", "resolve"]
 
+#: What ``resolve`` calls the source of flags, each under its own name.
+FLAGS = "flags"
 #: How one command begins and ends; the file of a run does not repeat it.
 _OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
 
@@ -21,17 +23,20 @@ class Config:
 
     ``sections`` maps each option to its YAML section, ``given`` names the options that the user set, and ``transient``
     those whose value holds for this process alone (its place in a Slurm job): they are not written into a file. ``resumes``
-    maps each to what becomes of it when a run is resumed (``core/options.py``).
+    maps each to what becomes of it when a run is resumed (``core/options.py``). ``origins`` says where values come from that
+    were not given as the flag of that name (``core/origins.py``).
     """
 
     def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str], given: Iterable[str] = (),
-                 transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({})) -> None:
+                 transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({}),
+                 origins: Mapping[str, str] = MappingProxyType({})) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
         self.__dict__["plugins"] = tuple(plugins)
         self.__dict__["given"] = frozenset(given)
         self.__dict__["transient"] = frozenset(transient)
         self.__dict__["resumes"] = dict(resumes)
+        self.__dict__["origins"] = dict(origins)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -46,7 +51,8 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes)
+        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes,
+                      self.origins)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -131,11 +137,15 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     for option in options:
         values[option.name] = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
     given: Dict[str, Any] = {}
-    for _, source in sources:
+    base = dict(base)
+    origins = dict.fromkeys(base, "the checkpoint")
+    for where, source in sources:
         given = {**_not_replaced(given, source, options), **source}
+        origins.update(dict.fromkeys(source, where))
     given.update(environment)
+    origins.update(dict.fromkeys(environment, "the cluster's environment"))
     values.update(_not_replaced(base, given, options))
     values.update(given)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
     return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
-                  {option.name: option.resume for option in options})
+                  {option.name: option.resume for option in options}, {name: where for name, where in origins.items() if where != FLAGS})

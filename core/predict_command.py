@@ -107,7 +107,7 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     from pipeloom.core.data.squad.answers import AnswerSettings
     from pipeloom.core.data.squad.articles import LeftOut
     from pipeloom.core.data.squad.dataset import SquadScorer
-    from pipeloom.core.data.squad.features import FeatureSettings, make_features
+    from pipeloom.core.data.squad.features import LEAST_BESIDE_QUESTION, FeatureSettings, make_features
     from pipeloom.core.data.tokenization import WordPieceTokenizer
     from pipeloom.core.predicting import predict
 
@@ -117,6 +117,9 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
+    if options.seq_length is None and options.max_query_length + LEAST_BESIDE_QUESTION > seq_length:
+        raise UsageError(f"--max_query_length {options.max_query_length} leaves no room for a context in the {positions} positions of "
+                         f"--checkpoint {folder.path}: give at most {seq_length - LEAST_BESIDE_QUESTION}")
     tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
     left_out = LeftOut()
     features = make_features(questions, tokenizer, FeatureSettings(seq_length, options.doc_stride, options.max_query_length), False, left_out)

@@ -15,6 +15,7 @@ from pipeloom.core.huggingface import settle
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
+from pipeloom.core.origins import telling_origins
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
 from pipeloom.core.network import card_address, rank_environment
@@ -32,8 +33,8 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
     """
     survive_closed_output()
     if all(name in os.environ for name in RANK_VARIABLES):
-        return run_rank(blaming(plugins)(lambda: _be_rank(config, plugins, resumed)))
-    with blaming(plugins):
+        return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, resumed))))
+    with telling_origins(config), blaming(plugins):
         return _start_ranks(config, plugins, list(arguments), resumed)
 
 

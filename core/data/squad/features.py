@@ -23,6 +23,8 @@ FIRST_UNIQUE_ID = 1000000000
 
 # Tokens of an input that are not text: [CLS] question [SEP] context [SEP].
 _FRAME = 3
+#: Tokens that an input must have for others than the question: those, and one of the context.
+LEAST_BESIDE_QUESTION = _FRAME + 1
 # A file that speaks of longer inputs is damaged.
 _MOST_TOKENS = 1 << 20
 
@@ -40,8 +42,10 @@ class FeatureSettings:
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is too small; it needs at least 1")
         if self.seq_length <= self.max_query_length + _FRAME:
+            room = self.seq_length - LEAST_BESIDE_QUESTION
+            shorter = f"--max_query_length {room} at most, or " if room >= 1 else ""
             raise UsageError(f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length {self.max_query_length}: "
-                             f"give at least {self.max_query_length + _FRAME + 1}, or shorter questions")
+                             f"give {shorter}--seq_length {self.max_query_length + LEAST_BESIDE_QUESTION} at least")
 
 
 @dataclass(frozen=True)
