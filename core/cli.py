@@ -14,7 +14,7 @@ from pipeloom.core.arguments import Parser, no_such_home, normalize
 from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
-from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
+from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, is_no_home, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.options import Options
 from pipeloom.core.origins import telling_origins
@@ -55,7 +55,7 @@ def _dispatch_at_home(arguments: List[str]) -> int:
     try:
         return _dispatch(arguments)
     except RuntimeError as error:
-        if "home directory" not in str(error):    # as pathlib words it
+        if not is_no_home(error):
             raise
         raise no_such_home(arguments) from None
 

@@ -39,6 +39,11 @@ class ContractError(Exception):
     """
 
 
+def is_no_home(error: BaseException) -> bool:
+    """Whether ``pathlib`` says by ``error`` that there is no user of the name in ``~name``."""
+    return isinstance(error, RuntimeError) and "home directory" in str(error)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -18,7 +18,7 @@ from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.origins import telling_origins
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.network import card_address, rank_environment
+from pipeloom.core.network import card_address, check_address, rank_environment
 from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES, own_command
@@ -40,6 +40,7 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
 
 def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    check_address(os.environ["MASTER_ADDR"], "MASTER_ADDR")
     if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
         plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
@@ -142,6 +143,8 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
 def _master(plan: Plan):
     """Address and port of rank 0."""
     config, card = plan.config, plan.config.interface
+    if config.master_addr is not None:
+        check_address(config.master_addr)
     own = card_address(card) if card is not None else None
     if card is not None and plan.cluster.logical:
         raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")

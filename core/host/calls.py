@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
-from pipeloom.core.errors import ContractError, PipeloomError, RunError, UsageError
+from pipeloom.core.errors import ContractError, PipeloomError, RunError, UsageError, is_no_home
 from pipeloom.core.hookspecs import ANSWERED, ONE_ANSWER
 
 #: Set to anything, it prints the traceback of a plugin's fault before the line about it.
@@ -33,6 +33,8 @@ def call(whose: str, what: str, function: Callable, *arguments: Any, check: Opti
     except ContractError as error:
         raise kind(f"{where}: {error}") from error
     except BaseException as error:    # whatever a third party raises
+        if is_no_home(error):    # of a path that the user gave
+            raise
         kept = _keep_traceback()
         raise kind(f"{where}: {described(error)}{kept}") from error
 
