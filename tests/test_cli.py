@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import pipeloom
 from pipeloom.core import cli, plugin_manager
 from pipeloom.core.cli import main, parse
 from pipeloom.core.config import resolve
 from pipeloom.core.errors import UsageError
 from pipeloom.core.options import Options
+from pipeloom.core.processes import own_command
 from pipeloom.plugins import BUILTIN
 
 pytestmark = pytest.mark.fast
@@ -448,6 +450,21 @@ def test_entry_py_ends_with_the_code_and_the_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "pipeloom: error: no option '--sed' (did you mean '--seed'?)\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-V"], ["train", "--version"], ["predict", "--version"], [*SELECTED, "-V"]])
+def test_the_version(capsys, arguments):
+    assert main(arguments) == 0 and capsys.readouterr().out == f"pipeloom {pipeloom.__version__}\n"
+
+
+def test_a_module_is_started_as_one(tmp_path, monkeypatch):
+    done = run_python("-m", "pipeloom", *SELECTED, "--sed", "3", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "pipeloom: error: no option '--sed' (did you mean '--seed'?)\n")
+    # And its ranks with it: they must find the plugins that it finds.
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "pipeloom" / "__main__.py"), "--seed", "3"])
+    assert own_command() == [sys.executable, "-m", "pipeloom"]
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "entry.py"), "--seed", "3"])
+    assert own_command() == [sys.executable, str(ROOT / "entry.py")]
 
 
 def test_a_reader_that_goes_away_costs_no_traceback():
