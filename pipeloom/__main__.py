@@ -7,7 +7,7 @@ if not (3, 8) <= sys.version_info[:2] <= (3, 10):
     raise SystemExit(2)
 
 
-def run() -> int:
+def run():
     """Run the command line; returns its exit code. A missing dependency costs the user one line."""
     try:
         from pipeloom.core.cli import main
