@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -47,6 +48,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except PipeloomError as error:
         print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         return 1
 
@@ -240,7 +243,9 @@ def _full_parser(options: Options, has_gpu: bool) -> Parser:
                 continue
             default = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
             text = option.help + (f" [{default}]" if default is not None else "")
-            metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else getattr(option.type, "metavar", option.type.__name__.upper())
+            metavar = getattr(option.type, "metavar", option.type.__name__.upper())
+            if option.choices:
+                metavar = "{" + ",".join(map(str, option.choices)) + "}"
             group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
             for alias in option.aliases:
                 group.add_argument(f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}")
@@ -249,7 +254,8 @@ def _full_parser(options: Options, has_gpu: bool) -> Parser:
 
 def _flags(flags: Mapping[str, Any], given: Mapping[str, Any], options: Options) -> List[Tuple[str, Dict[str, Any]]]:
     """What flags give as sources: those under their own names, and by themselves those under other names."""
-    other = {option.name: alias for option in options for alias in option.aliases if alias in flags and option.name not in flags}
+    other = {option.name: alias for option in options for alias in option.aliases
+             if alias in flags and option.name not in flags}
     own = {name: value for name, value in given.items() if name not in other}
     return [(configs.FLAGS, own), *((f"--{alias}", {name: given[name]}) for name, alias in other.items())]
 

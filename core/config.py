@@ -23,8 +23,8 @@ class Config:
 
     ``sections`` maps each option to its YAML section, ``given`` names the options that the user set, and ``transient``
     those whose value holds for this process alone (its place in a Slurm job): they are not written into a file. ``resumes``
-    maps each to what becomes of it when a run is resumed (``core/options.py``). ``origins`` says where values come from that
-    were not given as the flag of that name (``core/origins.py``).
+    maps each to what becomes of it when a run is resumed (``core/options.py``). ``origins`` says where values come from
+    that were not given as the flag of that name (``core/origins.py``).
     """
 
     def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str], given: Iterable[str] = (),
@@ -51,8 +51,8 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes,
-                      self.origins)
+        values = {**self._values, **changes}
+        return Config(values, self._sections, self.plugins, self.given, self.transient, self.resumes, self.origins)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -148,4 +148,5 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     values.update(given)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
     return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
-                  {option.name: option.resume for option in options}, {name: where for name, where in origins.items() if where != FLAGS})
+                  {option.name: option.resume for option in options},
+                  {name: where for name, where in origins.items() if where != FLAGS})

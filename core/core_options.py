@@ -66,8 +66,9 @@ def add_core_options(options: Options) -> None:
     add("best_metric", str, None, resume=FREE, section="train",
         help="what --eval_every measures that the best checkpoint has the best of (default: the loss, or what the task says: f1 of answers)")
     add("resume", str, None, resume=FRESH, section="train",
-        help="continue exactly: a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory, or auto: the newest whole one in --output_dir "
-             "(or of the last run with these plugins); options that are not given are as they were")
+        help="continue exactly: a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory, or auto: the newest "
+             "whole one in --output_dir (or of the last run with these plugins); options that are not given are as "
+             "they were")
     add("resume_allow", str, None, resume=FRESH, section="train",
         help="names of changed options, with commas between them, that --resume shall accept though they change the mathematics")
     add("stop_at", int, None, resume=FRESH, section="train", minimum=1,

@@ -77,7 +77,8 @@ def check_address(address: str, option: str = "--master_addr") -> None:
         own = _addresses(address, socket.AF_INET6) if not _addresses(address, socket.AF_INET) else []
         what = f"has IPv6 addresses alone ({', '.join(own)})" if own else ""
     if what:
-        raise UsageError(f"{option} {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: give an IPv4 address of node 0")
+        raise UsageError(f"{option} {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: give an IPv4 "
+                         "address of node 0")
 
 
 def _addresses(name: str, family: int) -> List[str]:

@@ -1,4 +1,5 @@
-"""Whether the declaration of an option makes sense, so that a plugin's mistake is told to its author and not to some user, later."""
+"""Whether the declaration of an option makes sense, so that a plugin's mistake is told to its author and not to some
+user, later."""
 from __future__ import annotations
 
 import keyword
@@ -13,7 +14,8 @@ OTHER_FLAGS = ("plugins", "strategy", "config", "set", "help", "h", "version", "
 
 
 def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]) -> None:
-    """Raise ``ContractError`` unless ``option`` (an ``Option``) can be declared beside options and sections of these names."""
+    """Raise ``ContractError`` unless ``option`` (an ``Option``) can be declared beside options and sections of these
+    names."""
     where = f"the option {shown(option.name)}"
     _check_name(option.name, where, [*sections, option.section])
     if isinstance(option.aliases, str) or not isinstance(option.aliases, (list, tuple)):
@@ -29,7 +31,8 @@ def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]
     if option.resume not in ("fixed", "free", "fresh"):
         raise ContractError(f"{where}: resume must be 'fixed', 'free' or 'fresh', not {shown(option.resume)}")
     if option.replaces is not None and option.replaces not in names:
-        raise ContractError(f"{where}: replaces must name an option that is there already, not {shown(option.replaces)}")
+        raise ContractError(f"{where}: replaces must name an option that is there already, not "
+                            f"{shown(option.replaces)}")
     for name in ("default", "cuda_default"):
         if getattr(option, name) is not None:
             _check_value(option, getattr(option, name), f"{where}: its {name}")
@@ -46,9 +49,11 @@ def _check_name(name: Any, where: str, sections: Sequence[str]) -> None:
     if not isinstance(name, str) or not (name.isidentifier() and name.isascii()) or name.startswith("_"):
         close = str(name).strip("-_ ").replace("-", "_").replace(" ", "_")
         better = f", for instance '{close}'" if close.isidentifier() and close.isascii() else ""
-        raise ContractError(f"{where}: a name is made of letters, digits and underscores, and begins with a letter{better}")
+        raise ContractError(f"{where}: a name is made of letters, digits and underscores, and begins with a "
+                            f"letter{better}")
     if keyword.iskeyword(name):
-        raise ContractError(f"{where}: this is a word of Python's, so config.{name} could not be written: choose another name")
+        raise ContractError(f"{where}: this is a word of Python's, so config.{name} could not be written: choose "
+                            "another name")
     if name in OTHER_FLAGS:
         raise ContractError(f"{where}: --{name} is pipeloom's own flag: choose another name")
     if hasattr(Config, name) or name in vars(Config({}, {}, ())):
@@ -70,13 +75,15 @@ def _check_section(option: Any, where: str, names: Sequence[str]) -> None:
 def _check_type(option: Any, where: str) -> None:
     kinds = {int: "int", float: "float", bool: "bool", str: "str"}
     if not (isinstance(option.type, type) and (option.type in kinds or hasattr(option.type, "convert"))):
-        raise ContractError(f"{where}: its type must be {', '.join(kinds.values())}, or IntList or IntLists of pipeloom.core.options, "
+        raise ContractError(f"{where}: its type must be {', '.join(kinds.values())}, or IntList or IntLists of "
+                            "pipeloom.core.options, "
                             f"not {getattr(option.type, '__name__', None) or shown(option.type)}")
-    if option.choices is not None and (isinstance(option.choices, str) or not isinstance(option.choices, AnySequence) or not option.choices):
+    choices, bounded = option.choices, option.type in (int, float)
+    if choices is not None and (isinstance(choices, str) or not isinstance(choices, AnySequence) or not choices):
         raise ContractError(f"{where}: choices must be a list of values, not {shown(option.choices)}")
     for name in ("minimum", "maximum"):
         bound = getattr(option, name)
-        if bound is not None and (option.type not in (int, float) or not isinstance(bound, numbers.Real) or isinstance(bound, bool)):
+        if bound is not None and not (bounded and isinstance(bound, numbers.Real) and not isinstance(bound, bool)):
             raise ContractError(f"{where}: {name} {shown(bound)} must be a number, of an option that is one")
     if option.minimum is not None and option.maximum is not None and option.minimum > option.maximum:
         raise ContractError(f"{where}: its minimum {option.minimum} is above its maximum {option.maximum}")

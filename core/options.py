@@ -143,15 +143,15 @@ class Options:
             replaces: Optional[str] = None) -> None:
         """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
         have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
-        ``replaces`` names an option that says the same in another way: of the two that counts which a stronger source gives
-        (a flag over the YAML file, both over a checkpoint).
+        ``replaces`` names an option that says the same in another way: of the two that counts which a stronger source
+        gives (a flag over the YAML file, both over a checkpoint).
 
-        Raises ``UsageError`` naming both owners when another plugin has the name, and ``ContractError`` for a declaration that makes
-        no sense: a name that cannot be a flag, a key of the YAML file and an attribute of ``config`` at once, a default that is no
-        value of the option (``core/option_checks.py``).
+        Raises ``UsageError`` naming both owners when another plugin has the name, and ``ContractError`` for a
+        declaration that makes no sense: a name that cannot be a flag, a key of the YAML file and an attribute of
+        ``config`` at once, a default that is no value of the option (``core/option_checks.py``).
         """
-        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum, aliases, resume,
-                        replaces)
+        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum,
+                        aliases, resume, replaces)
         check_declaration(option, [known.name for known in self], self.sections())
         for key in (name, *aliases):
             if key in self:
@@ -169,7 +169,8 @@ class Options:
             raise ContractError(f"declares the option '{key}' twice")
         if owner == "core" or owner in ALWAYS:
             raise ContractError(f"the option '{key}' is one of pipeloom's own: choose another name")
-        raise UsageError(f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
+        raise UsageError(f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of "
+                         "them")
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name or name in self._aliases

@@ -21,7 +21,8 @@ def telling_origins(config: Any) -> Iterator[None]:
 def with_origins(message: str, origins: Mapping[str, str]) -> str:
     """``message`` for a user who has given options otherwise than as ``--name``.
 
-    ``origins``: option -> another flag that stands for it (``--checkpoint``), or what it was taken from (``--config run.yaml``).
+    ``origins``: option -> another flag that stands for it (``--checkpoint``), or what it was taken from (``--config
+    run.yaml``).
     """
     elsewhere: Dict[str, List[str]] = {}
     for name in dict.fromkeys(re.findall(r"--(\w+)", message)):
@@ -32,5 +33,6 @@ def with_origins(message: str, origins: Mapping[str, str]) -> str:
             message = re.sub(rf"--{name}\b", origin, message)
         else:
             elsewhere.setdefault(origin, []).append(f"--{name}")
-    told = "; ".join(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} from {origin}" for origin, names in elsewhere.items())
+    told = "; ".join(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} from {origin}"
+                     for origin, names in elsewhere.items())
     return f"{message} ({told})" if told else message

@@ -207,7 +207,8 @@ def _check_batch(config: Config, mesh: Mesh) -> None:
 
 
 def _resolve_steps(config: Config, samples: int) -> Config:
-    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps`` (also for ``warmup_ratio``)."""
+    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps`` (also for
+    ``warmup_ratio``)."""
     if config.epochs is not None:
         if config.train_steps is not None:
             raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
@@ -216,7 +217,8 @@ def _resolve_steps(config: Config, samples: int) -> Config:
         steps = config.train_steps or 200
     warmup = _warmup(config, steps)
     if config.stop_at is not None and config.stop_at > steps:
-        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it out, or raise --train_steps")
+        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it "
+                         "out, or raise --train_steps")
     return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup, warmup_ratio=None)
 
 

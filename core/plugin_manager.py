@@ -43,8 +43,8 @@ class PluginManager:
     def load(self, names: Iterable[str]) -> None:
         """Load and register the plugins ``names``, then check their hooks.
 
-        Raises ``UsageError`` for an unknown name, one that fails to import, one given twice, what is no plugin or has a hook that
-        nobody would call as it is meant, and two plugins that answer the same one-answer hook.
+        Raises ``UsageError`` for an unknown name, one that fails to import, one given twice, what is no plugin or has a
+        hook that nobody would call as it is meant, and two plugins that answer the same one-answer hook.
         """
         for name in names:
             if name in self.versions:

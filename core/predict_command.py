@@ -38,8 +38,9 @@ def predict_command(arguments: Sequence[str]) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest "
-                                                               "checkpoint) or a HuggingFace folder")
+    add("--checkpoint", required=True, metavar="PATH",
+        help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
+             "HuggingFace folder")
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
     add("--input", metavar="FILE", help='many: JSON lines {"question": ..., "context": ..., "id": ...}; the id may be left out')
@@ -118,7 +119,8 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     if seq_length > positions:
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
     if options.seq_length is None and options.max_query_length + LEAST_BESIDE_QUESTION > seq_length:
-        raise UsageError(f"--max_query_length {options.max_query_length} leaves no room for a context in the {positions} positions of "
+        raise UsageError(f"--max_query_length {options.max_query_length} leaves no room for a context in the "
+                         f"{positions} positions of "
                          f"--checkpoint {folder.path}: give at most {seq_length - LEAST_BESIDE_QUESTION}")
     tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
     left_out = LeftOut()

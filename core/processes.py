@@ -24,7 +24,8 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def own_command() -> List[str]:
-    """What starts this program once more: by its file, or as a module where it was started as one (``python -m pipeloom``)."""
+    """What starts this program once more: by its file, or as a module where it was started as one (``python -m
+    pipeloom``)."""
     program = Path(sys.argv[0]).resolve()
     as_module = program == Path(pipeloom.__file__).resolve().parent / "__main__.py"
     return [sys.executable, *(["-m", "pipeloom"] if as_module else [str(program)])]

@@ -83,7 +83,8 @@ def find_task(plugins: Any, config: Any, name: str) -> Task:
     for plugin, tasks in plugins.hook.pipeloom_tasks.answers(config=config):
         for task in tasks:
             if task.name in found:
-                raise UsageError(f"plugins '{found[task.name][1]}' and '{plugin}' both add the task '{task.name}': select only one of them")
+                raise UsageError(f"plugins '{found[task.name][1]}' and '{plugin}' both add the task '{task.name}': "
+                                 "select only one of them")
             found[task.name] = task, plugin
     if name not in found:
         raise UsageError(f"no selected plugin has the task '{name}', which the samples are for{did_you_mean(name, found)}; "
@@ -96,7 +97,8 @@ def _guarded(task: Task, whose: str) -> Task:
     from pipeloom.core.host.calls import call
 
     def guarded(function: Callable, what: str, check: Callable) -> Callable:
-        return lambda *arguments: call(whose, f"hook pipeloom_tasks, {what} of its task '{task.name}'", function, *arguments, check=check)
+        where = f"hook pipeloom_tasks, {what} of its task '{task.name}'"
+        return lambda *arguments: call(whose, where, function, *arguments, check=check)
 
     return replace(task, head=guarded(task.head, "the head", answers.head),
                    derived=guarded(task.derived, "the derived fields", answers.derived))

@@ -95,7 +95,8 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
 
 
 def _settled(config: Config) -> List[str]:
-    """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named RUN@best."""
+    """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named
+    RUN@best."""
     start = getattr(config, "init_from", None)    # an option of models
     return [f"--init_from={start}"] if start is not None and "init_from" in config.given else []
 

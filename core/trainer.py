@@ -37,7 +37,8 @@ from pipeloom.core.watch import LossWatch, Position  # noqa: E402
 
 #: So long may a checkpoint take before a rank that waits for it is taken as hanging.
 SAVE_SECONDS = EVALUATION_SECONDS = 1800
-#: So long may a checkpoint under way take yet when this rank has failed. Other ranks may have gone, and then it is never whole.
+#: So long may a checkpoint under way take yet when this rank has failed. Other ranks may have gone, and then it is
+#: never whole.
 LAST_SAVE_SECONDS = 20.0
 
 

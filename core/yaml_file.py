@@ -1,7 +1,8 @@
 """Reading the YAML file of ``--config``: values as their options mean them, and nothing lost without a word.
 
-YAML 1.1 guesses the type of a plain value: ``1e-4`` is text to it, ``010`` is 8, ``1:30`` is 90, ``no`` is false, ``1_0`` is 10. Here a
-plain value stays the text that is written, and the option makes of it what it would make of it on the command line.
+YAML 1.1 guesses the type of a plain value: ``1e-4`` is text to it, ``010`` is 8, ``1:30`` is 90, ``no`` is false,
+``1_0`` is 10. Here a plain value stays the text that is written, and the option makes of it what it would make of it on
+the command line.
 """
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def read_yaml(path: str) -> Dict[str, Any]:
         content = yaml.load(_text(file.read_bytes()), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except Exception as error:  # PyYAML's own, or what its constructors run into: a month 13, !!bool maybe, endless nesting
+    except Exception as error:  # PyYAML's own, or what its constructors run into: !!bool maybe, endless nesting
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         raise UsageError(f"--config {path}{place}: {_problem(error)}") from None
@@ -57,8 +58,9 @@ def _problem(error: Exception) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that leaves plain values as they are written, and refuses a key given twice, of which YAML would silently keep
-    the last. Merge keys (``<<: *other``) bring the keys of another mapping, which those that are written here replace."""
+    """SafeLoader that leaves plain values as they are written, and refuses a key given twice, of which YAML would
+    silently keep the last. Merge keys (``<<: *other``) bring the keys of another mapping, which those that are written
+    here replace."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -84,7 +86,8 @@ def _refuse_twice(node: Any) -> None:
             raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key.start_mark)
         if key.value in seen:
             hint = " (merge several by <<: [*a, *b])" if key.tag == _MERGE else ""
-            raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is given twice{hint}", problem_mark=key.start_mark)
+            problem = f"the key '{key.value}' is given twice{hint}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
         seen.add(key.value)
 
 

@@ -2,7 +2,8 @@
 import sys
 
 if not (3, 8) <= sys.version_info[:2] <= (3, 10):
-    sys.stderr.write("pipeloom: needs Python 3.8 to 3.10 (OneFlow 0.9.0 has no wheel for others), this is Python %d.%d\n"
+    sys.stderr.write("pipeloom: needs Python 3.8 to 3.10 (OneFlow 0.9.0 has no wheel for others), this is Python "
+                     "%d.%d\n"
                      % tuple(sys.version_info[:2]))
     raise SystemExit(2)
 

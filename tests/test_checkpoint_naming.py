@@ -29,8 +29,10 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text, step", [
-    ("run@best", 100), ("run@last", 120), ("run@50", 50), ("run@step_0000050", 50), ("run@0050", 50), ("run/@best", 100), ("run/checkpoints@100", 100),
-    ("run/checkpoints/best", 100), ("run/checkpoints/last", 120), ("./run@best", 100), ("~/run@best", 100), ("~/run/checkpoints/best", 100),
+    ("run@best", 100), ("run@last", 120), ("run@50", 50), ("run@step_0000050", 50),
+    ("run@0050", 50), ("run/@best", 100), ("run/checkpoints@100", 100),
+    ("run/checkpoints/best", 100), ("run/checkpoints/last", 120), ("./run@best", 100),
+    ("~/run@best", 100), ("~/run/checkpoints/best", 100),
 ])
 def test_a_checkpoint_by_its_run(run, monkeypatch, text, step):
     monkeypatch.setenv("HOME", str(run.parent.parent))
@@ -40,7 +42,8 @@ def test_a_checkpoint_by_its_run(run, monkeypatch, text, step):
 @pytest.mark.parametrize("text, says", [
     ("run@60", "there is no checkpoint step_0000060; the run has those of the steps 50, 100, 120"),
     ("rum@best", "there is no run directory rum (did you mean 'run'?)"),
-    ("run/checkpoints/step_0000050@best", "run/checkpoints/step_0000050 is not a run directory, it has no folder 'checkpoints'"),
+    ("run/checkpoints/step_0000050@best", "run/checkpoints/step_0000050 is not a run directory, it has no folder "
+                                          "'checkpoints'"),
 ])
 def test_what_is_not_there(run, text, says):
     with pytest.raises(UsageError) as raised:
@@ -59,9 +62,12 @@ def test_pointers_that_are_lost_or_wrong(run):
     for content in ("", "step_0000999\n", "../..\n", "\x00"):
         (run / "last").write_text(content)
         assert checkpoint_path("run@last").name == "step_0000120"
-    for content in ("", "[]", '{"checkpoint": "../../x", "metric": "loss", "value": 1}', '{"checkpoint": "step_0000999", "metric": "loss", "value": 1}'):
+    for content in ("", "[]", '{"checkpoint": "../../x", "metric": "loss", "value": 1}', '{"checkpoint": '
+                                                                                         '"step_0000999", "metric": '
+                                                                                         '"loss", "value": 1}'):
         (run / "best").write_text(content)
-        with pytest.raises(UsageError, match="^run@best: (no checkpoint is the best, since none was evaluated|there is no checkpoint (step|..)).*50, 100, 120$"):
+        with pytest.raises(UsageError, match="^run@best: (no checkpoint is the best, since none was evaluated|there "
+                                             "is no checkpoint (step|..)).*50, 100, 120$"):
             checkpoint_path("run@best")
     for folder in run.glob("step_*"):
         folder.rmdir()
@@ -70,7 +76,8 @@ def test_pointers_that_are_lost_or_wrong(run):
 
 
 def test_every_place_that_takes_a_checkpoint_takes_its_names(run, capsys):
-    for action in (lambda: find("run@60", None, ()), lambda: open_pretrained("run@60", "--checkpoint"), lambda: vocabulary_of("run@60")):
+    for action in (lambda: find("run@60", None, ()), lambda: open_pretrained("run@60", "--checkpoint"),
+                   lambda: vocabulary_of("run@60")):
         with pytest.raises(UsageError, match="run@60: there is no checkpoint step_0000060"):
             action()
     with pytest.raises(UsageError, match="^--resume run/checkpoints/step_0000100: not a checkpoint"):    # it is empty
@@ -88,7 +95,8 @@ def test_an_option_keeps_what_a_name_means_today(run):
     add_core_options(options)
     options.add("start", CheckpointPath, None, help="")
     start = options.get("start")
-    assert start.parse("run@best", "--start") == "run/checkpoints/step_0000100" and start.parse("./run", "--start") == "./run"
+    assert start.parse("run@best", "--start") == "run/checkpoints/step_0000100"
+    assert start.parse("./run", "--start") == "./run"
     for where, says in (("--start", "--start run@7: "), ("--config x.yaml", "--config x.yaml: start run@7: ")):
         with pytest.raises(UsageError, match=f"^{says}there is no checkpoint step_0000007"):
             start.parse("run@7", where)

@@ -219,7 +219,8 @@ def test_without_plugins_there_is_an_example(fails, arguments):
 
 
 @pytest.mark.parametrize("listed, says", [
-    ("bertt", "no plugin 'bertt' (did you mean 'bert'?); there are: "), ("{bert: 1}", "'plugins' must be names, not {'bert': '1'}"),
+    ("bertt", "no plugin 'bertt' (did you mean 'bert'?); there are: "), ("{bert: 1}", "'plugins' must be names, not "
+                                                                                      "{'bert': '1'}"),
     ("[[bert]]", "'plugins' must be names, not [['bert']]"), ("[bert, bert]", "plugin 'bert' is selected twice"),
     ("[bert]\nstrategy: [a]", "'strategy' must be a name, not ['a']"),
 ])
@@ -246,11 +247,13 @@ def test_a_key_stands_in_its_section_or_at_the_top(file):
     ("sed: 1", ": no option 'sed' (did you mean 'seed'?)"),
     ("train: {sed: 1}", ": no option 'train.sed' (did you mean 'train.seed'?)"),
     ("model: {seed: 1}", ": no option 'model.seed' (did you mean 'train.seed'?)"),
-    ("trian: {seed: 1}", ": no section 'trian' (did you mean 'train'?); what others refer to may stand under a key that begins with x-"),
+    ("trian: {seed: 1}", ": no section 'trian' (did you mean 'train'?); what others refer to may stand under a key "
+                         "that begins with x-"),
     ("train: {<<: 3}", " line 2: expected a mapping or list of mappings for merging, but found scalar"),
     ("train:\n\tseed: 1", " line 3: found character '\\t' that cannot start any token: indent with spaces, not tabs"),
     ("seed: 1\n---\nseed: 2", " line 3: a second document begins there: a file has one"),
-    ("x-a: &a {seed: 1}\ntrain:\n  <<: *a\n  <<: *a", " line 5: the key '<<' is given twice (merge several by <<: [*a, *b])"),
+    ("x-a: &a {seed: 1}\ntrain:\n  <<: *a\n  <<: *a", " line 5: the key '<<' is given twice (merge several by <<: "
+                                                      "[*a, *b])"),
     ("x-a: &a {seed: 1}\ntrain: {<<: *a}\nseed: 2", ": 'seed' is given twice, as 1 and 2"),
     ("seed: 0x10", ": 'seed' must be a whole number, not '0x10'"),
     ("train: 3", ": no option 'train' (did you mean 'train_steps'?)"),
@@ -285,20 +288,24 @@ def test_a_wrong_file_gets_one_line(fails, file, text, says):
 
 
 def test_plain_values_are_what_they_are_on_the_command_line(file):
-    path = file("seed: 010\nlearning_rate: 1e-4\ntrain_steps: 1_000\nshuffle: No\nasync_save: on\nsave_final_weights: 'yes'\nlog_every: 1e1\n"
+    path = file("seed: 010\nlearning_rate: 1e-4\ntrain_steps: 1_000\nshuffle: No\nasync_save: on\nsave_final_weights: "
+                "'yes'\nlog_every: 1e1\n"
                 "adam_eps: .5\noutput_dir: 1:30\nrecompute: 010\nbest_metric: no\nresume: ~\nepochs:\n")
     read = parse(["--config", str(path)])[0]
-    assert (read.seed, read.learning_rate, read.train_steps, read.shuffle, read.async_save, read.save_final_weights) == (10, 1e-4, 1000, False, True, True)
-    assert (read.log_every, read.adam_eps, read.output_dir, read.recompute, read.best_metric, read.resume, read.epochs) == (
-        10, 0.5, "1:30", "010", "no", None, None)
+    wanted = {"seed": 10, "learning_rate": 1e-4, "train_steps": 1000, "shuffle": False, "async_save": True,
+              "save_final_weights": True, "log_every": 10, "adam_eps": 0.5, "output_dir": "1:30", "recompute": "010",
+              "best_metric": "no", "resume": None, "epochs": None}
+    assert {name: getattr(read, name) for name in wanted} == wanted
     assert parse([*SELECTED, "--output_dir", "1:30", "--seed", "010"])[0].seed == read.seed
 
 
 def test_merge_keys_bring_what_is_not_written(file):
-    path = file("x-small: &small {num_hidden_layers: 1, hidden_size: 32}\nx-wide: &wide\n  <<: *small\n  hidden_size: 128\n"
+    path = file("x-small: &small {num_hidden_layers: 1, hidden_size: 32}\nx-wide: &wide\n  <<: *small\n  hidden_size: "
+                "128\n"
                 "model:\n  <<: [*wide, {num_attention_heads: 4, hidden_size: 16}]\n  intermediate_size: 64\n")
     read = parse(["--config", str(path)])[0]
-    assert (read.num_hidden_layers, read.hidden_size, read.num_attention_heads, read.intermediate_size) == (1, 128, 4, 64)
+    sizes = (read.num_hidden_layers, read.hidden_size, read.num_attention_heads, read.intermediate_size)
+    assert sizes == (1, 128, 4, 64)
     assert read.given == {"num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"}
 
 
@@ -350,14 +357,16 @@ def test_of_two_ways_to_say_one_thing_the_stronger_source_counts(file):
     read = parse(["--config", str(path), "--epochs", "2", "--warmup_ratio", "0.5"])[0]
     assert (read.train_steps, read.epochs, read.warmup_steps, read.warmup_ratio) == (None, 2.0, None, 0.5)
     assert read.given == {"epochs", "warmup_ratio"}
-    read = parse(["--config", str(file("epochs: 2\nwarmup_ratio: 0.5\n")), "--set", "warmup_steps=3", "--train_steps", "40"])[0]
+    path = file("epochs: 2\nwarmup_ratio: 0.5\n")
+    read = parse(["--config", str(path), "--set", "warmup_steps=3", "--train_steps", "40"])[0]
     assert (read.train_steps, read.epochs, read.warmup_steps, read.warmup_ratio) == (40, None, 3, None)
     # A resumed run: what the checkpoint has in the one way, and the user gives in the other.
     options = Options()
     options.add("steps_of_it", int, help="")
     options.add("share_of_it", float, help="", replaces="steps_of_it")
     for given, base, found in (({"share_of_it": 0.5}, {"steps_of_it": 3, "share_of_it": None}, (None, 0.5)),
-                               ({"share_of_it": None}, {"steps_of_it": 3, "share_of_it": None}, (3, None)), ({}, {"steps_of_it": 3}, (3, None))):
+                               ({"share_of_it": None}, {"steps_of_it": 3, "share_of_it": None}, (3, None)),
+                               ({}, {"steps_of_it": 3}, (3, None))):
         read = resolve(options, (), False, ("flags", given), base=base)
         assert (read.steps_of_it, read.share_of_it) == found
 
@@ -452,7 +461,8 @@ def test_entry_py_ends_with_the_code_and_the_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["-V"], ["train", "--version"], ["predict", "--version"], [*SELECTED, "-V"]])
+@pytest.mark.parametrize("arguments", [
+    ["--version"], ["-V"], ["train", "--version"], ["predict", "--version"], [*SELECTED, "-V"]])
 def test_the_version(capsys, arguments):
     assert main(arguments) == 0 and capsys.readouterr().out == f"pipeloom {pipeloom.__version__}\n"
 

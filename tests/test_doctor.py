@@ -122,7 +122,9 @@ def test_a_broken_plugin_is_named(tmp_path, monkeypatch):
     offer("good", "torn", "rude")
     found = software.plugins()
     assert found.status == "bad" and "'good'" not in found.text
-    for says in ("plugin 'torn' (pipeloom-site 1.0), its import: ZeroDivisionError", "plugin 'rude' (pipeloom-site 1.0), its import: it calls sys.exit(3)"):
+    for says in ("plugin 'torn' (pipeloom-site 1.0), its import: ZeroDivisionError", "plugin 'rude' (pipeloom-site "
+                                                                                     "1.0), its import: it calls "
+                                                                                     "sys.exit(3)"):
         assert says in found.text
     offer("good")
     assert software.plugins() == ok(software.plugins().text) and "the installed good" in software.plugins().text

@@ -86,8 +86,9 @@ def test_a_name_of_node_0_that_means_loopback_there(monkeypatch, name, meant, th
 
 @pytest.mark.fast
 @pytest.mark.parametrize("address, what", [
-    ("::1", "is an IPv6 address"), ("[::1]", "is an IPv6 address"), ("fe80::1%eth0", "is an IPv6 address"), ("[2001:db8::7]:29500", "is an IPv6 address"),
-    ("::ffff:10.0.0.1", "is an IPv6 address"), ("six", "has IPv6 addresses alone (2001:db8::7)"),
+    *((address, "is an IPv6 address")
+      for address in ("::1", "[::1]", "fe80::1%eth0", "[2001:db8::7]:29500", "::ffff:10.0.0.1")),
+    ("six", "has IPv6 addresses alone (2001:db8::7)"),
 ])
 def test_the_engine_knows_no_ipv6(monkeypatch, address, what):
     def look_up(name, port, family):
@@ -98,12 +99,14 @@ def test_the_engine_knows_no_ipv6(monkeypatch, address, what):
     monkeypatch.setattr("pipeloom.core.network.socket.getaddrinfo", look_up)
     with pytest.raises(UsageError) as raised:
         check_address(address)
-    assert str(raised.value) == f"--master_addr {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: give an IPv4 address of node 0"
+    assert str(raised.value) == (f"--master_addr {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: "
+                                 "give an IPv4 address of node 0")
 
 
 @pytest.mark.fast
 def test_a_port_is_an_option_of_its_own():
-    with pytest.raises(UsageError, match="^MASTER_ADDR 10.0.0.1:29500: the port is an option of its own: MASTER_ADDR 10.0.0.1 --master_port 29500$"):
+    with pytest.raises(UsageError, match="^MASTER_ADDR 10.0.0.1:29500: the port is an option of its own: MASTER_ADDR "
+                                         "10.0.0.1 --master_port 29500$"):
         check_address("10.0.0.1:29500", "MASTER_ADDR")
     for fine in ("10.0.0.1", "127.0.0.1", "localhost", "no.such.host.invalid"):
         check_address(fine)

@@ -76,7 +76,8 @@ def test_an_installed_copy_imports_from_its_own_place(wheel, tmp_path):
     done = run(sys.executable, "-c", code, cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout.split() == [str(tmp_path / "pipeloom" / p) for p in
                                    ("core/errors.py", "plugins/strategies/__init__.py")], done.stderr
-    done = run(sys.executable, "-m", "pipeloom", "--version", cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    there = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = run(sys.executable, "-m", "pipeloom", "--version", cwd=str(tmp_path), env=there)
     assert (done.returncode, done.stdout) == (0, f"pipeloom {pipeloom.__version__}\n"), done.stderr
 
 

@@ -134,7 +134,8 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
                                                     "add layers or lower --nums_split"),
     (["--epochs", 1, "--train_steps", 10], "--epochs and --train_steps both say how long to train: give one of them"),
     (["--warmup_steps", 11, "--train_steps", 10], "--warmup_steps 11 is more than the 10 steps of the run"),
-    (["--warmup_steps", 0, "--warmup_ratio", 0.1], "--warmup_ratio and --warmup_steps both say how long to warm up: give one of them"),
+    (["--warmup_steps", 0, "--warmup_ratio", 0.1], "--warmup_ratio and --warmup_steps both say how long to warm up: "
+                                                   "give one of them"),
     (["--warmup_steps", 201], "--warmup_steps 201 is more than the 200 steps of the run"),
     (["--node_rank", 2], "--node_rank 2: nodes are numbered 0 to 1 (--nnodes 2)"),
     (["--nnodes", 4, "--node_rank", 4], "--node_rank 4: nodes are numbered 0 to 3 (--nnodes 4)"),
@@ -235,7 +236,8 @@ def test_a_dataset_without_a_field_that_the_model_needs(plugin):
 def test_a_partitioner_is_checked(plugin, answer):
     selected = plugin(f"@pipeloom.hookimpl\ndef pipeloom_partition(blocks):\n    return {answer}\n")
     assert refused(selected=selected).endswith(
-        f"mine.py' (file), hook pipeloom_partition: it answers {answer}, not 2 positive counts that sum up to the 4 blocks")
+        f"mine.py' (file), hook pipeloom_partition: it answers {answer}, not 2 positive counts that sum up to the 4 "
+        "blocks")
 
 
 @pytest.mark.parametrize("stages, says", [
@@ -252,7 +254,8 @@ def test_a_strategy_is_checked(plugin, stages, says):
 def test_a_layout_is_checked(plugin):
     text = "from pipeloom.core.topology import Mesh\n@pipeloom.hookimpl\ndef pipeloom_choose_layout():\n    return Mesh(3, 1)\n"
     assert refused(selected=plugin(text)).endswith(
-        "mine.py' (file), hook pipeloom_choose_layout: it answers what does not fit: the mesh pipeline 3 x data 1 x tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)")
+        "mine.py' (file), hook pipeloom_choose_layout: it answers what does not fit: the mesh pipeline 3 x data 1 x "
+        "tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)")
 
 
 # --- the cluster

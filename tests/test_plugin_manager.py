@@ -100,7 +100,8 @@ def test_a_hook_with_a_default_is_answered_by_it():
 
 
 def test_a_selected_plugin_answers_before_the_default(site):
-    site.module("mine", "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_partition(blocks, num_stages):\n    return [len(blocks)]\n")
+    site.module("mine", "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_partition(blocks, num_stages):\n    return "
+                        "[len(blocks)]\n")
     manager = PluginManager()
     manager.load(["./mine.py"])
     assert manager.hook.pipeloom_partition(blocks=[1, 2, 3], num_stages=1, config=None) == (3,)
@@ -124,7 +125,8 @@ def test_an_entry_point_is_loaded_by_its_name_and_by_nothing_else(site):
     assert "zigzag_module" not in sys.modules
     manager = load("zigzag", "bert")
     assert placed(manager) == "placed by zigzag" and manager.versions["zigzag"] == "pipeloom-zigzag 2.3"
-    assert refused("broken") == ("plugin 'broken' (pipeloom-broken 1.0), its import: RuntimeError: half installed (broken_module.py, line 1); "
+    assert refused("broken") == ("plugin 'broken' (pipeloom-broken 1.0), its import: RuntimeError: half installed "
+                                 "(broken_module.py, line 1); "
                                  "PIPELOOM_TRACEBACK=1 shows the traceback")
 
 
@@ -140,7 +142,8 @@ def test_the_listing_survives_a_broken_package(site):
     site.package("pipeloom-zigzag", "2.3", zigzag="zigzag_module", lost="no_such_module")
     lines = {line.split()[0]: " ".join(line.split()) for line in describe_plugins().splitlines()}
     assert lines["zigzag"] == "zigzag strategy back and forth. [pipeloom-zigzag 2.3]"
-    assert lines["lost"] == ("lost unusable: plugin 'lost' (pipeloom-zigzag 2.3), its import: ModuleNotFoundError: No module named "
+    assert lines["lost"] == ("lost unusable: plugin 'lost' (pipeloom-zigzag 2.3), its import: ModuleNotFoundError: No "
+                             "module named "
                              "'no_such_module' [pipeloom-zigzag 2.3]")
 
 
@@ -176,7 +179,8 @@ def test_a_module_by_its_path(site):
     (site.folder / "shelf" / "zigzag.py").write_text(PLACE.format("a module"))
     importlib.invalidate_caches()
     assert placed(load("shelf.zigzag")) == "placed by a module"
-    assert refused("shelf.zagzig") == "plugin 'shelf.zagzig' (module), its import: ModuleNotFoundError: No module named 'shelf.zagzig'"
+    assert refused("shelf.zagzig") == ("plugin 'shelf.zagzig' (module), its import: ModuleNotFoundError: "
+                                       "No module named 'shelf.zagzig'")
 
 
 def test_a_file_by_its_path(site):
@@ -193,12 +197,14 @@ def test_a_file_by_its_path(site):
 
 def test_a_mistyped_hook_gets_a_suggestion(site):
     site.module("typo", PLACE.replace("pipeloom_place", "pipeloom_plase"))
-    assert refused("./typo.py") == "plugin './typo.py' (file): there is no hook 'pipeloom_plase' (did you mean 'pipeloom_place'?)"
+    assert refused("./typo.py") == ("plugin './typo.py' (file): there is no hook 'pipeloom_plase' "
+                                    "(did you mean 'pipeloom_place'?)")
 
 
 def test_a_wrong_argument_of_a_hook_is_named(site):
     site.module("typo", PLACE.replace("cluster, mesh, config", "cluster, mash"))
-    assert refused("./typo.py") == ("plugin './typo.py' (file): hook pipeloom_place has no argument 'mash' (did you mean 'mesh'?); "
+    assert refused("./typo.py") == ("plugin './typo.py' (file): hook pipeloom_place has no argument 'mash' (did you "
+                                    "mean 'mesh'?); "
                                     "it has: cluster, mesh, config")
 
 
@@ -245,8 +251,10 @@ def test_an_option_of_two_plugins_names_both(site):
     site.module("four", declare.format("gpu_num_per_node"))
     for names, says in [
         (["./one.py", "./two.py"], "plugins './one.py' and './two.py' both declare the option 'width': select only one of them"),
-        (["./three.py"], "plugin './three.py' (file), hook pipeloom_add_options: the option 'seed' is one of pipeloom's own: choose another name"),
-        (["./four.py"], "plugin './four.py' (file), hook pipeloom_add_options: the option 'gpu_num_per_node' is one of pipeloom's own: "
+        (["./three.py"], "plugin './three.py' (file), hook pipeloom_add_options: the option 'seed' is one of "
+                         "pipeloom's own: choose another name"),
+        (["./four.py"], "plugin './four.py' (file), hook pipeloom_add_options: the option 'gpu_num_per_node' is one "
+                        "of pipeloom's own: "
                         "choose another name"),
     ]:
         with pytest.raises(UsageError) as raised:

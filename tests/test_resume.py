@@ -61,7 +61,8 @@ def test_what_is_not_given_is_as_it_was(made):
 def test_a_share_of_warmup_is_what_it_was(made, tmp_path):
     """Said again it is the same; said otherwise it is other mathematics."""
     config, said = resume(made, "--warmup_ratio", "0.1")    # what a tenth of 50 steps was
-    assert said == [] and make_plan(config, parse_run(["--resume", str(made), "--warmup_ratio", "0.1"])[1]).config.warmup_steps == 5
+    plugins = parse_run(["--resume", str(made), "--warmup_ratio", "0.1"])[1]
+    assert said == [] and make_plan(config, plugins).config.warmup_steps == 5
     with pytest.raises(UsageError, match=r"made with other mathematics \(warmup_steps 5 -> 10\)"):
         resume(made, "--warmup_ratio", "0.2")
     directory = tmp_path / "run"

@@ -37,7 +37,8 @@ def load(*names):
 
 def test_a_task_is_found_by_its_name_whoever_adds_it():
     for selected, task in (((), PRETRAINING), (("bert",), QUESTION_ANSWERING)):
-        found = find_task(load(*selected), None, task.name)    # the same, but that its functions name their plugin where they fail
+        # The same, but that its functions name their plugin where they fail.
+        found = find_task(load(*selected), None, task.name)
         assert replace(found, head=task.head, derived=task.derived) == task
     assert find_task(load(hidden_states.__file__), None, "hidden_states").figures == ("largest",)
 

@@ -20,7 +20,8 @@ def checkpoint_command(arguments: Sequence[str]) -> int:
         close = did_you_mean(arguments[0], ACTIONS) if arguments else ""
         raise UsageError(f"'checkpoint' needs one of {', '.join(ACTIONS)} and a path{close}: entry.py checkpoint ls runs/NAME")
     if len(arguments) != 2:
-        raise UsageError(f"'checkpoint {arguments[0]}' takes one path: of a checkpoint (also RUN@best, RUN@last, RUN@120), or of a run directory")
+        raise UsageError(f"'checkpoint {arguments[0]}' takes one path: of a checkpoint (also RUN@best, RUN@last, "
+                         "RUN@120), or of a run directory")
     path = checkpoint_path(arguments[1])
     store, found = _find(path)
     if arguments[0] == "show":

@@ -1,6 +1,8 @@
-"""How a checkpoint may be named: by its path, or by its run and which of its checkpoints: ``RUN@best``, ``RUN@last``, ``RUN@120``.
+"""How a checkpoint may be named: by its path, or by its run and which of its checkpoints: ``RUN@best``, ``RUN@last``,
+``RUN@120``.
 
-``RUN/checkpoints/best`` and ``.../last`` are files that name a checkpoint, and mean the same as ``RUN@best`` and ``RUN@last``.
+``RUN/checkpoints/best`` and ``.../last`` are files that name a checkpoint, and mean the same as ``RUN@best`` and
+``RUN@last``.
 """
 from __future__ import annotations
 

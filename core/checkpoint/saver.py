@@ -168,7 +168,8 @@ class Saver:
         self._left_over = None
 
     def wait(self, seconds: float) -> None:
-        """Give this rank's part of a checkpoint under way, and on rank 0 all of it, so long to be written; without a word to others."""
+        """Give this rank's part of a checkpoint under way, and on rank 0 all of it, so long to be written; without a
+        word to others."""
         if self._thread is not None:
             self._thread.join(seconds)
 

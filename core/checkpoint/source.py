@@ -64,8 +64,8 @@ def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[boo
 
 
 def open_pretrained(path: str, option: str = "--init_from") -> Folder:
-    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint); ``RUN@best`` and
-    other names of ``core/checkpoint/naming.py`` too.
+    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint);
+    ``RUN@best`` and other names of ``core/checkpoint/naming.py`` too.
 
     Raises ``UsageError``.
     """

@@ -98,4 +98,5 @@ def plugins() -> Finding:
         broken = [text for fine, text in looked_at if not fine] + scan()[1]
     if broken:
         return bad("; ".join(broken) + ": repair or uninstall it; other plugins work without it")
-    return ok(f"{len(BUILTIN) + len(ALWAYS)} built-in load" + (f", and the installed {', '.join(sorted(installed))}" if installed else ", none installed"))
+    others = f"and the installed {', '.join(sorted(installed))}" if installed else "none installed"
+    return ok(f"{len(BUILTIN) + len(ALWAYS)} built-in load, {others}")

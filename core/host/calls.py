@@ -1,4 +1,5 @@
-"""The one place that calls plugins: whatever one of them does wrong there becomes one line that says whose fault it is."""
+"""The one place that calls plugins: whatever one of them does wrong there becomes one line that says whose fault it
+is."""
 from __future__ import annotations
 
 import os
@@ -19,10 +20,12 @@ TRACEBACK = "PIPELOOM_TRACEBACK"
 
 def call(whose: str, what: str, function: Callable, *arguments: Any, check: Optional[Callable[[Any], Any]] = None,
          kind: Type[PipeloomError] = UsageError) -> Any:
-    """``function(*arguments)`` of a plugin, made sure of by ``check(answer)``, which may put it into the form that is wanted.
+    """``function(*arguments)`` of a plugin, made sure of by ``check(answer)``, which may put it into the form that is
+    wanted.
 
-    ``whose`` names plugin, distribution and version, ``what`` the hook ("" for the plugin as a whole). An error that the plugin raises for its user (``UsageError``,
-    ``RunError``) passes. Raises ``kind`` for everything else it raises, ``sys.exit`` among it, and for what ``check`` refuses.
+    ``whose`` names plugin, distribution and version, ``what`` the hook ("" for the plugin as a whole). An error that
+    the plugin raises for its user (``UsageError``, ``RunError``) passes. Raises ``kind`` for everything else it raises,
+    ``sys.exit`` among it, and for what ``check`` refuses.
     """
     where = f"{whose}, {what}" if what else whose
     try:
@@ -41,8 +44,9 @@ def call(whose: str, what: str, function: Callable, *arguments: Any, check: Opti
 
 @contextmanager
 def blaming(plugins: Any) -> Iterator[None]:
-    """For what plugins have answered with and is called later (a dataset, a block, an optimizer): an error that comes out of the
-    sources of one of ``plugins`` (a ``PluginManager``) becomes a ``RunError`` that names it. Errors of pipeloom's own stay as they are.
+    """For what plugins have answered with and is called later (a dataset, a block, an optimizer): an error that comes
+    out of the sources of one of ``plugins`` (a ``PluginManager``) becomes a ``RunError`` that names it. Errors of
+    pipeloom's own stay as they are.
     """
     try:
         yield
@@ -75,7 +79,8 @@ def described(error: BaseException) -> str:
 
 
 def _keep_traceback() -> str:
-    """Put the traceback of the error at hand where it can be found: of a rank beside its log; returns what to say of it."""
+    """Put the traceback of the error at hand where it can be found: of a rank beside its log; returns what to say of
+    it."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
     directory, rank = os.environ.get("PIPELOOM_RUN_DIR"), os.environ.get("RANK")
@@ -92,8 +97,8 @@ def _keep_traceback() -> str:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """While a plugin is imported, its ``os._exit`` and its ``raise KeyboardInterrupt`` are errors like others: they would else end
-    the command in silence. A user's Ctrl-C stays what it is."""
+    """While a plugin is imported, its ``os._exit`` and its ``raise KeyboardInterrupt`` are errors like others: they
+    would else end the command in silence. A user's Ctrl-C stays what it is."""
     leave, process, interrupts = os._exit, os.getpid(), []
 
     def refuse(code: int) -> None:
@@ -103,29 +108,31 @@ def importing() -> Iterator[None]:
 
     def note(number: int, frame: Any) -> None:
         interrupts.append(number)
-        raise KeyboardInterrupt
+        handler(number, frame)
 
-    usual = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if usual:
+    handler = signal.getsignal(signal.SIGINT)
+    heard = threading.current_thread() is threading.main_thread() and callable(handler)
+    if heard:
         signal.signal(signal.SIGINT, note)
     os._exit = refuse  # type: ignore[assignment]
     try:
         yield
     except KeyboardInterrupt:
-        if interrupts or not usual:
+        if interrupts:
             raise
         raise ContractError("it raises KeyboardInterrupt") from None
     finally:
         os._exit = leave
-        if usual:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if heard:
+            signal.signal(signal.SIGINT, handler)
 
 
 class Hook:
     """A hook of the contract, to be called by the names of its arguments.
 
-    A one-answer hook is asked of the plugin whose answer counts and returns that answer, ``None`` where there is none to ask. Of others
-    every plugin is called, also after one that fails, whose error is then raised; returns the answers.
+    A one-answer hook is asked of the plugin whose answer counts and returns that answer, ``None`` where there is none
+    to ask. Of others every plugin is called, also after one that fails, whose error is then raised; returns the
+    answers.
     """
 
     def __init__(self, host: Any, name: str, check: Callable[[Any, Mapping[str, Any]], Any]) -> None:

@@ -1,7 +1,7 @@
 """Which plugins there are: the built-in table, entry points of installed packages, modules and files.
 
-Entry points are read here and not by ``importlib.metadata.entry_points``, which reads those of all packages and fails for all of
-them at one malformed file: only lines under ``[pipeloom]`` count, and a package that has none harms nobody.
+Entry points are read here and not by ``importlib.metadata.entry_points``, which reads those of all packages and fails
+for all of them at one malformed file: only lines under ``[pipeloom]`` count, and a package that has none harms nobody.
 """
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _VALUE = re.compile(r"([A-Za-z_][\w.]*)(?:\s*:\s*([A-Za-z_][\w.]*))?\s*(?:\[.*\]
 
 @dataclass(frozen=True)
 class Offer:
-    """A plugin that an installed package offers: its ``name``, ``value`` (``module`` or ``module:object``), and the name and version
-    of the ``distribution``."""
+    """A plugin that an installed package offers: its ``name``, ``value`` (``module`` or ``module:object``), and the
+    name and version of the ``distribution``."""
 
     name: str
     value: str
@@ -54,7 +54,8 @@ def installed_plugins() -> Dict[str, List[Offer]]:
 
 
 def scan() -> Tuple[List[Offer], List[str]]:
-    """All offers in the order of ``sys.path``, and a line for each package that means to offer some and does not say it well."""
+    """All offers in the order of ``sys.path``, and a line for each package that means to offer some and does not say it
+    well."""
     offers: List[Offer] = []
     notes: List[str] = []
     seen = set()
@@ -73,7 +74,8 @@ def scan() -> Tuple[List[Offer], List[str]]:
             if name and equals and value:
                 offers.append(Offer(name, value, label))
             else:
-                wrong.append(f"line {number} of its entry_points.txt is no 'name = module': {' '.join(line.split())[:60]}")
+                wrong.append(f"line {number} of its entry_points.txt is no 'name = module': "
+                             f"{' '.join(line.split())[:60]}")
         if wrong:
             notes.append(f"{label}: {wrong[0]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""))
     return offers, notes
@@ -123,20 +125,23 @@ def _lines_of_group(text: str) -> Iterator[Tuple[int, str]]:
 
 
 def load_plugin(name: str) -> Tuple[Any, str]:
-    """The plugin ``name`` and its version: built-in, entry point, ``./file.py``, or ``module.path``. Raises ``UsageError``."""
+    """The plugin ``name`` and its version: built-in, entry point, ``./file.py``, or ``module.path``. Raises
+    ``UsageError``."""
     from pipeloom import __version__
 
     installed = installed_plugins()
     offers = installed.get(name, [])
     if name in BUILTIN or name in ALWAYS:
         if offers:
-            raise UsageError(f"plugin '{name}': {offers[0].distribution} offers a plugin of the name of a built-in one; "
+            raise UsageError(f"plugin '{name}': {offers[0].distribution} offers a plugin of the name of a built-in "
+                             "one; "
                              f"uninstall it or load it by its module: {offers[0].value}")
         if name in ALWAYS:
             raise UsageError(f"plugin '{name}' is always there: leave it out")
         return importlib.import_module(BUILTIN[name]), __version__
     if len(offers) > 1:
-        raise UsageError(f"plugin '{name}' is offered by two packages: {' and '.join(offer.distribution for offer in offers[:2])}; "
+        raise UsageError(f"plugin '{name}' is offered by two packages: "
+                         f"{' and '.join(offer.distribution for offer in offers[:2])}; "
                          f"load one by its module: {offers[0].value}")
     if offers:
         return _import(name, offers[0].distribution, offers[0].load), offers[0].distribution

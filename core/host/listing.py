@@ -30,7 +30,8 @@ def describe_plugins() -> str:
     for name, module in BUILTIN.items():
         lines.append(f"  {name:<16} {_provides(importlib.import_module(module))}")
     installed = installed_plugins()
-    lines.append("installed:" if installed else "installed: none (packages offer plugins by the entry-point group 'pipeloom')")
+    lines.append("installed:" if installed else "installed: none (packages offer plugins by the entry-point group "
+                                                "'pipeloom')")
     for name, offers in sorted(installed.items()):
         for offer in offers:
             fine, text = examine(offer)
@@ -45,7 +46,8 @@ def describe_plugins() -> str:
 def examine(offer: Offer) -> Tuple[bool, str]:
     """Whether an installed plugin can be used, and what it provides, else why not.
 
-    It is loaded in a child of this process: whatever its import does (end the process, print, hang) is then no matter of ours.
+    It is loaded in a child of this process: whatever its import does (end the process, print, hang) is then no matter
+    of ours.
     """
     answer, in_time = b"", False
     reading, writing = os.pipe()

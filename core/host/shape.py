@@ -1,7 +1,8 @@
-"""Whether what a plugin's name stands for is a plugin: a module or an object whose hooks will be called as their author means it.
+"""Whether what a plugin's name stands for is a plugin: a module or an object whose hooks will be called as their author
+means it.
 
-pluggy passes over what it does not take for a hook, and a plugin that nobody calls does nothing without a word. So everything that
-looks like a hook here and is none is refused with what to change.
+pluggy passes over what it does not take for a hook, and a plugin that nobody calls does nothing without a word. So
+everything that looks like a hook here and is none is refused with what to change.
 """
 from __future__ import annotations
 
@@ -50,23 +51,26 @@ def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
 def plugin_in(loaded: Any) -> Any:
     """The plugin that ``loaded`` (a module, or what an entry point names) is or has. Raises ``ContractError``."""
     if inspect.isclass(loaded):
-        raise ContractError(f"is the class {loaded.__name__}: name an instance of it ('{OBJECT} = {loaded.__name__}()' in its module, "
+        raise ContractError(f"is the class {loaded.__name__}: name an instance of it ('{OBJECT} = "
+                            f"{loaded.__name__}()' in its module, "
                             f"and 'module:{OBJECT}')")
     if not isinstance(loaded, ModuleType):
         if not hooks_of(loaded):
             _refuse_unmarked(loaded)
-            raise ContractError(f"is {shown(loaded)}, which has no hooks: a plugin is a module, or an object, with some marked by "
+            raise ContractError(f"is {shown(loaded)}, which has no hooks: a plugin is a module, or an object, with "
+                                "some marked by "
                                 "@pipeloom.hookimpl")
         return loaded
     inner = vars(loaded).get(OBJECT)
-    has_inner = inner is not None and not isinstance(inner, ModuleType) and not inspect.isclass(inner) and bool(hooks_of(inner))
+    has_inner = _is_object(inner) and bool(hooks_of(inner))
     if not hooks_of(loaded):
         if has_inner:
             return inner
         _refuse_unmarked(loaded)
         raise ContractError(_why_no_hooks(loaded))
     if has_inner:
-        raise ContractError(f"has hooks as functions and in the object '{OBJECT}', of which only the former would be called: keep one of the two")
+        raise ContractError(f"has hooks as functions and in the object '{OBJECT}', of which only the former would be "
+                            "called: keep one of the two")
     return loaded
 
 
@@ -78,7 +82,8 @@ def module_of(plugin: Any) -> Any:
 
 
 def check(plugin: Any) -> None:
-    """Raise ``ContractError`` unless each hook of ``plugin`` is one of the contract and will be called as its author means it."""
+    """Raise ``ContractError`` unless each hook of ``plugin`` is one of the contract and will be called as its author
+    means it."""
     known = known_hooks()
     _refuse_unmarked(plugin)
     for name, options in _marked(plugin).items():
@@ -87,7 +92,8 @@ def check(plugin: Any) -> None:
             close = f" (did you mean 'pipeloom_{hook}'?)" if f"pipeloom_{hook}" in known else did_you_mean(hook, known)
             raise ContractError(f"there is no hook '{hook}'{close}")
         if options.get("hookwrapper") or options.get("wrapper"):
-            raise ContractError(f"hook {hook} is marked as a wrapper of others, which the contract does not have: leave the mark out")
+            raise ContractError(f"hook {hook} is marked as a wrapper of others, which the contract does not have: "
+                                "leave the mark out")
         _check_function(hook, getattr(plugin, name), known[hook])
 
 
@@ -101,13 +107,16 @@ def _check_function(hook: str, function: Any, arguments: Tuple[str, ...]) -> Non
     for parameter in inspect.signature(function, follow_wrapped=False).parameters.values():
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ContractError(f"hook {hook} takes '{'*' * (1 + (parameter.kind is parameter.VAR_KEYWORD))}{name}', where nothing would come in: "
+            raise ContractError(f"hook {hook} takes '{'*' * (1 + (parameter.kind is parameter.VAR_KEYWORD))}{name}', "
+                                "where nothing would come in: "
                                 f"name what it wants of {listed}")
         if name not in arguments:
             if parameter.default is parameter.empty:
-                raise ContractError(f"hook {hook} has no argument '{name}'{did_you_mean(name, arguments)}; it has: {listed}")
+                raise ContractError(f"hook {hook} has no argument '{name}'{did_you_mean(name, arguments)}; it has: "
+                                    f"{listed}")
         elif parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY:
-            raise ContractError(f"hook {hook} gives '{name}' a default or takes it by its name alone, so it would never be passed: write plain '{name}'")
+            raise ContractError(f"hook {hook} gives '{name}' a default or takes it by its name alone, so it would "
+                                f"never be passed: write plain '{name}'")
 
 
 def _refuse_unmarked(plugin: Any) -> None:
@@ -124,7 +133,8 @@ def _refuse_unmarked(plugin: Any) -> None:
             if getattr(function, "__module__", None) == hookspecs.__name__:
                 continue    # it has imported the contract
             raise ContractError(f"{name} is marked by hookspec, which is for the host: {_WRITE}")
-        other = next((mark[:-len("_impl")] for mark, value in marks.items() if mark.endswith("_impl") and isinstance(value, dict)), None)
+        other = next((mark[:-len("_impl")] for mark, value in marks.items()
+                      if mark.endswith("_impl") and isinstance(value, dict)), None)
         if other is not None and other != "pipeloom":
             raise ContractError(f"{name} is marked for '{other}': {_WRITE} (pipeloom.hookimpl, not that of '{other}')")
         if not inspect.isroutine(function):
@@ -136,19 +146,31 @@ def _why_no_hooks(module: ModuleType) -> str:
     """What to change in a module without hooks."""
     names = known_hooks()
     for name, value in vars(module).items():
-        if not inspect.isclass(value) and not isinstance(value, ModuleType) and not inspect.isroutine(value) and hooks_of(value):
-            return f"its hooks are in the object '{name}': call that '{OBJECT}', or name it by an entry point (module:{name})"
+        if _is_object(value) and hooks_of(value):
+            return (f"its hooks are in the object '{name}': call that '{OBJECT}', or name it by an entry point "
+                    f"(module:{name})")
     for name, value in vars(module).items():
-        if inspect.isclass(value) and value.__module__ == module.__name__ and (hooks_of(value) or set(names) & set(dir(value))):
+        if not inspect.isclass(value) or value.__module__ != module.__name__:
+            continue
+        if hooks_of(value) or set(names) & set(dir(value)):
             marks = "" if hooks_of(value) else ", '@pipeloom.hookimpl' above each hook in it"
-            return f"its hooks are in the class {name}, of which nobody makes an instance: write '{OBJECT} = {name}()' below it{marks}"
-    close = next((name for name, value in vars(module).items() if name.startswith("pipeloom_") and inspect.isroutine(value)), None)
+            return (f"its hooks are in the class {name}, of which nobody makes an instance: "
+                    f"write '{OBJECT} = {name}()' below it{marks}")
+    close = next((name for name, value in vars(module).items()
+                  if name.startswith("pipeloom_") and inspect.isroutine(value)), None)
     if close is not None:
         return f"it has no hooks: there is no hook '{close}'{did_you_mean(close, names)}"
     inside = _submodule_with_hooks(module)
     if inside is not None:
-        return f"it has no hooks itself: name the module that has them ({inside}), or import them into {module.__name__}/__init__.py"
-    return "it has no hooks: mark functions of the contract (pipeloom_place, ...) with @pipeloom.hookimpl; core/hookspecs.py lists them"
+        return (f"it has no hooks itself: name the module that has them ({inside}), or import them into "
+                f"{module.__name__}/__init__.py")
+    return ("it has no hooks: mark functions of the contract (pipeloom_place, ...) with @pipeloom.hookimpl; "
+            "core/hookspecs.py lists them")
+
+
+def _is_object(value: Any) -> bool:
+    """Whether ``value`` is neither a function, a class, a module nor nothing."""
+    return not (value is None or inspect.isclass(value) or isinstance(value, ModuleType) or inspect.isroutine(value))
 
 
 def _submodule_with_hooks(module: ModuleType) -> Optional[str]:
