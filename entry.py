@@ -13,12 +13,6 @@ if __name__ == "__main__":
     folder = os.path.dirname(os.path.abspath(__file__))
     if folder not in sys.path:    # python -I and -P leave it out
         sys.path.insert(0, folder)
-    try:
-        from pipeloom.core.cli import main
-    except ImportError as error:
-        # A missing dependency costs the user one line; a fault of our own keeps its traceback.
-        if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] == "pipeloom":
-            raise
-        sys.stderr.write("pipeloom: %s: ./run_ppl.sh installs what is needed (or: pip install -e .)\n" % error)
-        raise SystemExit(2)
-    raise SystemExit(main())
+    from pipeloom.__main__ import run
+
+    raise SystemExit(run())

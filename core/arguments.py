@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from typing import Any, Callable, List, NoReturn, Sequence
 
 from pipeloom.core.errors import UsageError, did_you_mean
@@ -14,6 +16,13 @@ def normalize(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def no_such_home(arguments: Sequence[str]) -> UsageError:
+    """The error about a path with ``~user`` in it, for which ``pathlib`` knows no home directory."""
+    named = [name for argument in arguments for name in re.findall(r"(?:^|[=,])(~[^/,=]*)", argument)]
+    unknown = next((name for name in named if os.path.expanduser(name) == name), "a path that begins with ~")
+    return UsageError(f"{unknown}: there is no such user here, so it stands for no folder")
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,19 +8,21 @@ import sys
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from pipeloom import __version__
 from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
-from pipeloom.core.arguments import Parser, normalize
+from pipeloom.core.arguments import Parser, no_such_home, normalize
 from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.devices import count_gpus
-from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, shown
+from pipeloom.core.errors import PipeloomError, UsageError, did_you_mean, is_no_home, shown
 from pipeloom.core.hookspecs import ONE_ANSWER
 from pipeloom.core.interpreter import begin_anew
 from pipeloom.core.network import forget_proxies
 from pipeloom.core.options import Options
+from pipeloom.core.origins import telling_origins
 from pipeloom.core.output import open_closed_streams, printing
-from pipeloom.core.plugin_manager import PluginManager, describe_plugins, hooks_of, load_plugin
+from pipeloom.core.plugin_manager import PluginManager, hooks_of, load_plugin
 from pipeloom.core.processes import own_command
 from pipeloom.plugins import BUILTIN
 
@@ -53,7 +55,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _ended(arguments: List[str]) -> int:
     try:
-        return _dispatch(arguments)
+        return _dispatch_at_home(arguments)
     except PipeloomError as error:
         print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -61,15 +63,30 @@ def _ended(arguments: List[str]) -> int:
         return 128 + signal.SIGINT
 
 
+def _dispatch_at_home(arguments: List[str]) -> int:
+    try:
+        return _dispatch(arguments)
+    except RuntimeError as error:
+        if not is_no_home(error):
+            raise
+        raise no_such_home(arguments) from None
+
+
 def _dispatch(arguments: List[str]) -> int:
+    if {"-V", "--version"} & set(arguments):
+        print(f"pipeloom {__version__}")
+        return 0
     command = arguments[0] if arguments and not arguments[0].startswith("-") else "train"
     if command not in COMMANDS:
-        raise UsageError(f"no command '{command}'{did_you_mean(command, COMMANDS)}; there are: {', '.join(COMMANDS)}")
+        close = did_you_mean(command, (*COMMANDS, "--version", "--help"))
+        raise UsageError(f"no command '{command}'{close}; there are: {', '.join(COMMANDS)}")
     if arguments and arguments[0] == command:
         arguments = arguments[1:]
     if command == "plugins":
         if arguments:
             raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
+        from pipeloom.core.host.listing import describe_plugins
+
         print(describe_plugins())
         return 0
     if command == "checkpoint":
@@ -97,7 +114,8 @@ def _dispatch(arguments: List[str]) -> int:
 
         options, arguments = take_options(arguments)
         config, plugins = parse(arguments)
-        return parity(config, plugins, options.steps, options.tolerance)
+        with telling_origins(config):
+            return parity(config, plugins, options.steps, options.tolerance)
     if "RANK" in os.environ:    # before a plugin may import the engine; of another launcher we have not made its environment
         forget_proxies()
     config, plugins, resumed = parse_run(arguments, os.environ)
@@ -149,7 +167,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
             raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
-    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), ("flags", given))
+    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), *_flags(flags, given, options))
     config = configs.resolve(options, names, has_gpu, *sources)
     defaults = manager.default_options(config, options)
     resumed, base, chosen = None, {}, set()
@@ -164,7 +182,7 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     carried = {name: base[name] for name in chosen & base.keys()}
     from_cluster = _from_cluster(environment, {**carried, **{name: getattr(config, name) for name in config.given}})
     return configs.resolve(options, names, has_gpu, *sources, environment=from_cluster, transient=cluster_environment.TRANSIENT,
-                           base={**defaults, **base}, carried=chosen), manager, resumed
+                           defaults=defaults, base=base, carried=chosen), manager, resumed
 
 
 def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> Dict[str, Any]:
@@ -242,6 +260,7 @@ def _all_for_help() -> List[str]:
 
 def _add_general(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
+    group.add_argument("-V", "--version", action="version", version=__version__, help="print the version and exit")
     group.add_argument("--plugins", metavar="A,B,C", help="plugins by name, module.path or ./file.py")
     group.add_argument("--strategy", metavar="NAME", help="another way to select a strategy plugin: intra_first or inter_first")
     group.add_argument("--config", metavar="FILE.yaml", help="YAML file with options; flags override it")
@@ -260,11 +279,21 @@ def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -
             default = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
             default = defaults.get(option.name, default)
             text = option.help + (f" [{default}]" if default is not None else "")
-            metavar = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else option.type.__name__.upper()
+            metavar = getattr(option.type, "metavar", option.type.__name__.upper())
+            if option.choices:
+                metavar = "{" + ",".join(map(str, option.choices)) + "}"
             group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
             for alias in option.aliases:
                 group.add_argument(f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}")
     return parser
+
+
+def _flags(flags: Mapping[str, Any], given: Mapping[str, Any], options: Options) -> List[Tuple[str, Dict[str, Any]]]:
+    """What flags give as sources: those under their own names, and by themselves those under other names."""
+    other = {option.name: alias for option in options for alias in option.aliases
+             if alias in flags and option.name not in flags}
+    own = {name: value for name, value in given.items() if name not in other}
+    return [(configs.FLAGS, own), *((f"--{alias}", {name: given[name]}) for name, alias in other.items())]
 
 
 def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The resolved configuration: defaults, then the cluster's environment, the YAML file, ``--set``, and flags."""
 from __future__ import annotations
 
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
@@ -9,7 +8,12 @@ import yaml
 
 from pipeloom.core.errors import UsageError, did_you_mean
 from pipeloom.core.options import RESERVED, Options
+from pipeloom.core.yaml_file import read_yaml
 
+__all__ = ["Config", "flatten", "parse_assignments", "read_yaml", "resolve"]
+
+#: What ``resolve`` calls the source of flags, each under its own name.
+FLAGS = "flags"
 #: How one command begins and ends; the file of a run does not repeat it.
 _OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
 #: How sources of options are called that are no part of the command line itself.
@@ -23,11 +27,12 @@ class Config:
     those of them that stand in the command line itself and not in a file, and ``carried`` those that an earlier command set of
     the run that is resumed. ``transient`` are those whose value holds for this process alone (its place in a Slurm job): they
     are not written into a file. ``resumes`` maps each to what becomes of it when a run is resumed (``core/options.py``).
+    ``origins`` says where values come from that were not given as the flag of that name (``core/origins.py``).
     """
 
     def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str], given: Iterable[str] = (),
                  transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({}), typed: Iterable[str] = (),
-                 carried: Iterable[str] = ()) -> None:
+                 carried: Iterable[str] = (), origins: Mapping[str, str] = MappingProxyType({})) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
         self.__dict__["plugins"] = tuple(plugins)
@@ -36,6 +41,7 @@ class Config:
         self.__dict__["resumes"] = dict(resumes)
         self.__dict__["typed"] = frozenset(typed)
         self.__dict__["carried"] = frozenset(carried)
+        self.__dict__["origins"] = dict(origins)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -51,7 +57,7 @@ class Config:
         for name in changes:
             getattr(self, name)
         return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes,
-                      self.typed, self.carried)
+                      self.typed, self.carried, self.origins)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -67,39 +73,6 @@ class Config:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-def read_yaml(path: str) -> Dict[str, Any]:
-    """The YAML file ``path`` as a dict. Raises ``UsageError`` when it is absent or not a mapping."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except Exception as error:  # PyYAML's own, or what its constructors run into: a month 13, !!bool maybe, endless nesting
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        raise UsageError(f"--config {path}{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: must be 'key: value' lines, not a {type(content).__name__}")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key_node.start_mark)
-            key = self.construct_object(key_node)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def flatten(content: Mapping[str, Any], options: Options, where: str) -> Dict[str, Any]:
     """The option values in a YAML mapping; a key may stand in its section or at the top level.
 
@@ -113,6 +86,9 @@ def flatten(content: Mapping[str, Any], options: Options, where: str) -> Dict[st
         if key in options.sections() and (value is None or isinstance(value, dict)):
             for inner, inner_value in (value or {}).items():
                 _put(values, f"{key}.{inner}", inner_value, options, where)
+        elif isinstance(value, dict) and key not in options:
+            raise UsageError(f"{where}: no section '{key}'{did_you_mean(key, options.sections())}; "
+                             "what others refer to may stand under a key that begins with x-")
         else:
             _put(values, key, value, options, where)
     return values
@@ -144,10 +120,21 @@ def parse_assignments(assignments: List[str], options: Options) -> Dict[str, Any
     return values
 
 
+def _not_replaced(weaker: Mapping[str, Any], stronger: Mapping[str, Any], options: Options) -> Dict[str, Any]:
+    """``weaker`` without what ``stronger`` says in another way (``--epochs`` for ``train_steps``)."""
+    gone = set()
+    for option in options:
+        for name, other in ((option.name, option.replaces), (option.replaces, option.name)) if option.replaces else ():
+            if stronger.get(name) is not None and stronger.get(other) is None:
+                gone.add(other)
+    return {name: value for name, value in weaker.items() if name not in gone}
+
+
 def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]],
             environment: Mapping[str, Any] = MappingProxyType({}), transient: Iterable[str] = (),
-            base: Mapping[str, Any] = MappingProxyType({}), carried: Iterable[str] = ()) -> Config:
-    """Merge ``sources`` (weakest first) over ``base`` and the defaults of ``options``.
+            defaults: Mapping[str, Any] = MappingProxyType({}), base: Mapping[str, Any] = MappingProxyType({}),
+            carried: Iterable[str] = ()) -> Config:
+    """Merge ``sources`` (weakest first) over ``base``, ``defaults`` of plugins and the defaults of ``options``.
 
     ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is what
     the cluster's environment says of options that nobody gave a value; those of them that are in ``transient`` are not
@@ -157,12 +144,17 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     for option in options:
         values[option.name] = option.cuda_default if has_gpu and option.cuda_default is not None else option.default
     given: Dict[str, Any] = {}
-    for _, source in sources:
-        given.update(source)
+    origins = {**dict.fromkeys(base, "the checkpoint"), **dict.fromkeys(environment, "the cluster's environment")}
+    for where, source in sources:
+        given = {**_not_replaced(given, source, options), **source}
+        origins.update(dict.fromkeys(source, where))
+    base = _not_replaced(base, given, options)
+    values.update(_not_replaced(defaults, {**base, **given}, options))
     values.update(base)
     values.update(given)
     values.update(environment)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
     typed = {name for where, source in sources if not where.startswith(_FILE) for name in source}
     return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
-                  {option.name: option.resume for option in options}, typed, carried)
+                  {option.name: option.resume for option in options}, typed, carried,
+                  {name: where for name, where in origins.items() if where != FLAGS})

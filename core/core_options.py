@@ -49,7 +49,8 @@ def add_core_options(options: Options) -> None:
     add("train_global_batch_size", int, 32, cuda_default=256, section="train", minimum=1,
         help="samples of one optimizer step, over all ranks and micro-batches")
     add("train_steps", int, None, section="train", minimum=1, help="number of steps (default: 200, or what --epochs gives)")
-    add("epochs", float, None, section="train", minimum=0, help="passes over the data (as many samples as it has); another way to give --train_steps")
+    add("epochs", float, None, section="train", minimum=0, replaces="train_steps",
+        help="passes over the data (as many samples as it has); another way to give --train_steps")
     add("seed", int, 1234, section="train", minimum=0, maximum=2 ** 63, help="seed of weights, dropout and the order of samples")
     add("shuffle", bool, True, section="train", help="shuffle the samples anew in each epoch; false = file order")
     add("log_every", int, 10, resume=FREE, section="train", minimum=1, help="steps between two logged lines")
@@ -68,8 +69,9 @@ def add_core_options(options: Options) -> None:
         help="what an evaluation measures that the best checkpoint has the best of (default: the loss, or what the "
              "task says: f1 of answers)")
     add("resume", str, None, resume=FRESH, section="train",
-        help="continue exactly: a checkpoint, a run directory, or auto: the newest whole one in --output_dir "
-             "(or of the last run with these plugins); options that are not given are as they were")
+        help="continue exactly: a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory, or auto: the newest "
+             "whole one in --output_dir (or of the last run with these plugins); options that are not given are as "
+             "they were")
     add("resume_allow", str, None, resume=FRESH, section="train",
         help="names of changed options, with commas between them, that --resume shall accept though they change the mathematics")
     add("stop_at", int, None, resume=FRESH, section="train", minimum=1,

@@ -32,6 +32,18 @@ class RunError(PipeloomError):
     exit_code = 1
 
 
+class ContractError(Exception):
+    """What a plugin is, declares or answers is not as the contract has it.
+
+    Raised where that is found; ``core/host/calls.py`` makes a ``UsageError`` of it that says whose fault it is.
+    """
+
+
+def is_no_home(error: BaseException) -> bool:
+    """Whether ``pathlib`` says by ``error`` that there is no user of the name in ``~name``."""
+    return isinstance(error, RuntimeError) and "home directory" in str(error)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
@@ -40,7 +52,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def similar_path(path: Path) -> str:
     """As ``did_you_mean``, for a path that is not there: a name beside it that is nearly right is the usual reason."""
-    return did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
+    try:
+        return "" if path.exists() else did_you_mean(path.name, [other.name for other in path.parent.iterdir()])
+    except OSError:    # nothing there either, or not for our eyes
+        return ""
 
 
 def shown(value: Any) -> str:

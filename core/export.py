@@ -42,7 +42,9 @@ def export_command(arguments: Sequence[str]) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
+    add("--checkpoint", required=True, metavar="PATH",
+        help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
+             "HuggingFace folder")
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
     add("--vocab", metavar="PATH",
         help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")

@@ -1,9 +1,18 @@
 """The contract between pipeloom and its plugins: one hook after another.
 
-A plugin is a module (or object) that implements some of these hooks, each marked with
-``@pipeloom.hookimpl``. Only plugins that a run selects (``--plugins a,b,c``) answer. A hook marked
-*one answer* must be answered by exactly one selected plugin; where pipeloom ships a default, that
-default answers when no selected plugin does. Other hooks are answered by every plugin that has them.
+A plugin is a module that implements some of these hooks as functions, each marked with ``@pipeloom.hookimpl``; or an
+object that has them as methods: what an entry point names (``box:strategy``), or the object ``plugin`` of a module that
+has no hooks as functions (``plugin = Strategy()``). A class is no plugin, an instance of it is. A hook takes those of
+its arguments that it wants, by their names here, and is no coroutine, generator or wrapper of others.
+
+Only plugins that a run selects (``--plugins a,b,c``) answer. A hook marked *one answer* must be answered by exactly one
+selected plugin; where pipeloom ships a default, that default answers when no selected plugin does. Other hooks are
+answered by every plugin that has them.
+
+An answer must be what is said here: ``None`` is one only where it says so. Raise ``pipeloom.core.errors.UsageError``
+with one line for what the user got wrong; it is shown as it is. Any other exception, and an answer of a wrong kind,
+ends the command with a line that names the plugin and the hook; PIPELOOM_TRACEBACK=1 shows the traceback before it, and
+of a rank it is kept in the folder ``logs`` of the run.
 
 Importing a plugin must be cheap: import oneflow inside the functions that run tensors, not at the
 top of the module, so that ``--help`` and ``plugins`` stay quick.
@@ -24,6 +33,9 @@ ONE_ANSWER = {
     "pipeloom_build_optimizer": "optimizer",
     "pipeloom_lr_schedule": "learning-rate schedule",
 }
+
+#: Hooks that are answered at all; ``core/host/answers.py`` holds each answer to what its text here says.
+ANSWERED = (*ONE_ANSWER, "pipeloom_tasks", "pipeloom_default_options")
 
 
 @hookspec

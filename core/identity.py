@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Dict, Iterable, List, Tuple
 
 import pipeloom
 from pipeloom import core, plugins as builtin_plugins
 from pipeloom.core.errors import RunError
+from pipeloom.core.host.shape import module_of
 from pipeloom.core.plan import Plan
 from pipeloom.core.plugin_manager import PluginManager
 
@@ -65,18 +64,11 @@ def _plugins(plugins: PluginManager) -> List[Any]:
     ours = Path(builtin_plugins.__file__).parent
     found: List[Any] = []
     for name, version in plugins.versions.items():
-        module = _module_of(plugins.get(name))
+        module = module_of(plugins.get(name))
         file = Path(getattr(module, "__file__", None) or ours)
         # A file may lie elsewhere on another node; what it is called there is the same.
         found.append([Path(name).name if "/" in name else name, version, [] if ours in (file, *file.parents) else _sources_of(module, file)])
     return found
-
-
-def _module_of(plugin: Any) -> Any:
-    """The module that a plugin is or, being an object, comes from."""
-    if isinstance(plugin, ModuleType):
-        return plugin
-    return sys.modules.get(getattr(plugin, "__module__", None) or type(plugin).__module__)
 
 
 def _sources_of(module: Any, file: Path) -> List[Tuple[str, str]]:

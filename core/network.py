@@ -8,11 +8,13 @@ which its first connection came to rank 0, and all listen on every card. So the 
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
+import re
 import socket
 import struct
 import sys
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from pipeloom.core.errors import UsageError, did_you_mean
 
@@ -64,6 +66,33 @@ def rank_environment(interface: Optional[str], master_addr: Optional[str] = None
     return {ADDRESS: hidden} if hidden else {}
 
 
+def check_address(address: str, option: str = "--master_addr") -> None:
+    """Raise ``UsageError`` for an ``address`` that the engine cannot reach: one of IPv6, or a name that has no others.
+
+    A name that is not known (yet) passes; whoever connects to it says so.
+    """
+    bare, _, port = address.rpartition(":")
+    if port.isdecimal() and ":" not in bare and bare:
+        raise UsageError(f"{option} {address}: the port is an option of its own: {option} {bare} --master_port {port}")
+    inside = re.fullmatch(r"\[(.*)\](?::\d*)?", address)
+    try:
+        numbers = ipaddress.ip_address((inside.group(1) if inside else address).partition("%")[0])
+        what = "is an IPv6 address" if numbers.version == 6 else ""
+    except ValueError:
+        own = _addresses(address, socket.AF_INET6) if not _addresses(address, socket.AF_INET) else []
+        what = f"has IPv6 addresses alone ({', '.join(own)})" if own else ""
+    if what:
+        raise UsageError(f"{option} {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: give an IPv4 "
+                         "address of node 0")
+
+
+def _addresses(name: str, family: int) -> List[str]:
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, family)})
+    except (OSError, UnicodeError):
+        return []
+
+
 def hidden_address(master_addr: Optional[str]) -> Optional[str]:
     """This machine's address on its network, if here alone ``master_addr`` is a name for 127.x; else ``None``.
 
@@ -73,16 +102,15 @@ def hidden_address(master_addr: Optional[str]) -> Optional[str]:
     """
     if master_addr is None or master_addr == "localhost" or master_addr.replace(".", "").isdigit():
         return None
-    try:
-        meant = {found[4][0] for found in socket.getaddrinfo(master_addr, None, socket.AF_INET)}
-    except (OSError, UnicodeError):
+    meant = _addresses(master_addr, socket.AF_INET)
+    if not meant:
         return None     # whoever connects to it says so
     if not all(address.startswith("127.") for address in meant):
         return None
     there = {card: address for card, address in cards().items() if address and not address.startswith("127.")}
     if len(there) != 1:
         known = ", ".join(f"{card} {address}" for card, address in there.items()) or "none has an address"
-        raise UsageError(f"--master_addr {master_addr} is {', '.join(sorted(meant))} on this machine, where no other finds it: "
+        raise UsageError(f"--master_addr {master_addr} is {', '.join(meant)} on this machine, where no other finds it: "
                          f"give it as a number, or name the card by --interface ({known})")
     return next(iter(there.values()))
 

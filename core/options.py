@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Dict, List, Optional, Sequence
 
-from pipeloom.core.errors import UsageError, shown
+from pipeloom.core.errors import ContractError, UsageError, shown
+from pipeloom.core.option_checks import check_declaration, with_type
 
 
 class IntList:
@@ -51,7 +52,7 @@ TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 @dataclass(frozen=True)
 class Option:
     """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given; ``resume`` is FIXED,
-    FREE or FRESH."""
+    FREE or FRESH; ``replaces`` names an option that says the same in another way."""
 
     name: str
     type: type
@@ -65,6 +66,7 @@ class Option:
     maximum: Optional[float] = None
     aliases: Sequence[str] = ()
     resume: str = FIXED
+    replaces: Optional[str] = None
 
     @property
     def is_left_to_plan(self) -> bool:
@@ -82,7 +84,10 @@ class Option:
             if self.default is None:
                 return None
             raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")
-        parsed = self._convert(value)
+        try:
+            parsed = self._convert(value)
+        except UsageError as error:
+            raise UsageError(f"{where}{'' if where == f'--{self.name}' else f': {self.name}'} {error}") from None
         if parsed is None:
             raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {shown(value)}")
         if self.choices is not None and parsed not in self.choices:
@@ -94,7 +99,7 @@ class Option:
         return parsed
 
     def _convert(self, value: Any) -> Any:
-        if self.type in (IntList, IntLists):
+        if hasattr(self.type, "convert"):
             return self.type.convert(value)
         if not isinstance(value, (str, int, float, date)):   # a list, a mapping, bytes: whatever YAML has besides
             return None
@@ -105,8 +110,11 @@ class Option:
             return None
         try:
             if self.type is int and not isinstance(value, int):
-                if isinstance(value, str) and value.strip().isdigit():
-                    return int(value)  # exactly; float knows 53 bits
+                if isinstance(value, str):
+                    try:
+                        return int(value)    # keeps every digit; float knows 53 bits
+                    except ValueError:
+                        pass    # 1e4 perhaps
                 number = float(value)
                 return int(number) if number == int(number) else None
             parsed = self.type(value)
@@ -136,22 +144,38 @@ class Options:
 
     def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugin_options",
             choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
-            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED) -> None:
+            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED,
+            replaces: Optional[str] = None) -> None:
         """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
         have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
+        ``replaces`` names an option that says the same in another way: of the two that counts which a stronger source
+        gives (a flag over the YAML file, both over a checkpoint).
 
-        Raises ``UsageError`` naming both owners when the name is taken, and for a reserved section.
+        Raises ``UsageError`` naming both owners when another plugin has the name, and ``ContractError`` for a
+        declaration that makes no sense: a name that cannot be a flag, a key of the YAML file and an attribute of
+        ``config`` at once, a default that is no value of the option (``core/option_checks.py``).
         """
-        if section in RESERVED:
-            raise UsageError(f"plugin '{self.owner}': the option '{name}' cannot be in the section '{section}', which is a key of its own")
+        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum,
+                        aliases, resume, replaces)
+        check_declaration(option, [known.name for known in self], self.sections())
         for key in (name, *aliases):
             if key in self:
-                taken = self.get(key)
-                raise UsageError(f"plugins '{taken.owner}' and '{self.owner}' both declare the option '{key}': select only one of them")
-        self._by_name[name] = Option(name, type, default, help, section, self.owner, choices, cuda_default,
-                                     minimum, maximum, tuple(aliases), resume)
+                self._refuse_taken(key)
+        self._by_name[name] = replace(option, aliases=tuple(aliases), default=with_type(option, default),
+                                      cuda_default=with_type(option, cuda_default))
         for alias in aliases:
             self._aliases[alias] = name
+
+    def _refuse_taken(self, key: str) -> None:
+        from pipeloom.plugins import ALWAYS
+
+        owner = self.get(key).owner
+        if owner == self.owner:
+            raise ContractError(f"declares the option '{key}' twice")
+        if owner == "core" or owner in ALWAYS:
+            raise ContractError(f"the option '{key}' is one of pipeloom's own: choose another name")
+        raise UsageError(f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of "
+                         "them")
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name or name in self._aliases

@@ -18,7 +18,7 @@ from pipeloom.core.config import Config
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.plan import make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.processes import die_with, outside_environment
+from pipeloom.core.processes import die_with, outside_environment, own_command
 from pipeloom.core.run import FINAL_WEIGHTS
 
 
@@ -105,7 +105,8 @@ def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Tr
     with tempfile.TemporaryDirectory(prefix="pipeloom-parity-") as folder:
         file, directory = Path(folder) / "config.yaml", Path(folder) / "run"
         file.write_text(config.to_yaml(), encoding="utf-8")
-        command = [sys.executable, program or str(Path(sys.argv[0]).resolve()), "train", "--config", str(file), "--output_dir", str(directory)]
+        start = [sys.executable, program] if program else own_command()
+        command = [*start, "train", "--config", str(file), "--output_dir", str(directory)]
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ),
                                 preexec_fn=partial(die_with, os.getpid()))
         if result.returncode:

@@ -149,9 +149,9 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     config = _resolve_precision(config, cluster)
     if alone:
         mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel)
+        mesh.check(cluster)
     else:
         mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, config=config)
-    mesh.check(cluster)
     _check_batch(config, mesh)
     dataset = plugins.hook.pipeloom_open_dataset(config=config, split="train")
     config = _resolve_steps(config, len(dataset))
@@ -166,25 +166,13 @@ def make_plan(config: Config, plugins: PluginManager, world_size: Optional[int] 
     evaluation = open_held_out(config, plugins, dataset, model, task)
     goal = choose_goal(config, task, model, evaluation)
     config = config.replace(best_metric=goal.metric)
-    split = (len(model.blocks),) if alone else _partition(plugins, model, mesh, config)
-    placement = Placement.of(cluster, [[0]]) if alone else _place(plugins, cluster, mesh, config)
+    if alone:
+        split, placement = (len(model.blocks),), Placement.of(cluster, [[0]])
+    else:
+        split = plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config)
+        placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
     model = carry_shared(model, split, placement, config.train_global_batch_size * config.seq_length, mesh.tensor, config.tied_transfer)
     return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal)
-
-
-def _partition(plugins: PluginManager, model: ModelSpec, mesh: Mesh, config: Config) -> Tuple[int, ...]:
-    split = tuple(plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config))
-    if len(split) != mesh.pipeline or sum(split) != len(model.blocks) or min(split) < 1:
-        raise UsageError(f"the partitioner answered {list(split)}: not {mesh.pipeline} positive counts of {len(model.blocks)} blocks")
-    return split
-
-
-def _place(plugins: PluginManager, cluster: Cluster, mesh: Mesh, config: Config) -> Placement:
-    placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
-    placement = Placement.of(cluster, placement.stages)
-    if len(placement.stages) != mesh.pipeline:
-        raise UsageError(f"the strategy placed {len(placement.stages)} stages, the mesh has {mesh.pipeline}")
-    return placement
 
 
 def resolve_cluster(config: Config, world_size: Optional[int] = None, local_rank_differs: bool = False) -> Cluster:
@@ -223,20 +211,31 @@ def _check_batch(config: Config, mesh: Mesh) -> None:
 
 
 def _resolve_steps(config: Config, samples: int) -> Config:
-    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps``."""
-    if {"epochs", "train_steps"} <= config.given and None not in (config.epochs, config.train_steps):
-        raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
-    # of a default and what was given, what was given
-    if config.epochs is not None and (config.train_steps is None or "epochs" in config.given):
+    """Fill in ``train_steps`` (also for ``epochs``, which it replaces) and ``warmup_steps`` (also for
+    ``warmup_ratio``)."""
+    if config.epochs is not None:
+        if config.train_steps is not None:
+            raise UsageError("--epochs and --train_steps both say how long to train: give one of them")
         steps = max(1, math.ceil(config.epochs * samples / config.train_global_batch_size))
     else:
         steps = config.train_steps or 200
+    warmup = _warmup(config, steps)
+    if config.stop_at is not None and config.stop_at > steps:
+        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it "
+                         "out, or raise --train_steps")
+    return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup, warmup_ratio=None)
+
+
+def _warmup(config: Config, steps: int) -> int:
+    """Steps of warmup of a run of ``steps``."""
+    if config.warmup_ratio is not None:
+        if config.warmup_steps is not None:
+            raise UsageError("--warmup_ratio and --warmup_steps both say how long to warm up: give one of them")
+        return math.ceil(steps * config.warmup_ratio)    # as transformers rounds it
     warmup = steps // 10 if config.warmup_steps is None else config.warmup_steps
     if warmup > steps:
         raise UsageError(f"--warmup_steps {warmup} is more than the {steps} steps of the run")
-    if config.stop_at is not None and config.stop_at > steps:
-        raise UsageError(f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it out, or raise --train_steps")
-    return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup)
+    return warmup
 
 
 def _resolve_precision(config: Config, cluster: Cluster) -> Config:

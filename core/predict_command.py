@@ -40,7 +40,9 @@ def predict_command(arguments: Sequence[str]) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run directory (its newest checkpoint) or a HuggingFace folder")
+    add("--checkpoint", required=True, metavar="PATH",
+        help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
+             "HuggingFace folder")
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
     add("--input", metavar="FILE",
@@ -91,7 +93,7 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     from pipeloom.core.data.squad.answers import AnswerSettings
     from pipeloom.core.data.squad.articles import LeftOut
     from pipeloom.core.data.squad.dataset import SquadScorer
-    from pipeloom.core.data.squad.features import FeatureSettings, make_features, sizes_for
+    from pipeloom.core.data.squad.features import LEAST_BESIDE_QUESTION, FeatureSettings, make_features, sizes_for
     from pipeloom.core.predicting import predict
 
     folder = open_pretrained(options.checkpoint, "--checkpoint")
@@ -100,6 +102,10 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
         raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
+    if (options.max_query_length or 0) + LEAST_BESIDE_QUESTION > seq_length:
+        raise UsageError(f"--max_query_length {options.max_query_length} leaves no room for a context in {seq_length} tokens "
+                         f"(--checkpoint {folder.path} has {positions} positions): give at most "
+                         f"{seq_length - LEAST_BESIDE_QUESTION}")
     tokenizer = vocabulary.load(special_in_text=True)
     left_out = LeftOut()
     usual = sizes_for(seq_length)

@@ -15,8 +15,10 @@ from pipeloom.core.data.core_fields import CORE_FIELDS
 from pipeloom.core.data.dataset import Dataset, Field
 from pipeloom.core.devices import check_gpus, hide_gpus, resolve_device
 from pipeloom.core.errors import UsageError
+from pipeloom.core.host.calls import blaming
 from pipeloom.core.huggingface import Folder, initial_values
 from pipeloom.core.options import Options
+from pipeloom.core.origins import telling_origins
 from pipeloom.core.placement import Placement
 from pipeloom.core.plan import Plan
 from pipeloom.core.plugin_manager import PluginManager
@@ -88,14 +90,13 @@ def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: 
     options = Options()
     add_core_options(options)
     manager.collect_options(options)
-    given = {"init_from": str(folder.path), "seq_length": np.shape(fields["input_ids"])[1], "vocab_size": folder.setting("vocab_size", int)}
+    given = {"seq_length": np.shape(fields["input_ids"])[1], "vocab_size": folder.setting("vocab_size", int)}
     layout = {"tensor_parallel": 1, "precision": "fp32"}    # whatever the run that made it had
     base = {name: value for name, value in made_with.items() if name in options}
-    config = configs.resolve(options, names, False, ("the model", {**given, **layout}), base=base)
-    try:
+    sources = (("the model", {**given, **layout}), ("--checkpoint", {"init_from": str(folder.path)}))
+    config = configs.resolve(options, names, False, *sources, base=base)
+    with telling_origins(config), blaming(manager):
         model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
-    except UsageError as error:     # the model's options name the folder otherwise than the user did
-        raise UsageError(str(error).replace("--init_from", "--checkpoint")) from None
     _check(folder, model, fields)
     return config, model
 

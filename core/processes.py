@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
+import pipeloom
 from pipeloom.core.control.rank_link import CONTROL_FD, RESUME
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.interpreter import bearable
@@ -28,9 +29,11 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def own_command() -> List[str]:
-    """What starts this program once more: by its file, or as a module where it was started as one (``python -m pipeloom``)."""
-    program = Path(sys.argv[0])
-    return [sys.executable, *(["-m", "pipeloom"] if program.name == "__main__.py" else [str(program.resolve())])]
+    """What starts this program once more: by its file, or as a module where it was started as one (``python -m
+    pipeloom``)."""
+    program = Path(sys.argv[0]).resolve()
+    as_module = program == Path(pipeloom.__file__).resolve().parent / "__main__.py"
+    return [sys.executable, *(["-m", "pipeloom"] if as_module else [str(program)])]
 
 
 class RankProcess:

@@ -1,8 +1,8 @@
 """What a task is: a head on an encoder's hidden states, the fields it reads, what it gives for scoring, and when it does well."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from pipeloom.core.blocks import Block
 from pipeloom.core.data.dataset import Field
@@ -78,15 +78,30 @@ class Task:
 
 
 def find_task(plugins: Any, config: Any, name: str) -> Task:
-    """The task ``name`` of the selected plugins. Raises ``UsageError`` where there is none, or two of that name."""
-    found = {}
-    for implementation in plugins.hook.pipeloom_tasks.get_hookimpls():
-        for task in implementation.function(**{argument: config for argument in implementation.argnames}):
+    """The task ``name`` of the selected plugins, whose functions name their plugin where they fail.
+
+    Raises ``UsageError`` where there is none, or two of that name.
+    """
+    found: Dict[str, Tuple[Task, str]] = {}
+    for plugin, tasks in plugins.hook.pipeloom_tasks.answers(config=config):
+        for task in tasks:
             if task.name in found:
-                raise UsageError(f"plugins '{found[task.name][1]}' and '{implementation.plugin_name}' both add the task '{task.name}': "
+                raise UsageError(f"plugins '{found[task.name][1]}' and '{plugin}' both add the task '{task.name}': "
                                  "select only one of them")
-            found[task.name] = task, implementation.plugin_name
+            found[task.name] = task, plugin
     if name not in found:
         raise UsageError(f"no selected plugin has the task '{name}', which the samples are for{did_you_mean(name, found)}; "
                          f"there are: {', '.join(sorted(found))}")
-    return found[name][0]
+    return _guarded(found[name][0], plugins.whose(found[name][1]))
+
+
+def _guarded(task: Task, whose: str) -> Task:
+    from pipeloom.core.host import answers
+    from pipeloom.core.host.calls import call
+
+    def guarded(function: Callable, what: str, check: Callable) -> Callable:
+        where = f"hook pipeloom_tasks, {what} of its task '{task.name}'"
+        return lambda *arguments: call(whose, where, function, *arguments, check=check)
+
+    return replace(task, head=guarded(task.head, "the head", answers.head),
+                   derived=guarded(task.derived, "the derived fields", answers.derived))

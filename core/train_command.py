@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -14,14 +13,16 @@ from pipeloom.core.config import Config
 from pipeloom.core.devices import hide_gpus
 from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import settle
+from pipeloom.core.host.calls import blaming
 from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
+from pipeloom.core.origins import telling_origins
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.network import card_address, local_fault, rank_environment
+from pipeloom.core.network import card_address, check_address, local_fault, rank_environment
 from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
-from pipeloom.core.processes import RANK_VARIABLES
+from pipeloom.core.processes import RANK_VARIABLES, own_command
 from pipeloom.core.rank import run_rank
 from pipeloom.core.run import RUN_DIR, STARTED, choose_directory, held
 
@@ -33,12 +34,14 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
     """
     survive_closed_output()
     if all(name in os.environ for name in RANK_VARIABLES):
-        return run_rank(lambda: _be_rank(config, plugins, resumed))
-    return _start_ranks(config, plugins, list(arguments), resumed)
+        return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, resumed))))
+    with telling_origins(config), blaming(plugins):
+        return _start_ranks(config, plugins, list(arguments), resumed)
 
 
 def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:
     rank, world_size, local_rank = _identity(os.environ)
+    check_address(os.environ["MASTER_ADDR"], "MASTER_ADDR")
     if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
         plan = make_plan(config, plugins)
         directory = Path(os.environ[RUN_DIR])
@@ -103,7 +106,7 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
     spec = LaunchSpec(
-        command=[sys.executable, str(Path(sys.argv[0]).resolve()), "train", *arguments], ranks=list(ranks),
+        command=[*own_command(), "train", *arguments, *_settled(config)], ranks=list(ranks),
         world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
         log_dir=directory / "logs", first_local_rank=first_local_rank,
         env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
@@ -112,6 +115,13 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         return launch(spec)
     with held(directory):
         return launch(spec)
+
+
+def _settled(config: Config) -> List[str]:
+    """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named
+    RUN@best."""
+    start = getattr(config, "init_from", None)    # an option of models
+    return [f"--init_from={start}"] if start is not None and "init_from" in config.given else []
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:
@@ -168,6 +178,8 @@ def _describe_surplus(config: Config, store: Store) -> List[str]:
 def _master(plan: Plan):
     """Address and port of rank 0."""
     config, card = plan.config, plan.config.interface
+    if config.master_addr is not None:
+        check_address(config.master_addr)
     own = card_address(card) if card is not None else None
     if card is not None and plan.cluster.logical:
         raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")

@@ -18,7 +18,7 @@ from pipeloom.core.checkpoint.describe import manifest_of, texts_of  # noqa: E40
 from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
 from pipeloom.core.data.batches import TrainingBatches  # noqa: E402
-from pipeloom.core.errors import RunError  # noqa: E402
+from pipeloom.core.errors import PipeloomError, RunError  # noqa: E402
 from pipeloom.core.executor.axes import axes_of  # noqa: E402
 from pipeloom.core.executor.evaluation import Evaluator  # noqa: E402
 from pipeloom.core.executor.exchange import tell_all, tell_from_main  # noqa: E402
@@ -37,6 +37,9 @@ from pipeloom.core.watch import LossWatch, Position  # noqa: E402
 
 #: So long may a checkpoint take before a rank that waits for it is taken as hanging.
 SAVE_SECONDS = EVALUATION_SECONDS = 1800
+#: So long may a checkpoint under way take yet when this rank has failed. Other ranks may have gone, and then it is
+#: never whole.
+LAST_SAVE_SECONDS = 20.0
 
 
 class Trainer:
@@ -261,6 +264,7 @@ def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: O
     run = Run(settle(plan), plugins, directory, rank)
     run.open()
     error: Optional[BaseException] = None
+    trainer: Optional[Trainer] = None
     try:
         run.say(f"run        {_from_here(directory)}")
         run.say(plan.describe())
@@ -274,8 +278,16 @@ def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: O
             trainer.save_final_weights()
     except BaseException as raised:
         error = raised
+        if isinstance(raised, Exception) and trainer is not None and trainer.saver is not None:
+            trainer.saver.wait(LAST_SAVE_SECONDS)    # it is of a step before the fault
         raise
     finally:
-        plugins.hook.pipeloom_on_run_end(run=run, error=error)
-        run.close()
+        try:
+            plugins.hook.pipeloom_on_run_end(run=run, error=error)
+        except PipeloomError as second:
+            if error is None:
+                raise
+            run.say(f"and at the end of the run: {second}")    # what ended it is the error to be told
+        finally:
+            run.close()
     return 0

@@ -15,7 +15,9 @@ def pipeloom_add_options(options):
     add("lr_power", float, 2.0, section="optimization", minimum=0.01, help="exponent of the polynomial schedule; 1 = linear")
     add("min_learning_rate", float, 0.0, section="optimization", minimum=0, help="where linear, polynomial and cosine end")
     add("warmup_steps", int, None, section="optimization", minimum=0,
-        help="steps of linear warmup from 0 (default: a tenth of --train_steps)")
+        help="steps of linear warmup from 0 (default: a tenth of --train_steps, rounded down)")
+    add("warmup_ratio", float, None, section="optimization", minimum=0, maximum=1, replaces="warmup_steps",
+        help="the warmup as a share of --train_steps, rounded up; another way to give --warmup_steps")
     add("weight_decay", float, 0.01, section="optimization", minimum=0, help="not applied to biases and LayerNorm")
     add("adam_beta1", float, 0.9, section="optimization", minimum=0, maximum=1, help="AdamW, LAMB: decay of the first moment")
     add("adam_beta2", float, 0.999, section="optimization", minimum=0, maximum=1, help="AdamW, LAMB: decay of the second moment")

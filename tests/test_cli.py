@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from gpus import A100, H100, V100, machine_with
+import pipeloom
 from pipeloom.core import cli, plugin_manager
 from pipeloom.core.cli import main, parse
+from pipeloom.core.config import resolve
 from pipeloom.core.errors import UsageError
+from pipeloom.core.options import Options
+from pipeloom.core.processes import own_command
 from pipeloom.plugins import BUILTIN
 
 pytestmark = pytest.mark.fast
@@ -236,7 +240,8 @@ def test_without_plugins_there_is_an_example(fails, arguments):
 
 
 @pytest.mark.parametrize("listed, says", [
-    ("bertt", "no plugin 'bertt' (did you mean 'bert'?); there are: "), ("{bert: 1}", "'plugins' must be names, not {'bert': 1}"),
+    ("bertt", "no plugin 'bertt' (did you mean 'bert'?); there are: "), ("{bert: 1}", "'plugins' must be names, not "
+                                                                                      "{'bert': '1'}"),
     ("[[bert]]", "'plugins' must be names, not [['bert']]"), ("[bert, bert]", "plugin 'bert' is selected twice"),
     ("[bert]\nstrategy: [a]", "'strategy' must be a name, not ['a']"),
 ])
@@ -263,20 +268,28 @@ def test_a_key_stands_in_its_section_or_at_the_top(file):
     ("sed: 1", ": no option 'sed' (did you mean 'seed'?)"),
     ("train: {sed: 1}", ": no option 'train.sed' (did you mean 'train.seed'?)"),
     ("model: {seed: 1}", ": no option 'model.seed' (did you mean 'train.seed'?)"),
-    ("trian: {seed: 1}", ": no option 'trian'"),
+    ("trian: {seed: 1}", ": no section 'trian' (did you mean 'train'?); what others refer to may stand under a key "
+                         "that begins with x-"),
+    ("train: {<<: 3}", " line 2: expected a mapping or list of mappings for merging, but found scalar"),
+    ("train:\n\tseed: 1", " line 3: found character '\\t' that cannot start any token: indent with spaces, not tabs"),
+    ("seed: 1\n---\nseed: 2", " line 3: a second document begins there: a file has one"),
+    ("x-a: &a {seed: 1}\ntrain:\n  <<: *a\n  <<: *a", " line 5: the key '<<' is given twice (merge several by <<: "
+                                                      "[*a, *b])"),
+    ("x-a: &a {seed: 1}\ntrain: {<<: *a}\nseed: 2", ": 'seed' is given twice, as 1 and 2"),
+    ("seed: 0x10", ": 'seed' must be a whole number, not '0x10'"),
     ("train: 3", ": no option 'train' (did you mean 'train_steps'?)"),
     ("7: 3", ": no option '7'"),
     ("seed: 1\nseed: 1", " line 3: the key 'seed' is given twice"),
     ("train: {seed: 1,\n  seed: 2}", " line 3: the key 'seed' is given twice"),
     ("seed: 1\ntrain: {seed: 2}", ": 'seed' is given twice, as 1 and 2"),
     ("seed: x", ": 'seed' must be a whole number, not 'x'"),
-    ("seed: true", ": 'seed' must be a whole number, not True"),
-    ("seed: [1]", ": 'seed' must be a whole number, not [1]"),
+    ("seed: true", ": 'seed' must be a whole number, not 'true'"),
+    ("seed: [1]", ": 'seed' must be a whole number, not ['1']"),
     ("seed:", ": 'seed' needs a value (a whole number)"),
-    ("shuffle: 2", ": 'shuffle' must be true or false, not 2"),
-    ("output_dir: {a: 1}", ": 'output_dir' must be text, not {'a': 1}"),
+    ("shuffle: 2", ": 'shuffle' must be true or false, not '2'"),
+    ("output_dir: {a: 1}", ": 'output_dir' must be text, not {'a': '1'}"),
     ("seed: 1: 2", " line 2: mapping values are not allowed here"),
-    ("output_dir: 2020-13-45", ": not valid YAML"),
+    ("output_dir: !!timestamp 2020-13-45", ": not valid YAML"),
     ("? [a, b]\n: 3", " line 2: a key must be text"),
     ("seed: " + "[" * 500, ": not valid YAML"),
     ("seed: \x07", ": not valid YAML"),
@@ -287,12 +300,55 @@ def test_a_key_stands_in_its_section_or_at_the_top(file):
     ("output_dir: !!binary aGk=", ": 'output_dir' must be text, not b'hi'"),
     ("seed: " + "9" * 300, ": 'seed' must be at most 9223372036854775808, not " + "9" * 57 + "..."),
     ("x: &x [1]\ny: &y [*x, *x]\nshuffle: [*y, *y]", ": no option 'x'"),
-    ("shuffle: [[[[[1]]]], 2]", ": 'shuffle' must be true or false, not [[[[...]]], 2]"),
+    ("shuffle: [[[[[1]]]], 2]", ": 'shuffle' must be true or false, not [[[[...]]], '2']"),
     ("seed: !!python/name:os.system", " line 2: could not determine a constructor for the tag 'tag:yaml.org,2002:python/name:os.system'"),
 ])
 def test_a_wrong_file_gets_one_line(fails, file, text, says):
     path = file(text + "\n")
     assert fails("--config", path) == f"--config {path}{says}"
+
+
+def test_plain_values_are_what_they_are_on_the_command_line(file):
+    path = file("seed: 010\nlearning_rate: 1e-4\ntrain_steps: 1_000\nshuffle: No\nasync_save: on\nsave_final_weights: "
+                "'yes'\nlog_every: 1e1\n"
+                "adam_eps: .5\noutput_dir: 1:30\nrecompute: 010\nbest_metric: no\nresume: ~\nepochs:\n")
+    read = parse(["--config", str(path)])[0]
+    wanted = {"seed": 10, "learning_rate": 1e-4, "train_steps": 1000, "shuffle": False, "async_save": True,
+              "save_final_weights": True, "log_every": 10, "adam_eps": 0.5, "output_dir": "1:30", "recompute": "010",
+              "best_metric": "no", "resume": None, "epochs": None}
+    assert {name: getattr(read, name) for name in wanted} == wanted
+    assert parse([*SELECTED, "--output_dir", "1:30", "--seed", "010"])[0].seed == read.seed
+
+
+def test_merge_keys_bring_what_is_not_written(file):
+    path = file("x-small: &small {num_hidden_layers: 1, hidden_size: 32}\nx-wide: &wide\n  <<: *small\n  hidden_size: "
+                "128\n"
+                "model:\n  <<: [*wide, {num_attention_heads: 4, hidden_size: 16}]\n  intermediate_size: 64\n")
+    read = parse(["--config", str(path)])[0]
+    sizes = (read.num_hidden_layers, read.hidden_size, read.num_attention_heads, read.intermediate_size)
+    assert sizes == (1, 128, 4, 64)
+    assert read.given == {"num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"}
+
+
+def test_merge_keys_that_double_are_read_at_once(file):
+    levels = "".join(f"x-{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12))
+    path = file(f"x-0: &a0 {{seed: 3, log_every: 2}}\n{levels}train:\n  <<: *a11\n")
+    assert parse(["--config", str(path)])[0].seed == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "run.yaml"
+    path.write_bytes("plugins: inter_first,bert,wiki_ofrecord\r\nseed: 5\r\noutput_dir: grüße\r\n".encode(encoding))
+    read = parse(["--config", str(path)])[0]
+    assert (read.seed, read.output_dir) == (5, "grüße")
+
+
+def test_the_home_directory_is_found_behind_an_equals_sign(file, tmp_path, monkeypatch, fails):
+    file("seed: 5\n").rename(tmp_path / "mine.yaml")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse(["--config=~/mine.yaml"])[0].seed == 5
+    assert fails("--config=~no_such_user/x.yaml").startswith("~no_such_user: there is no such user")
 
 
 def test_a_file_that_is_none_gets_one_line(fails, tmp_path):
@@ -315,6 +371,25 @@ def test_flags_beat_set_beats_the_file_beats_defaults(file):
     changed = parse(["--config", str(path), "--set", "train.log_every=3", "--set", "train_steps=3", "--train-steps", "3", "--epochs=4"])[0]
     assert (changed.grad_acc_steps, changed.seed, changed.log_every, changed.train_steps, changed.epochs) == (4, 2, 3, 3, 4.0)
     assert parse(["--config", str(path), "--seed", "4"])[0].seed == 4
+
+
+def test_of_two_ways_to_say_one_thing_the_stronger_source_counts(file):
+    path = file("train_steps: 40\nwarmup_steps: 3\n")
+    read = parse(["--config", str(path), "--epochs", "2", "--warmup_ratio", "0.5"])[0]
+    assert (read.train_steps, read.epochs, read.warmup_steps, read.warmup_ratio) == (None, 2.0, None, 0.5)
+    assert read.given == {"epochs", "warmup_ratio"}
+    path = file("epochs: 2\nwarmup_ratio: 0.5\n")
+    read = parse(["--config", str(path), "--set", "warmup_steps=3", "--train_steps", "40"])[0]
+    assert (read.train_steps, read.epochs, read.warmup_steps, read.warmup_ratio) == (40, None, 3, None)
+    # A resumed run: what the checkpoint has in the one way, and the user gives in the other.
+    options = Options()
+    options.add("steps_of_it", int, help="")
+    options.add("share_of_it", float, help="", replaces="steps_of_it")
+    for given, base, found in (({"share_of_it": 0.5}, {"steps_of_it": 3, "share_of_it": None}, (None, 0.5)),
+                               ({"share_of_it": None}, {"steps_of_it": 3, "share_of_it": None}, (3, None)),
+                               ({}, {"steps_of_it": 3}, (3, None))):
+        read = resolve(options, (), False, ("flags", given), base=base)
+        assert (read.steps_of_it, read.share_of_it) == found
 
 
 def test_a_flag_and_set_that_disagree_are_an_error(fails):
@@ -405,6 +480,22 @@ def test_entry_py_ends_with_the_code_and_the_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "pipeloom: error: no option '--sed' (did you mean '--seed'?)\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--version"], ["-V"], ["train", "--version"], ["predict", "--version"], [*SELECTED, "-V"]])
+def test_the_version(capsys, arguments):
+    assert main(arguments) == 0 and capsys.readouterr().out == f"pipeloom {pipeloom.__version__}\n"
+
+
+def test_a_module_is_started_as_one(tmp_path, monkeypatch):
+    done = run_python("-m", "pipeloom", *SELECTED, "--sed", "3", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "pipeloom: error: no option '--sed' (did you mean '--seed'?)\n")
+    # And its ranks with it: they must find the plugins that it finds.
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "pipeloom" / "__main__.py"), "--seed", "3"])
+    assert own_command() == [sys.executable, "-m", "pipeloom"]
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "entry.py"), "--seed", "3"])
+    assert own_command() == [sys.executable, str(ROOT / "entry.py")]
 
 
 def test_a_reader_that_goes_away_costs_no_traceback():

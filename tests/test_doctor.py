@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 import resource
 import socket
-import sys
 import time
 from collections import namedtuple
 from importlib import metadata
@@ -16,7 +15,6 @@ from pipeloom.core import doctor as doctors
 from pipeloom.core.cli import main
 from pipeloom.core.doctor import machine, network, ranks, software
 from pipeloom.core.doctor.finding import bad, note, ok
-from pipeloom.core import plugin_manager
 
 ROOT = Path(__file__).resolve().parent.parent
 fast = pytest.mark.fast
@@ -107,19 +105,27 @@ def test_a_missing_cuda_library():
 
 
 @fast
-def test_a_broken_plugin_is_named(monkeypatch):
-    class Entry:
-        def __init__(self, name, load):
-            self.name, self.load, self.value, self.dist = name, load, "x:y", None
+def test_a_broken_plugin_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = {"good": "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_on_run_start(run): pass\n", "torn": "1 / 0\n",
+               "rude": "import sys\nsys.exit(3)\n"}
+    for name, text in modules.items():
+        (tmp_path / f"doctors_{name}.py").write_text(text)
+    info = tmp_path / "pipeloom_site-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: pipeloom-site\nVersion: 1.0\n")
 
-    entries = {"good": Entry("good", lambda: plugin_manager.importlib.import_module("pipeloom.plugins.lamb")),
-               "torn": Entry("torn", lambda: 1 / 0), "rude": Entry("rude", lambda: sys.exit(3))}
-    monkeypatch.setattr(plugin_manager, "installed_plugins", lambda: {name: [entry] for name, entry in entries.items()})
+    def offer(*names):
+        (info / "entry_points.txt").write_text("[pipeloom]\n" + "".join(f"{name} = doctors_{name}\n" for name in names))
+
+    offer("good", "torn", "rude")
     found = software.plugins()
-    assert found.status == "bad" and "plugin 'torn' fails to load: ZeroDivisionError" in found.text and "plugin 'rude'" in found.text
-    assert "'good'" not in found.text
-    for name in ("torn", "rude"):
-        del entries[name]
+    assert found.status == "bad" and "'good'" not in found.text
+    for says in ("plugin 'torn' (pipeloom-site 1.0), its import: ZeroDivisionError", "plugin 'rude' (pipeloom-site "
+                                                                                     "1.0), its import: it calls "
+                                                                                     "sys.exit(3)"):
+        assert says in found.text
+    offer("good")
     assert software.plugins() == ok(software.plugins().text) and "the installed good" in software.plugins().text
 
 

@@ -68,6 +68,7 @@ EFFECTS = {
     "lr_power": ("3", "rates", ["--lr_schedule", "polynomial"]),
     "min_learning_rate": ("1e-5", "rates", []),
     "warmup_steps": ("50", "rates", []),
+    "warmup_ratio": ("0.25", "rates", []),
 }
 
 #: Options whose effect another test shows.

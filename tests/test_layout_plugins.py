@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeloom.core.cli import parse
-from pipeloom.core.errors import UsageError
+from pipeloom.core.errors import ContractError, UsageError
 from pipeloom.core.options import Options
 from pipeloom.core.plan import make_plan
 
@@ -108,7 +108,7 @@ def test_an_option_of_a_plugin_survives_the_resolved_configuration(tmp_path):
     again = make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")]))
     assert again.config.head_on_node_0 is False and again.placement == made.placement
     for section in ("plugins", "strategy"):
-        with pytest.raises(UsageError, match=f"the option 'mine' cannot be in the section '{section}'"):
+        with pytest.raises(ContractError, match=f"the option 'mine' cannot be in the section '{section}'"):
             Options().add("mine", int, 1, help="", section=section)
 
 

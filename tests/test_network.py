@@ -13,7 +13,7 @@ import pytest
 from jobs import NO_LAYERS, ROOT
 from pipeloom.core.cli import parse
 from pipeloom.core.errors import UsageError
-from pipeloom.core.network import ADDRESS, card_address, cards, rank_environment
+from pipeloom.core.network import ADDRESS, card_address, cards, check_address, rank_environment
 from pipeloom.core.plan import make_plan
 from pipeloom.core.train_command import _master, _reached_by
 
@@ -82,6 +82,34 @@ def test_a_name_of_node_0_that_means_loopback_there(monkeypatch, name, meant, th
     assert rank_environment(None, name) == ({ADDRESS: address} if address else {})
     assert master("--node_rank", "0", "--master_addr", name)[0] == name
     assert _reached_by(make_plan(*parse([*SELECTED, "--nnodes", "2"])), name) == {}     # logical nodes: all here
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("address, what", [
+    *((address, "is an IPv6 address")
+      for address in ("::1", "[::1]", "fe80::1%eth0", "[2001:db8::7]:29500", "::ffff:10.0.0.1")),
+    ("six", "has IPv6 addresses alone (2001:db8::7)"),
+])
+def test_the_engine_knows_no_ipv6(monkeypatch, address, what):
+    def look_up(name, port, family):
+        if family == socket.AF_INET:
+            raise socket.gaierror(socket.EAI_NODATA, "no address")
+        return [(family, None, None, "", ("2001:db8::7", 0, 0, 0))]
+
+    monkeypatch.setattr("pipeloom.core.network.socket.getaddrinfo", look_up)
+    with pytest.raises(UsageError) as raised:
+        check_address(address)
+    assert str(raised.value) == (f"--master_addr {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: "
+                                 "give an IPv4 address of node 0")
+
+
+@pytest.mark.fast
+def test_a_port_is_an_option_of_its_own():
+    with pytest.raises(UsageError, match="^MASTER_ADDR 10.0.0.1:29500: the port is an option of its own: MASTER_ADDR "
+                                         "10.0.0.1 --master_port 29500$"):
+        check_address("10.0.0.1:29500", "MASTER_ADDR")
+    for fine in ("10.0.0.1", "127.0.0.1", "localhost", "no.such.host.invalid"):
+        check_address(fine)
 
 
 @pytest.mark.fast

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import pipeloom
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -74,6 +76,9 @@ def test_an_installed_copy_imports_from_its_own_place(wheel, tmp_path):
     done = run(sys.executable, "-c", code, cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout.split() == [str(tmp_path / "pipeloom" / p) for p in
                                    ("core/errors.py", "plugins/strategies/__init__.py")], done.stderr
+    there = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = run(sys.executable, "-m", "pipeloom", "--version", cwd=str(tmp_path), env=there)
+    assert (done.returncode, done.stdout) == (0, f"pipeloom {pipeloom.__version__}\n"), done.stderr
 
 
 def unsupported_pythons():
@@ -86,13 +91,13 @@ def unsupported_pythons():
             yield version, python
 
 
-@pytest.mark.parametrize("script, code", [("entry.py", 2), ("setup.py", 1)])
+@pytest.mark.parametrize("script, code", [([ROOT / "entry.py"], 2), ([ROOT / "setup.py"], 1), (["-m", "pipeloom"], 2)])
 def test_other_pythons_are_refused_in_one_line(script, code):
     pythons = dict(unsupported_pythons())
     if not pythons:
         pytest.skip("no other Python on this machine")
     for version, python in pythons.items():
-        done = run(python, ROOT / script, "--version")
+        done = run(python, *script, "--version", cwd=str(ROOT))
         assert (done.returncode, done.stdout) == (code, ""), version
         assert done.stderr.count("\n") == 1 and "3.8 to 3.10" in done.stderr and version in done.stderr
 

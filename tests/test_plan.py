@@ -90,6 +90,9 @@ def test_it_describes_itself():
 @pytest.mark.parametrize("arguments, steps, warmup", [
     (["--train_steps", 50], 50, 5), (["--train_steps", 9], 9, 0), (["--warmup_steps", 0], 200, 0),
     (["--train_steps", 50, "--warmup_steps", 50], 50, 50),
+    # As transformers' TrainingArguments.get_warmup_steps has them: a share is rounded up.
+    (["--train_steps", 25, "--warmup_ratio", 0.1], 25, 3), (["--train_steps", 100, "--warmup_ratio", 0.07], 100, 8),
+    (["--train_steps", 7, "--warmup_ratio", 1], 7, 7), (["--warmup_ratio", 0], 200, 0),
 ])
 def test_steps_and_warmup(arguments, steps, warmup):
     config = plan(*arguments).config
@@ -133,6 +136,8 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
                                                     "add layers or lower --nums_split"),
     (["--epochs", 1, "--train_steps", 10], "--epochs and --train_steps both say how long to train: give one of them"),
     (["--warmup_steps", 11, "--train_steps", 10], "--warmup_steps 11 is more than the 10 steps of the run"),
+    (["--warmup_steps", 0, "--warmup_ratio", 0.1], "--warmup_ratio and --warmup_steps both say how long to warm up: "
+                                                   "give one of them"),
     (["--warmup_steps", 201], "--warmup_steps 201 is more than the 200 steps of the run"),
     (["--node_rank", 2], "--node_rank 2: nodes are numbered 0 to 1 (--nnodes 2)"),
     (["--nnodes", 4, "--node_rank", 4], "--node_rank 4: nodes are numbered 0 to 3 (--nnodes 4)"),
@@ -206,6 +211,10 @@ class Short(Dataset):
         self.fields = {name: Field(name, (128,), "int32") for name in fields}
     def __len__(self):
         return 64
+    def read(self, indices, names):
+        return {}
+    def describe(self):
+        return "short"
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
     options.add("max_predictions", int, 20, help="")
@@ -228,24 +237,27 @@ def test_a_dataset_without_a_field_that_the_model_needs(plugin):
 @pytest.mark.parametrize("answer", [[4], [4, 0], [2, 3], [5, -1], [1, 1, 2]])
 def test_a_partitioner_is_checked(plugin, answer):
     selected = plugin(f"@pipeloom.hookimpl\ndef pipeloom_partition(blocks):\n    return {answer}\n")
-    assert refused(selected=selected) == f"the partitioner answered {answer}: not 2 positive counts of 4 blocks"
+    assert refused(selected=selected).endswith(
+        f"mine.py' (file), hook pipeloom_partition: it answers {answer}, not 2 positive counts that sum up to the 4 "
+        "blocks")
 
 
 @pytest.mark.parametrize("stages, says", [
-    ([[0, 1, 2, 3]], "the strategy placed 1 stages, the mesh has 2"),
-    ([[0], [1], [2], [3]], "the strategy placed 4 stages, the mesh has 2"),
-    ([[0, 1], [2, 2]], "a placement must use each of the ranks 0..3 once, not [0, 1, 2, 2]"),
+    ([[0, 1, 2, 3]], "it places 1 stages, the mesh has 2"),
+    ([[0], [1], [2], [3]], "it places 4 stages, the mesh has 2"),
+    ([[0, 1], [2, 2]], "its answer does not fit: a placement must use each of the ranks 0..3 once, not [0, 1, 2, 2]"),
 ])
 def test_a_strategy_is_checked(plugin, stages, says):
     text = ("from pipeloom.core.placement import Placement\n@pipeloom.hookimpl\ndef pipeloom_place(cluster):\n"
             f"    return Placement(cluster, {stages})\n")
-    assert refused(selected=plugin(text, "inter_first")) == says
+    assert refused(selected=plugin(text, "inter_first")).endswith(f"mine.py' (file), hook pipeloom_place: {says}")
 
 
 def test_a_layout_is_checked(plugin):
     text = "from pipeloom.core.topology import Mesh\n@pipeloom.hookimpl\ndef pipeloom_choose_layout():\n    return Mesh(3, 1)\n"
-    assert refused(selected=plugin(text)) == (
-        "the mesh pipeline 3 x data 1 x tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)")
+    assert refused(selected=plugin(text)).endswith(
+        "mine.py' (file), hook pipeloom_choose_layout: it answers what does not fit: the mesh pipeline 3 x data 1 x "
+        "tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)")
 
 
 # --- the cluster

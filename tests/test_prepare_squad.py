@@ -259,7 +259,8 @@ def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes_later(files, pre
     (dict(parts=999), "which cannot be spread over --parts 999; 1 question left out, whose answer is not at its offset: lost"),
     (dict(lowercase="maybe"), "argument --lowercase: must be true or false, not 'maybe'"),
     (dict(doc_strid=8), "no option '--doc_strid' (did you mean '--doc_stride'?)"),
-    (dict(seq_length=11), "--seq_length 11 leaves no room for a context beside --max_query_length 8: give at least 12"),
+    (dict(seq_length=11), "--seq_length 11 leaves no room for a context beside --max_query_length 8: "
+                          "give --max_query_length 7 at most, or --seq_length 12 at least"),
     (dict(input="trian.json"), "trian.json (did you mean 'train.json'?)"),
     (dict(vocab="train.json"), "train.json: it is JSON, and no tokenizer.json of a tokenizer; give a vocab.txt"),
     (dict(input="vocab.txt"), "vocab.txt is not JSON"),

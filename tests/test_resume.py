@@ -50,6 +50,20 @@ def test_what_is_not_given_is_as_it_was(made):
     assert config.nnodes is None and config.nums_split is None and "learning_rate" not in config.given
 
 
+def test_a_share_of_warmup_is_what_it_was(made, tmp_path):
+    """Said again it is the same; said otherwise it is other mathematics."""
+    config, said = resume(made, "--warmup_ratio", "0.1")    # what a tenth of 50 steps was
+    plugins = parse_run(["--resume", str(made), "--warmup_ratio", "0.1"])[1]
+    assert said == [] and make_plan(config, plugins).config.warmup_steps == 5
+    with pytest.raises(UsageError, match=r"made with other mathematics \(warmup_steps 5 -> 10\)"):
+        resume(made, "--warmup_ratio", "0.2")
+    directory = tmp_path / "run"
+    write(directory, 10, *FLAGS, "--warmup_ratio", "0.2")
+    config, said = resume(directory)
+    assert (config.warmup_steps, config.warmup_ratio, said) == (10, None, [])
+    assert resume(directory, "--warmup_steps", "10")[1] == []
+
+
 def test_a_layout_may_change_and_is_listed(made):
     config, said = resume(made, "--nnodes", "1", "--nproc_per_node", "4", "--tensor_parallel", "2", "--shard", "optimizer", "--grad_acc_steps", "4")
     assert [line.split()[1] for line in said] == ["nnodes", "nproc_per_node", "tensor_parallel", "grad_acc_steps", "shard", "layout"]

@@ -143,7 +143,9 @@ def test_an_impossible_question_has_the_place_0(tokenizer):
 
 @pytest.mark.parametrize("sizes, says", [
     ((10, 0, 2), "--doc_stride 0 is too small"), ((10, 2, 0), "--max_query_length 0 is too small"),
-    ((67, 128, 64), "--seq_length 67 leaves no room for a context beside --max_query_length 64: give at least 68"),
+    ((67, 128, 64), "--seq_length 67 leaves no room for a context beside --max_query_length 64: give "
+                    "--max_query_length 63 at most, or "
+                   "--seq_length 68 at least"),
 ])
 def test_sizes_that_cannot_be_are_one_line(sizes, says):
     with pytest.raises(UsageError, match=says):

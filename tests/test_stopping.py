@@ -9,7 +9,7 @@ import sys
 import time
 from unittest import mock
 
-from jobs import NO_LAYERS, ROOT, TINY, command, environment
+from jobs import NO_LAYERS, ONE_PROCESS, ROOT, TINY, command, environment
 from pipeloom.core.launcher import free_port
 
 # Notes the steps that each rank makes, and its last word.
@@ -96,3 +96,35 @@ def test_a_node_that_is_killed_ends_the_job_on_the_other(tmp_path):
             node.wait()
     assert nodes[0].returncode == 1 and time.monotonic() - killed < 15
     assert "pipeloom: error: node 1 is gone: its launcher has closed the connection\n" in rest
+
+
+# Fails in the middle of a run, and again when it is over.
+FAULTY = """
+import pipeloom
+
+@pipeloom.hookimpl
+def pipeloom_on_step_end(run, step, metrics):
+    if step == 3:
+        raise KeyError("no such figure")
+
+@pipeloom.hookimpl
+def pipeloom_on_run_end(run, error):
+    raise ValueError(f"after {type(error).__name__}")
+"""
+
+
+def test_a_plugin_that_fails_ends_the_run_in_one_line_and_loses_nothing(tmp_path):
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    flags = ["--train_steps", "9", "--save_every", "2", "--output_dir", tmp_path / "run"]
+    full = command(*TINY, *ONE_PROCESS, *flags, model=NO_LAYERS)
+    full[full.index("--plugins") + 1] += ",./faulty.py"
+    done = subprocess.run(full, text=True, capture_output=True, env=environment(), cwd=tmp_path, timeout=120)
+    kept = tmp_path / "run" / "logs" / "traceback_of_rank_0.txt"
+    whose = "plugin './faulty.py' (file), hook pipeloom_on"
+    assert done.returncode == 1 and done.stderr.splitlines()[0] == (
+        f"pipeloom: error: {whose}_step_end: KeyError: 'no such figure' (faulty.py, line 7); traceback: {kept}")
+    assert (f"and at the end of the run: {whose}_run_end: ValueError: after RunError (faulty.py, line 11); "
+            f"traceback: {kept}\n") in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr and "KeyError: 'no such figure'" in kept.read_text()
+    # The checkpoint of step 2 was being written while step 3 ended.
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")] == ["step_0000002"]

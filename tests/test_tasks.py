@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,7 +36,10 @@ def load(*names):
 # --- finding a task
 
 def test_a_task_is_found_by_its_name_whoever_adds_it():
-    assert find_task(load(), None, "pretraining") is PRETRAINING and find_task(load("bert"), None, "question_answering") is QUESTION_ANSWERING
+    for selected, task in (((), PRETRAINING), (("bert",), QUESTION_ANSWERING)):
+        # The same, but that its functions name their plugin where they fail.
+        found = find_task(load(*selected), None, task.name)
+        assert replace(found, head=task.head, derived=task.derived) == task
     assert find_task(load(hidden_states.__file__), None, "hidden_states").figures == ("largest",)
 
 
@@ -48,7 +52,7 @@ def test_a_task_that_nobody_adds_is_one_line():
 
 def test_a_name_that_two_plugins_add_names_both(tmp_path):
     (tmp_path / "mine.py").write_text("import pipeloom\nfrom pipeloom.core.tasks import Task\n@pipeloom.hookimpl\ndef pipeloom_tasks():\n"
-                                      "    return [Task('pretraining', None)]\n")
+                                      "    return [Task('pretraining', print)]\n")
     with pytest.raises(UsageError, match="^plugins '.*' and '.*' both add the task 'pretraining': select only one of them$") as error:
         find_task(load(str(tmp_path / "mine.py")), None, "pretraining")
     assert "mine.py" in str(error.value) and "built_in_tasks" in str(error.value)
@@ -223,7 +227,7 @@ def test_every_rank_has_the_figures_of_the_main_rank(tmp_path):
 
 
 def test_a_plugin_says_that_it_adds_tasks():
-    from pipeloom.core.plugin_manager import describe_plugins
+    from pipeloom.core.host.listing import describe_plugins
 
     line = next(line for line in describe_plugins().splitlines() if line.split()[:1] == ["built_in_tasks"])
     assert line.split()[1] == "tasks" and Path(hidden_states.__file__).exists()

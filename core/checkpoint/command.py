@@ -7,6 +7,7 @@ from typing import Dict, List, Sequence, Tuple
 import yaml
 
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, read_manifest, verify
+from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.errors import UsageError, did_you_mean, similar_path
 
@@ -19,8 +20,9 @@ def checkpoint_command(arguments: Sequence[str]) -> int:
         close = did_you_mean(arguments[0], ACTIONS) if arguments else ""
         raise UsageError(f"'checkpoint' needs one of {', '.join(ACTIONS)} and a path{close}: entry.py checkpoint ls runs/NAME")
     if len(arguments) != 2:
-        raise UsageError(f"'checkpoint {arguments[0]}' takes one path: of a checkpoint, or of a run directory")
-    path = Path(arguments[1]).expanduser()
+        raise UsageError(f"'checkpoint {arguments[0]}' takes one path: of a checkpoint (also RUN@best, RUN@last, "
+                         "RUN@120), or of a run directory")
+    path = checkpoint_path(arguments[1])
     store, found = _find(path)
     if arguments[0] == "show":
         print(describe(found[-1]))

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core.checkpoint.describe import answers
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
+from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config import Config
@@ -47,7 +48,11 @@ def find(resume: str, output_dir: Optional[str], plugins: Sequence[str]) -> Resu
         if path is None:
             notes = [*notes, f"resume     no whole checkpoint in {directory / FOLDER}: starting from the beginning"]
         return Resumed(path, directory, notes)
-    return _named(Path(resume).expanduser(), output_dir)
+    try:
+        path = checkpoint_path(resume)
+    except UsageError as error:
+        raise UsageError(f"--resume {error}") from None
+    return _named(path, output_dir)
 
 
 def _named(path: Path, output_dir: Optional[str]) -> Resumed:
@@ -109,8 +114,6 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
             values[name] = option.parse(value, f"the checkpoint {checkpoint.path}")
         except UsageError as error:
             raise UsageError(f"{error}: give --{name}") from None
-    if given.get("epochs") is not None:
-        values.pop("train_steps", None)
     if "init_from" in values and values["init_from"] is not None and not Path(values["init_from"]).expanduser().exists():
         values["init_from"] = str(checkpoint.path)    # it has all that was taken from there
     return values, chosen

@@ -170,6 +170,12 @@ class Saver:
                 disk.remove_folder(self._left_over)
         self._left_over = None
 
+    def wait(self, seconds: float) -> None:
+        """Give this rank's part of a checkpoint under way, and on rank 0 all of it, so long to be written; without a
+        word to others."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
     def poll(self) -> Optional[Saved]:
         """On rank 0 what became of a checkpoint since the last call, as soon as it is known."""
         return self._results.pop(0) if self._results else None

@@ -9,9 +9,11 @@ import numpy as np
 
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
+from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.data.dataset import Vocabulary
 from pipeloom.core.data.tokenizer_files import has_tokens
+from pipeloom.core.errors import UsageError
 from pipeloom.core.huggingface import CONFIG, Folder
 
 
@@ -64,7 +66,7 @@ def positions_of(path: str) -> Optional[int]:
 
 def _without_a_look(path: str) -> Path:
     """The folder of a model, of a run directory its newest checkpoint, whole or not."""
-    folder = Path(path).expanduser()
+    folder = checkpoint_path(path)
     checkpoints = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).checkpoints()
     return checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder
 
@@ -86,11 +88,15 @@ def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[boo
 
 
 def open_pretrained(path: str, option: str = "--init_from") -> Folder:
-    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint).
+    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint);
+    ``RUN@best`` and other names of ``core/checkpoint/naming.py`` too.
 
     Raises ``UsageError``.
     """
-    folder = Path(path).expanduser()
+    try:
+        folder = checkpoint_path(path)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from None
     if (folder / MANIFEST).is_file():
         return CheckpointFolder(str(folder), option)
     if (folder / FOLDER).is_dir() or folder.name == FOLDER:
@@ -98,4 +104,4 @@ def open_pretrained(path: str, option: str = "--init_from") -> Folder:
         newest, notes = store.newest_whole()
         if newest is not None:
             return CheckpointFolder(str(newest), option)
-    return Folder(path, option)
+    return Folder(str(folder), option)

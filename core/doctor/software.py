@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from pipeloom.core.doctor.finding import Finding, bad, ok
-from pipeloom.core.errors import PipeloomError
 
 INSTALL = "./run_ppl.sh or pip install -e . in the checkout installs what is needed"
 
@@ -80,22 +79,24 @@ def _loads(file: str) -> bool:
 
 def plugins() -> Finding:
     """Every built-in plugin and every installed one by itself, so that a broken one is named and hides no other."""
-    from pipeloom.core.plugin_manager import PluginManager, installed_plugins
+    from pipeloom.core.host.discovery import installed_plugins, scan
+    from pipeloom.core.host.listing import examine
+    from pipeloom.core.plugin_manager import PluginManager
     from pipeloom.plugins import ALWAYS, BUILTIN
 
-    broken, installed = [], sorted(set(installed_plugins()) - set(BUILTIN))
-    for name, module in ALWAYS.items():
+    broken = []
+    for name, module in {**ALWAYS, **BUILTIN}.items():
         try:
             importlib.import_module(module)
         except Exception as error:
             broken.append(f"plugin '{name}' fails to load: {type(error).__name__}: {error}")
-    for name in [*BUILTIN, *installed] if not broken else ():
-        try:
+    installed = installed_plugins()
+    if not broken:
+        for name in set(BUILTIN) - set(installed):
             PluginManager().load([name])
-        except PipeloomError as error:
-            broken.append(str(error))
-        except (Exception, SystemExit) as error:
-            broken.append(f"plugin '{name}' fails to load: {type(error).__name__}: {error}")
+        looked_at = [examine(offer) for offers in installed.values() for offer in offers]
+        broken = [text for fine, text in looked_at if not fine] + scan()[1]
     if broken:
         return bad("; ".join(broken) + ": repair or uninstall it; other plugins work without it")
-    return ok(f"{len(BUILTIN) + len(ALWAYS)} built-in load" + (f", and the installed {', '.join(installed)}" if installed else ", none installed"))
+    others = f"and the installed {', '.join(sorted(installed))}" if installed else "none installed"
+    return ok(f"{len(BUILTIN) + len(ALWAYS)} built-in load, {others}")

@@ -25,6 +25,8 @@ FIRST_UNIQUE_ID = 1000000000
 # Tokens of an input that are not text: [CLS] question [SEP] context [SEP].
 _FRAME = 3
 _NO_TOKEN = "whose context has no token"
+#: Tokens that an input must have for others than the question: those, and one of the context.
+LEAST_BESIDE_QUESTION = _FRAME + 1
 # A file that speaks of longer inputs is damaged.
 _MOST_TOKENS = 1 << 20
 
@@ -51,11 +53,11 @@ class FeatureSettings:
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is too small; it needs at least 1")
         if self.seq_length <= self.max_query_length + _FRAME:
-            shorter = self.seq_length - _FRAME - 1
-            longer = self.max_query_length + _FRAME + 1
+            room = self.seq_length - LEAST_BESIDE_QUESTION
+            shorter = f"--max_query_length {room} at most, or " if room >= 1 else ""
             raise UsageError(f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length "
-                             f"{self.max_query_length}: give at least {longer} where the model has as many positions"
-                             + (f", or --max_query_length {shorter} or less" if shorter > 0 else ""))
+                             f"{self.max_query_length}: give {shorter}--seq_length "
+                             f"{self.max_query_length + LEAST_BESIDE_QUESTION} at least")
 
 
 @dataclass(frozen=True)

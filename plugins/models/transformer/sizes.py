@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from pipeloom.core.blocks import Cost
+from pipeloom.core.checkpoint.naming import CheckpointPath
 from pipeloom.core.errors import UsageError
 
 
@@ -66,9 +67,9 @@ class Sizes:
 def add_transformer_options(options) -> None:
     """Declare the options that every transformer model here has."""
     add = options.add
-    add("init_from", str, None, section="model", resume="free",
-        help="start from a checkpoint of ours or a HuggingFace folder (config.json, model.safetensors); "
-             "its sizes replace the defaults of the following")
+    add("init_from", CheckpointPath, None, section="model", resume="free",
+        help="start from a checkpoint of ours (also RUN@best, RUN@last, RUN@120) or a HuggingFace folder (config.json, "
+             "model.safetensors); its sizes replace the defaults of the following")
     add("num_hidden_layers", int, 2, cuda_default=24, section="model", minimum=1, help="encoder layers")
     add("num_attention_heads", int, 2, cuda_default=16, section="model", minimum=1, help="attention heads")
     add("hidden_size", int, None, section="model", minimum=1, help="width of the hidden states (default: 64 x heads)")

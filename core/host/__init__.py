@@ -1,0 +1,1 @@
+"""Loading plugins, holding them to the contract, and calling their hooks."""

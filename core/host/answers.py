@@ -1,0 +1,243 @@
+"""What the answer to each hook must be: the contract of ``core/hookspecs.py`` as checks.
+
+Each check gets the answer and the arguments that the hook was called with, by name. It returns the answer in the form
+that the core works with, and raises ``ContractError`` with what is wrong and what to give instead.
+"""
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+from pipeloom.core.blocks import Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.data.dataset import Dataset, Field
+from pipeloom.core.data.derived import DerivedField
+from pipeloom.core.errors import ContractError, UsageError, shown
+from pipeloom.core.placement import Placement
+from pipeloom.core.tasks import Head, Task
+from pipeloom.core.topology import Mesh
+
+Arguments = Mapping[str, Any]
+
+
+def _need(fits: bool, text: str) -> None:
+    if not fits:
+        raise ContractError(text)
+
+
+def _instance(answer: Any, kind: type, how: str) -> None:
+    """Refuse what is no ``kind``; ``how`` says how to make one."""
+    if isinstance(answer, kind):
+        return
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    raise ContractError(f"it answers {_named(answer)}, not {article} {kind.__name__}: {how}")
+
+
+def _named(answer: Any) -> str:
+    """``answer`` in a message, with what the usual reason of it is."""
+    if answer is None:
+        return "None (is a 'return' missing?)"
+    if isinstance(answer, type):
+        return f"the class {answer.__name__} itself (is '()' missing?)"
+    text = shown(answer)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _is_count(value: Any, low: int = 1) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= low
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def layout(answer: Any, arguments: Arguments) -> Mesh:
+    _instance(answer, Mesh, "return Mesh(pipeline, data, tensor) of pipeloom.core.topology")
+    sizes = (answer.pipeline, answer.data, answer.tensor)
+    _need(all(map(_is_count, sizes)), f"it answers the sizes {shown(sizes)}: each must be a whole number from 1 on")
+    try:
+        answer.check(arguments["cluster"])
+    except UsageError as error:
+        raise ContractError(f"it answers what does not fit: {error}") from None
+    return answer
+
+
+def partition(answer: Any, arguments: Arguments) -> Tuple[int, ...]:
+    blocks, stages = len(arguments["blocks"]), arguments["num_stages"]
+    wanted = f"{stages} positive counts that sum up to the {blocks} blocks"
+    try:
+        counts = tuple(map(operator.index, answer))
+    except TypeError:    # nothing to go through, or no whole numbers in it
+        raise ContractError(f"it answers {_named(answer)}, not a list of {wanted}") from None
+    _need(len(counts) == stages and sum(counts) == blocks and min(counts) >= 1, f"it answers {shown(list(counts))}, "
+                                                                                f"not {wanted}")
+    return counts
+
+
+def placement(answer: Any, arguments: Arguments) -> Placement:
+    cluster, mesh = arguments["cluster"], arguments["mesh"]
+    _instance(answer, Placement, "return Placement.of(cluster, stages) of pipeloom.core.placement")
+    try:
+        placed = Placement.of(cluster, answer.stages)
+    except UsageError as error:
+        raise ContractError(f"its answer does not fit: {error}") from None
+    except (TypeError, ValueError):
+        raise ContractError(f"it answers the stages {shown(answer.stages)}, not a sequence of ranks for each "
+                            "stage") from None
+    _need(len(placed.stages) == mesh.pipeline, f"it places {len(placed.stages)} stages, the mesh has {mesh.pipeline}")
+    return placed
+
+
+def dataset(answer: Any, arguments: Arguments) -> Any:
+    split = arguments["split"]
+    if answer is None and split == "eval":
+        return None
+    _instance(answer, Dataset, "return an object of a class derived from pipeloom.core.data.dataset.Dataset")
+    for name, kind, what in (("task", str, "the name of its task"), ("fields", dict, "its Fields by name"),
+                             ("vocab_size", int, "the size of its vocabulary")):
+        value = getattr(answer, name, None)
+        _need(isinstance(value, kind), f"its dataset has no '{name}', {what}: it is {shown(value)}")
+    _need(_is_count(answer.vocab_size), "'vocab_size' of its dataset must be a whole number from 1 on, not "
+                                        f"{shown(answer.vocab_size)}")
+    _need(bool(answer.fields), "'fields' of its dataset is empty")
+    for name, field in answer.fields.items():
+        _field(name, field)
+    for name in ("__len__", "read", "describe"):
+        _need(getattr(type(answer), name) is not getattr(Dataset, name), f"its dataset has no method {name}()")
+    _need(len(answer) > 0 or split == "eval", "its dataset has no samples: nothing can be trained")
+    return answer
+
+
+def _field(name: Any, field: Any) -> None:
+    where = f"the field {shown(name)} of its dataset"
+    _need(isinstance(field, Field), f"{where} is {shown(field)}, not a Field of pipeloom.core.data.dataset")
+    _need(field.name == name, f"{where} has another name in itself, {shown(field.name)}")
+    _need(field.dtype in ("int32", "float32"), f"{where} must be of 'int32' or 'float32', not {shown(field.dtype)}")
+    _need(isinstance(field.shape, tuple) and all(map(_is_count, field.shape)),
+          f"the shape of {where} must be a tuple of sizes from 1 on, not {shown(field.shape)}")
+
+
+def tasks(answer: Any, arguments: Arguments) -> List[Task]:
+    if isinstance(answer, Task):
+        raise ContractError(f"it answers the Task '{answer.name}' itself: put it into a list, return [task]")
+    _need(isinstance(answer, (list, tuple)), f"it answers {_named(answer)}, not a list of Tasks of pipeloom.core.tasks")
+    names: List[str] = []
+    for task in answer:
+        _instance(task, Task, "return a list of Tasks of pipeloom.core.tasks")
+        _need(isinstance(task.name, str) and bool(task.name), "the name of a task must be text, not "
+                                                              f"{shown(task.name)}")
+        _need(task.name not in names, f"it answers two tasks of the name '{task.name}'")
+        _need(callable(task.head) and callable(task.derived), f"'head' and 'derived' of the task '{task.name}' must "
+                                                              "be functions")
+        names.append(task.name)
+    return list(answer)
+
+
+def head(answer: Any) -> Head:
+    _instance(answer, Head, "return a Head of pipeloom.core.tasks")
+    _need(isinstance(answer.block, Block), f"'block' of its head must be a Block, not {shown(answer.block)}")
+    _losses(answer.losses, "its head")
+    return answer
+
+
+def derived(answer: Any) -> Sequence[DerivedField]:
+    _need(_is_list(answer, DerivedField), f"it answers {_named(answer)}, not a list of DerivedFields of "
+                                          "pipeloom.core.data.derived")
+    return answer
+
+
+def _losses(losses: Any, whose: str) -> None:
+    _need(isinstance(losses, Mapping) and bool(losses), f"'losses' of {whose} must give each loss its weight by name, "
+                                                        f"not {shown(losses)}")
+    for name, weight in losses.items():
+        _need(isinstance(name, str) and _is_number(weight), f"'losses' of {whose}: the weight of {shown(name)} must "
+                                                            f"be a number, not {shown(weight)}")
+
+
+def model(answer: Any, arguments: Arguments) -> ModelSpec:
+    _instance(answer, ModelSpec, "return a ModelSpec of pipeloom.core.blocks")
+    _need(bool(answer.blocks) and _is_list(answer.blocks, Block), "'blocks' of its model must be a tuple of Blocks, "
+                                                                  f"not {shown(answer.blocks)}")
+    _losses(answer.losses, "its model")
+    shapes: Dict[str, Any] = {}
+    names: Dict[str, Block] = {}
+    for block in answer.blocks:
+        _need(isinstance(block.name, str) and block.name not in names, "its model has two blocks of the name "
+                                                                       f"{shown(block.name)}")
+        names[block.name] = block
+        _block(block, shapes)
+    for block in answer.blocks:
+        owner = block.borrow.owner if block.borrow is not None else block.name
+        _need(owner in names, f"its block '{block.name}' borrows from the block {shown(owner)}, which is not there")
+    return answer if isinstance(answer.blocks, tuple) else replace(answer, blocks=tuple(answer.blocks))
+
+
+def _block(block: Block, shapes: Dict[str, Any]) -> None:
+    where = f"of its block '{block.name}'"
+    _need(_is_list(block.parameters, ParameterSpec), f"'parameters' {where} must be a tuple of ParameterSpecs, not "
+                                                     f"{shown(block.parameters)}")
+    _need(isinstance(block.cost, Cost), f"'cost' {where} must be a Cost, not {shown(block.cost)}")
+    for name, value in vars(block.cost).items():
+        _need(_is_number(value) and value >= 0, f"'cost' {where}: '{name}' must be a number from 0 on, not "
+                                                f"{shown(value)}")
+    _need(_is_list(block.inputs, str), f"'inputs' {where} must be a tuple of names of fields, not "
+                                       f"{shown(block.inputs)}")
+    _need(callable(block.build), f"'build' {where} must be a function, not {shown(block.build)}")
+    for spec in block.parameters:
+        _need(isinstance(spec.name, str) and isinstance(spec.shape, (tuple, list)) and all(map(_is_count, spec.shape)),
+              f"the shape of the parameter {shown(spec.name)} {where} must be a tuple of sizes from 1 on, not "
+              f"{shown(spec.shape)}")
+        _need(shapes.setdefault(spec.name, spec.shape) == spec.shape,
+              f"its model has two shapes of the parameter '{spec.name}': {shapes[spec.name]} and {spec.shape}")
+
+
+def optimizer(answer: Any, arguments: Arguments) -> Any:
+    # The engine is there: only ranks ask for an optimizer.
+    import oneflow as flow
+
+    from pipeloom.core.executor.step_optimizer import StepOptimizer
+
+    if not isinstance(answer, StepOptimizer):
+        _instance(answer, flow.optim.Optimizer, "return an oneflow.optim.Optimizer or a StepOptimizer of "
+                                                "pipeloom.core.executor.step_optimizer")
+    return answer
+
+
+def schedule(answer: Any, arguments: Arguments) -> Any:
+    if not all(callable(getattr(answer, name, None)) for name in ("at", "for_graph")) or isinstance(answer, type):
+        raise ContractError(f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.schedule, "
+                            "or what has its methods "
+                            "at(step) and for_graph(optimizer)")
+    for step in {0, max(0, (getattr(arguments["config"], "train_steps", None) or 1) - 1)}:
+        rate = answer.at(step)
+        _need(_is_number(rate) and rate >= 0, f"its learning rate of step {step + 1} is {shown(rate)}, not a number "
+                                              "from 0 on")
+    return answer
+
+
+def default_options(answer: Any, arguments: Arguments) -> Dict[str, Any]:
+    if answer is None:
+        return {}
+    if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
+        raise ContractError(f"it answers {_named(answer)}, not a dict: return default values by the names of options")
+    return answer
+
+
+#: Hook -> its check. The other hooks answer nothing.
+CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
+    "pipeloom_choose_layout": layout,
+    "pipeloom_partition": partition,
+    "pipeloom_place": placement,
+    "pipeloom_tasks": tasks,
+    "pipeloom_default_options": default_options,
+    "pipeloom_build_model": model,
+    "pipeloom_open_dataset": dataset,
+    "pipeloom_build_optimizer": optimizer,
+    "pipeloom_lr_schedule": schedule,
+}
