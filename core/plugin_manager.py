@@ -74,7 +74,7 @@ class PluginManager:
         Raises ``UsageError`` naming the plugin for an answer that is no default.
         """
         found: Dict[str, Tuple[Any, str]] = {}
-        for plugin, answer in self.hook.pipeloom_default_options.answers(config=config):
+        for plugin, answer in reversed(self.hook.pipeloom_default_options.answers(config=config)):
             for name, value in answer.items():
                 if name not in options:
                     continue

@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from pipeloom.core.processes import RANK_VARIABLES
+
 
 @pytest.fixture(scope="session", autouse=True)
 def sample_cache(tmp_path_factory):
@@ -11,6 +13,13 @@ def sample_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIPELOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield os.environ["PIPELOOM_CACHE"]
+
+
+@pytest.fixture(autouse=True)
+def no_rank(monkeypatch):
+    """Importing the engine leaves the variables of a rank behind: a command in this process would take itself for one."""
+    for name in RANK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
 
 
 # A test run in the background of a shell ignores Ctrl-C, and so would the launchers that it starts and interrupts.

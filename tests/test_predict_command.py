@@ -137,8 +137,7 @@ def test_a_model_with_few_positions_needs_no_other_sizes(model, capsys):
     assert main(command) == 0 and capsys.readouterr().out.startswith("answer: Paris")
     assert model[1][0][2] == (8, 32)    # 130 tokens, 16 from one window to the next
     assert main([*command, "--max_query_length", "64"]) == 2
-    assert capsys.readouterr().err.endswith(
-        "length 64: give at least 68 where the model has as many positions, or --max_query_length 28 or less\n")
+    assert capsys.readouterr().err.endswith(" has 32 positions): give at most 28\n")
 
 
 @fast

@@ -136,7 +136,8 @@ def test_the_vocabulary_of_a_huggingface_folder(site):
     ("train", dict(vocab="{path}/vocab.tx"),
      "cannot read the vocabulary {path}/vocab.tx: No such file or directory (did you mean 'vocab.txt'?)"),
     ("train", dict(vocab_size=10), "--vocab_size 10 is smaller than the vocabulary of --squad_train {path}/train.json: give at least "),
-    ("train", dict(seq_length=7), "--seq_length 7 leaves no room for a context beside --max_query_length 4: give at least 8"),
+    ("train", dict(seq_length=7), "--seq_length 7 leaves no room for a context beside --max_query_length 4: give "
+     "--max_query_length 3 at most, or --seq_length 8 at least"),
     ("train", dict(squad_train="{path}/vocab.txt"), "{path}/vocab.txt is not JSON"),
 ])
 def test_what_does_not_fit_is_one_line(site, split, changes, says):
