@@ -14,8 +14,8 @@ from pipeloom.core.arguments import at_least, boolean
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
-from pipeloom.core.prepare.progress import Progress, listed
-from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument
+from pipeloom.core.prepare.progress import Progress, listed, say_left_out, without_templates
+from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument, reading_settings
 
 SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 #: The files of each kind.
@@ -74,10 +74,9 @@ def _make_folder(folder: Path) -> bool:
 
 def _prepare(options: argparse.Namespace, folder: Path) -> int:
     # Here and not above: --help should not wait for them.
-    from pipeloom.core.prepare.documents import ReadingSettings
     from pipeloom.core.prepare.inputs import find_inputs
 
-    inputs = find_inputs(options.input, ReadingSettings(options.max_characters, options.text_documents, options.bad_input == "skip"))
+    inputs = find_inputs(options.input, reading_settings(options))
     with Signals() as signals, Progress(signals) as progress:
         samples, left_out = _read(options, inputs, folder, progress)
     sentences = _Sentences(samples)
