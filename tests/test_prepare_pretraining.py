@@ -79,8 +79,11 @@ def test_the_text_may_have_another_key(texts, tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"row": {"content": text}}) + "\n" for text in lines))
     (tmp_path / "vocab.txt").write_bytes((texts / "vocab.txt").read_bytes())
     for folder, more in ((texts, []), (tmp_path, ["--text_key", "row.content"])):
-        assert main(arguments(folder, tmp_path / f"out{len(more)}", "--dupe_factor", "1", *more, inputs=("a.jsonl",))) == 0
-    same = [b"".join(part.read_bytes() for part in sorted((tmp_path / f"out{count}").glob("part-*"))) for count in (0, 2)]
+        assert main(arguments(folder, tmp_path / f"out{len(more)}", "--dupe_factor", "1", *more,
+                              inputs=("a.jsonl", ))) == 0
+    same = [
+        b"".join(part.read_bytes() for part in sorted((tmp_path / f"out{count}").glob("part-*"))) for count in (0, 2)
+    ]
     assert same[0] == same[1] != b""
 
 

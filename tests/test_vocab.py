@@ -102,8 +102,10 @@ def test_all_characters_that_fit_are_kept(many_characters, capsys):
 
 
 @fast
-@pytest.mark.parametrize("more, size, missing", [(["--vocab_size", "3004"], 3004, "2 of the 3,001 characters of the text, 0.0126 % of it, are not in it"),
-                                                 (["--vocab_size", "8000", "--limit_alphabet", "1000"], 1005, "2,001 of the 3,001 characters")])
+@pytest.mark.parametrize(
+    "more, size, missing",
+    [(["--vocab_size", "3004"], 3004, "2 of the 3,001 characters of the text, 0.0126 % of it, are not in it"),
+     (["--vocab_size", "8000", "--limit_alphabet", "1000"], 1005, "2,001 of the 3,001 characters")])
 def test_characters_without_a_place_are_said(many_characters, capsys, more, size, missing):
     assert main(command(many_characters, many_characters / "out", *more, inputs=("a.txt",))) == 0
     said = capsys.readouterr().out
@@ -117,7 +119,8 @@ def test_rare_characters_of_a_large_text_have_no_place():
     common = {chr(97 + number): 1_000_000 for number in range(10)}
     characters = Characters(Counter({**common, "\u4e00": 11, "\u4e01": 9, "\u4e02": 1}), {"a", "\u4e00"})
     assert characters.chosen(100) == [*common, "\u4e00"] and characters.chosen(100, 12) == [*common, "\u4e00", "\u4e01"]
-    assert characters.chosen(12) == [*common, "\u4e00"][:10] and characters.chosen(5) == list(common)     # these are more than can be given up
+    assert characters.chosen(12) == [*common, "\u4e00"][:10] and characters.chosen(5) == list(
+        common)    # these are more than can be given up
 
 
 # --- the same in every process
@@ -243,13 +246,18 @@ def test_bpe_merges_what_is_there_often_enough_and_adds_no_space():
 
 @fast
 @pytest.mark.parametrize("more, says", [
-    (["--kind", "bpe", "--lowercase", "true"], "^--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out$"),
+    (["--kind", "bpe", "--lowercase", "true"
+      ], "^--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out$"),
     (["--vocab_size", "20"], "a vocabulary of 20 tokens is too small for the "),
-    (["--kind", "bpe", "--vocab_size", "261"], "a vocabulary of 261 tokens is too small for the 256 bytes and 6 special tokens: give at least 262$"),
-    (["--kind", "bpe", "--limit_alphabet", "9"], "^--limit_alphabet is for --kind wordpiece: byte-level BPE has the 256 bytes"),
+    (["--kind", "bpe", "--vocab_size", "261"
+      ], "a vocabulary of 261 tokens is too small for the 256 bytes and 6 special tokens: give at least 262$"),
+    (["--kind", "bpe", "--limit_alphabet", "9"
+      ], "^--limit_alphabet is for --kind wordpiece: byte-level BPE has the 256 bytes"),
     (["--vocab_size", "20"], "give at least [0-9]+, or keep fewer characters with --limit_alphabet$"),
-    (["--min_characters", "100000000"], r"^--input has no document with text \(left out: 22 documents shorter than --min_characters\)$"),
-    (["--kind", "bp"], "invalid choice: 'bp'"), (["--min_frequence", "3"], "no option '--min_frequence' .did you mean '--min_frequency'"),
+    (["--min_characters", "100000000"
+      ], r"^--input has no document with text \(left out: 22 documents shorter than --min_characters\)$"),
+    (["--kind", "bp"], "invalid choice: 'bp'"),
+    (["--min_frequence", "3"], "no option '--min_frequence' .did you mean '--min_frequency'"),
 ])
 def test_what_cannot_be_is_one_line_and_leaves_nothing(texts, tmp_path, capsys, more, says):
     assert main(command(texts, tmp_path / "out", *more)) == 2

@@ -106,7 +106,8 @@ def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.
 
 def decode_like(data: bytes, fields: Optional[Sequence[str]] = None, known: Optional[FrozenSet[str]] = None,
                 ) -> Tuple[Dict[str, np.ndarray], FrozenSet[str]]:
-    """``decode``, and the names of all fields that the record has. Where they are not ``known``, those of the first record, it is bad."""
+    """``decode``, and the names of all fields that the record has. Where they are not ``known``, those of the first
+    record, it is bad."""
     message = _OFRecord()
     try:
         complete = message.MergeFromString(data) == len(data)

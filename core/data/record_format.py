@@ -1,4 +1,5 @@
-"""How a record is judged: the one place that says what of it can be used, for those who train on it and those who validate it."""
+"""How a record is judged: the one place that says what of it can be used, for those who train on it and those who
+validate it."""
 from __future__ import annotations
 
 import math
@@ -16,7 +17,8 @@ class RecordFormat:
 
     Args:
         fields: what every record must have. It may have more.
-        rules: what the values must be together. With any, all records have the fields of the first one that was decoded.
+        rules: what the values must be together. With any, all records have the fields of the first one that was
+            decoded.
         options: for a field's name the option that decides its length, as the user would type it.
         vocab_size: size of the vocabulary; a value that is too large for it is said to be so.
         size_is_asked: whether ``--vocab_size`` said it; else the vocabulary itself did.
@@ -30,7 +32,8 @@ class RecordFormat:
         self._names: Optional[FrozenSet[str]] = None
 
     def decode(self, message: bytes, names: Sequence[str]) -> Dict[str, np.ndarray]:
-        """The fields ``names`` of a record, each ``field.shape``. Raises :class:`BadRecord` for one that has not what it should have."""
+        """The fields ``names`` of a record, each ``field.shape``. Raises :class:`BadRecord` for one that has not what
+        it should have."""
         record, there = decode_like(message, names, self._names)
         if self.rules and self._names is None:
             self._names = there
@@ -39,7 +42,10 @@ class RecordFormat:
     def _shaped(self, field: Field, array: np.ndarray) -> np.ndarray:
         if array.dtype != field.dtype:
             kind = "bytes" if array.dtype == object else array.dtype
-            raise BadRecord(f"field '{field.name}' is a list of {kind}, it should be {field.dtype}; write the file again with that type")
+            raise BadRecord(
+                f"field '{field.name}' is a list of {kind}, it should be {field.dtype}; "
+                "write the file again with that type"
+            )
         needed = math.prod(field.shape)
         if array.size != needed:
             option = self._options.get(field.name)
@@ -68,7 +74,8 @@ class RecordFormat:
             return
         if flat.dtype.kind == "f" and not np.isfinite(flat).all():
             for row, position in _first_of_each_row(~np.isfinite(flat)):
-                yield row, f"field '{field.name}' has the value {flat[row, position]} at position {position}, it must be a finite number"
+                yield row, (f"field '{field.name}' has the value {flat[row, position]} at position {position}, "
+                            "it must be a finite number")
             return
         low = flat.min() if field.low is None else field.low
         high = flat.max() if field.high is None else field.high - 1
@@ -78,7 +85,9 @@ class RecordFormat:
         bounds = f"{'any' if field.low is None else low} to {'any' if field.high is None else high}"
         allowed = f"allowed are {bounds}"
         if field.high == self._vocab_size:
-            allowed = f"--vocab_size {self._vocab_size} allows {bounds}" if self._size_is_asked else f"outside of the vocabulary ({bounds})"
+            allowed = f"outside of the vocabulary ({bounds})"
+            if self._size_is_asked:
+                allowed = f"--vocab_size {self._vocab_size} allows {bounds}"
         for row, position in _first_of_each_row((flat < low) | (flat > high)):
             yield row, f"field '{field.name}' has the value {flat[row, position]} at position {position}, {allowed}"
 

@@ -91,7 +91,8 @@ class WordPieceTokenizer:
 
 @dataclass(frozen=True)
 class Characters:
-    """How often each character is in a text, as the tokenizer sees it, and which of them are not only at the beginning of words."""
+    """How often each character is in a text, as the tokenizer sees it, and which of them are not only at the beginning
+    of words."""
 
     counts: Counter
     continuing: Set[str]
@@ -103,8 +104,8 @@ class Characters:
     def chosen(self, room: int, limit: Optional[int] = None) -> List[str]:
         """The ``limit`` most frequent characters, sorted; ``None``: all that make up a millionth of the text.
 
-        Where the pieces of these are more than ``room``, the rarest ones are given up as long as what stays covers 99.95 % of the text
-        (the ``character_coverage`` of SentencePiece; Kudo and Richardson, 2018).
+        Where the pieces of these are more than ``room``, the rarest ones are given up as long as what stays covers
+        99.95 % of the text (the ``character_coverage`` of SentencePiece; Kudo and Richardson, 2018).
         """
         counts, total = self.counts, sum(self.counts.values())
         kept = sorted(counts, key=lambda character: (-counts[character], character))[:limit]
@@ -136,12 +137,13 @@ def count_characters(texts: Iterable[str], lowercase: bool = True) -> Characters
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True, min_frequency: int = 2,
-                    limit_alphabet: Optional[int] = None, characters: Optional[Characters] = None) -> WordPieceTokenizer:
+                    limit_alphabet: Optional[int] = None,
+                    characters: Optional[Characters] = None) -> WordPieceTokenizer:
     """A vocabulary of at most ``vocab_size`` pieces, trained on ``texts``; the same text gives the same one.
 
-    ``texts`` is walked once, and before that once for ``characters``, where they are not given, so a generator will not do. Of its
-    characters those of ``Characters.chosen`` are kept, and a longer piece must occur ``min_frequency`` times. Raises ``UsageError``
-    where ``vocab_size`` does not even hold the characters.
+    ``texts`` is walked once, and before that once for ``characters``, where they are not given, so a generator will not
+    do. Of its characters those of ``Characters.chosen`` are kept, and a longer piece must occur ``min_frequency``
+    times. Raises ``UsageError`` where ``vocab_size`` does not even hold the characters.
     """
     characters = count_characters(texts, lowercase) if characters is None else characters
     # The trainer numbers the one-character pieces in the order in which it meets the words in a hash table
@@ -150,8 +152,11 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     alphabet = characters.chosen(vocab_size - len(SPECIAL_TOKENS), limit_alphabet)
     first = [*SPECIAL_TOKENS, *characters.pieces(alphabet)]
     if vocab_size < len(first):
-        raise UsageError(f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
-                         f"most frequent characters of the text: give at least {len(first)}, or keep fewer characters with --limit_alphabet")
+        raise UsageError(
+            f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
+            f"most frequent characters of the text: give at least {len(first)}, or keep fewer characters "
+                         "with --limit_alphabet"
+        )
     tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=_CONTINUING), lowercase)
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=first,
                                         initial_alphabet=alphabet, limit_alphabet=len(alphabet),

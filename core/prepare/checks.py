@@ -21,7 +21,8 @@ _PRETRAINING = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "ne
 
 @dataclass(frozen=True)
 class Asked:
-    """What training will ask for, where the user says it; ``None``: as the first record has it, and the vocabulary beside it."""
+    """What training will ask for, where the user says it; ``None``: as the first record has it, and the vocabulary
+    beside it."""
 
     seq_length: Optional[int] = None
     max_predictions: Optional[int] = None
@@ -29,7 +30,8 @@ class Asked:
 
 
 class Kind:
-    """Records of one kind: its name ``title``, the ``format`` that they must have, and ``notes``: rules whose breaking is no fault.
+    """Records of one kind: its name ``title``, the ``format`` that they must have, and ``notes``: rules whose breaking
+    is no fault.
 
     Rules are faults where ``special`` is known, as they are for training.
     """
@@ -37,7 +39,9 @@ class Kind:
     def __init__(self, title: str, fields: Sequence[Field], rules: Callable[[Optional[SpecialIds]], List[Rule]],
                  special: Optional[SpecialIds], options: Dict[str, str], vocab_size: int, asked: Asked) -> None:
         self.title = title
-        self.format = RecordFormat(fields, rules(special) if special is not None else (), options, vocab_size, asked.vocab_size is not None)
+        self.format = RecordFormat(fields,
+                                   rules(special) if special is not None else (), options, vocab_size, asked.vocab_size
+                                   is not None)
         self.notes = rules(None) if special is None else []
 
 
@@ -53,8 +57,8 @@ def kind_of(record: Dict[str, np.ndarray], special: Optional[SpecialIds], asked:
         # Named in an error are the options that were given.
         options = {name: option for name, option in pretraining_options(length, predictions).items()
                    if getattr(asked, option.split()[0].lstrip("-"))}
-        return Kind("pre-training examples", pretraining_fields(length, predictions, vocab_size), pretraining_rules, special, options,
-                    vocab_size, asked)
+        return Kind("pre-training examples", pretraining_fields(length, predictions, vocab_size), pretraining_rules,
+                    special, options, vocab_size, asked)
     for split, rules in (("train", answer_rules), ("eval", text_rules)):
         if any(name in record for name in SPLITS[split]):
             title = f"SQuAD inputs for {'training' if split == 'train' else 'evaluation'}"
@@ -92,7 +96,8 @@ class Statistics:
         if counts["places"]:
             found["tokens"] = f"{counts['tokens'] / records:.1f} a record, {100 - 100 * counts['tokens'] / counts['places']:.1f} % padding"
             if self._special is not None:
-                found["unknown words"] = f"{100 * counts['unknown'] / max(1, counts['tokens']):.3f} % of the tokens are [UNK]"
+                unknown = 100 * counts["unknown"] / max(1, counts["tokens"])
+                found["unknown words"] = f"{unknown:.3f} % of the tokens are [UNK]"
         if counts["masked"]:
             share: Callable[[int], str] = lambda count: f"{100 * count / counts['masked']:.2f} %"  # noqa: E731
             other = counts["masked"] - counts["kept"] - counts["[MASK]"]

@@ -1,4 +1,5 @@
-"""The documents of input files: a MediaWiki dump, WikiExtractor's output, JSON or plain text, told apart by what is in a file."""
+"""The documents of input files: a MediaWiki dump, WikiExtractor's output, JSON or plain text, told apart by what is in
+a file."""
 from __future__ import annotations
 
 from collections import Counter
@@ -39,7 +40,8 @@ class SentenceDocument:
 
 @dataclass(frozen=True)
 class ExtractedPage:
-    """An article as WikiExtractor writes it: one paragraph a line, ``&lt;`` for ``<``, and what it could not take out."""
+    """An article as WikiExtractor writes it: one paragraph a line, ``&lt;`` for ``<``, and what it could not take
+    out."""
 
     title: str
     text: str
@@ -54,8 +56,9 @@ Document = Union[WikiPage, ExtractedPage, TextDocument, SentenceDocument]
 
 @dataclass(frozen=True)
 class ReadingSettings:
-    """``longest``: the most characters of one document; ``text_documents``: one of ``TEXT_DOCUMENTS``; ``skip_bad``: count a damaged
-    input instead of raising; ``text_key``: where in a JSON object its text is, ``a.b`` for the ``b`` of the object ``a``."""
+    """``longest``: the most characters of one document; ``text_documents``: one of ``TEXT_DOCUMENTS``; ``skip_bad``:
+    count a damaged input instead of raising; ``text_key``: where in a JSON object its text is, ``a.b`` for the ``b`` of
+    the object ``a``."""
 
     longest: int = 10_000_000
     text_documents: str = "file"
@@ -78,7 +81,8 @@ class DocumentReader:
         return self._stream.bytes_read if self._stream is not None else 0
 
     def check(self) -> None:
-        """Raise ``UsageError`` where the file cannot be opened or is of no kind that is read; nothing more of it is read."""
+        """Raise ``UsageError`` where the file cannot be opened or is of no kind that is read; nothing more of it is
+        read."""
         stream = InputStream(self.path)
         try:
             self._kind(stream)
@@ -94,7 +98,8 @@ class DocumentReader:
         except (BadInput, formats.NoText) as error:
             if not self._settings.skip_bad:
                 raise
-            what = "damaged inputs, read as far as they went" if isinstance(error, BadInput) else "files that are no text"
+            what = "damaged inputs, read as far as they went" if isinstance(error,
+                                                                            BadInput) else "files that are no text"
             self._counts[f"{what} ({error.what})"] += 1
             warn(f"{self.path}: {what} ({error.what})")
         finally:
@@ -102,7 +107,8 @@ class DocumentReader:
             self._stream.close()
 
     def _count_repairs(self, stream: InputStream) -> None:
-        for count, what in ((stream.replaced, "places that are no UTF-8, U+FFFD put there"), (stream.nuls, "NUL characters")):
+        for count, what in ((stream.replaced, "places that are no UTF-8, U+FFFD put there"), (stream.nuls,
+                                                                                              "NUL characters")):
             if count:
                 self._counts[what] += count
                 warn(f"{self.path}: {count:,} {what}")
@@ -155,7 +161,8 @@ class DocumentReader:
                 yield line
 
     def _plain_text(self, lines: Iterator[str]) -> Iterator[Document]:
-        documents = {"sentences": self._sentences, "lines": self._single_lines}.get(self._settings.text_documents, self._paragraph_documents)
+        documents = {"sentences": self._sentences, "lines": self._single_lines}.get(self._settings.text_documents,
+                                                                                    self._paragraph_documents)
         document = None
         for document in documents(lines):
             yield document

@@ -51,10 +51,12 @@ class Input:
 
 
 def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Input]:
-    """The sources that ``--input`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for each folder.
+    """The sources that ``--input`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for
+    each folder.
 
-    Of a folder all files are read, those in its folders too, in the order of their names. Weights are scaled so that they sum up to 1.
-    Raises ``UsageError`` for what is not there, is there twice, weighs nothing, or is no text (unless ``settings`` skip that).
+    Of a folder all files are read, those in its folders too, in the order of their names. Weights are scaled so that
+    they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, weighs nothing, or is no text (unless
+    ``settings`` skip that).
     """
     named = [path_and_weight(argument, "--input") for argument in arguments]
     check_weights(named, "--input", "a:0.7 b:0.3")
@@ -68,7 +70,9 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
         for (path, _), (files, _) in zip(named, found):
             for file in files:
                 # A folder that was named is one, whatever folders there are in it.
-                folders.setdefault(Path(path).expanduser() if os.path.isdir(os.path.expanduser(path)) else file.parent, []).append(file)
+                folders.setdefault(
+                    Path(path).expanduser() if os.path.isdir(os.path.expanduser(path)) else file.parent,
+                    []).append(file)
         inputs = [Input(files) for files in folders.values()]
     else:
         total = sum(weight or 0.0 for _, weight in named)

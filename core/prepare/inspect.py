@@ -86,7 +86,8 @@ def lines_of(record: Dict[str, np.ndarray], tokenizer: Any) -> List[str]:
     return lines
 
 
-_TEXT, _PREDICTIONS = ("input_ids", "input_mask", "segment_ids"), ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+_TEXT, _PREDICTIONS = ("input_ids", "input_mask", "segment_ids"), ("masked_lm_positions", "masked_lm_ids",
+                                                                   "masked_lm_weights")
 
 
 def _is_whole(record: Dict[str, np.ndarray], names: Sequence[str]) -> bool:
@@ -102,7 +103,8 @@ def _word(number: int, tokenizer: Any) -> str:
 def _pretraining(record: Dict[str, np.ndarray], words: List[str], segments: np.ndarray, tokenizer: Any) -> List[str]:
     weights = record["masked_lm_weights"] > 0
     outside = []
-    for position, number in zip(record["masked_lm_positions"][weights].tolist(), record["masked_lm_ids"][weights].tolist()):
+    for position, number in zip(record["masked_lm_positions"][weights].tolist(),
+                                record["masked_lm_ids"][weights].tolist()):
         true = _word(number, tokenizer)
         if not 0 <= position < len(words):
             outside.append(f"{true} at {position}")

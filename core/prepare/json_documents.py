@@ -18,8 +18,9 @@ _SKIP = "correct it, or leave such {}s out with --bad_input skip"
 class JsonDocuments:
     """The documents of a JSON file: of an object the value of ``text_key``, a string or a list of sentences.
 
-    In an array also strings and lists of sentences are documents; in JSON lines there is one object a line. The pairs of lines of a
-    CirrusSearch dump are known: what indexes a page is no document, pages of other namespaces are left out. ``watch`` sees all text.
+    In an array also strings and lists of sentences are documents; in JSON lines there is one object a line. The pairs
+    of lines of a CirrusSearch dump are known: what indexes a page is no document, pages of other namespaces are left
+    out. ``watch`` sees all text.
     """
 
     def __init__(self, stream: InputStream, settings: ReadingSettings, counts: Counter, watch: MarkupWatch) -> None:
@@ -40,8 +41,9 @@ class JsonDocuments:
             elif skip:
                 self._counts[f'{unit}s that are no JSON object with "{key}"'] += 1
             else:
-                raise BadInput(f'{self._stream.path} {unit} {number}: is no JSON object with "{key}" (a string or a list of sentences)'
-                               f'{reason}', _SKIP.format(unit))
+                raise BadInput(
+                    f'{self._stream.path} {unit} {number}: is no JSON object with "{key}" (a string or a list of '
+                    f'sentences){reason}', _SKIP.format(unit))
         if not number:
             self._counts["empty files"] += 1
 
@@ -63,7 +65,8 @@ class JsonDocuments:
             try:
                 yield number, "line", json.loads(line), ""
             except (ValueError, RecursionError):
-                yield number, "line", None, f" or longer than --max_characters {longest}" if len(line) >= longest else ""
+                yield number, "line", None, f" or longer than --max_characters {longest}" if len(
+                    line) >= longest else ""
 
     def _elements(self) -> Iterator[Tuple[int, str, Any, str]]:
         """The elements of all arrays, and the values outside of arrays, in memory for one of them."""
@@ -81,8 +84,9 @@ class JsonDocuments:
             try:
                 value = text.value()
             except (ValueError, RecursionError):
-                raise BadInput(f"{self._stream.path} element {number}: no well-formed JSON, or longer than --max_characters "
-                               f"{self._settings.longest}") from None
+                raise BadInput(
+                    f"{self._stream.path} element {number}: no well-formed JSON, or longer than --max_characters "
+                    f"{self._settings.longest}") from None
             yield number, "element", value, ""
         if depth:
             raise BadInput(f"{self._stream.path}: the file ends inside a JSON array")
@@ -103,7 +107,8 @@ class JsonDocuments:
             found, missing = self._lookup(value)
             if missing:
                 return None, missing
-            if isinstance(found, str) and "?curid=" in str(value.get("url", "")) and isinstance(value.get("title"), str):
+            if isinstance(found, str) and "?curid=" in str(value.get("url", "")) and isinstance(
+                    value.get("title"), str):
                 return ExtractedPage(value["title"], found), ""
             return self._text(found, f'; its "{self._settings.text_key}" is')
         return (None, "") if line else self._text(value, "; it is")
@@ -116,7 +121,10 @@ class JsonDocuments:
             for sentence in found:
                 self._watch.look(sentence)
             return SentenceDocument(tuple(found)), ""
-        kinds = {dict: "an object", list: "a list of other things than strings", bool: "true or false", type(None): "null"}
+        kinds = {
+            dict: "an object", list: "a list of other things than strings", bool: "true or false",
+            type(None): "null"
+        }
         return None, f"{what} {kinds.get(type(found), 'a number')}"
 
     def _lookup(self, value: Any) -> Tuple[Any, str]:

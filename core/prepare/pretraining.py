@@ -14,7 +14,8 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.prepare.progress import Progress, listed, say_left_out, without_templates
-from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument, reading_settings
+from pipeloom.core.prepare.text_arguments import (add_input_argument, add_text_arguments, add_workers_argument,
+                                                   reading_settings)
 
 SUMMARY = "Wikipedia dumps, books, JSON lines into pre-training examples (OFRecord)"
 #: What makes other bytes of the same settings; raise it when the code does.

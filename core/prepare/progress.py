@@ -70,9 +70,12 @@ def listed(counts: Mapping[str, int]) -> str:
 
 
 def without_templates(counts: Mapping[str, int]) -> Tuple[Dict[str, int], Dict[str, int]]:
-    """What was left out by reason, and the templates that were a reason, the most frequent ones first: they are counted as ``{{name}}``."""
-    templates = sorted(((name, count) for name, count in counts.items() if name.startswith("{{")), key=lambda item: (-item[1], item[0]))
-    return {name: count for name, count in counts.items() if not name.startswith("{{")}, dict(templates[:_MOST_TEMPLATES])
+    """What was left out by reason, and the templates that were a reason, the most frequent ones first: they are counted
+    as ``{{name}}``."""
+    templates = sorted(((name, count) for name, count in counts.items() if name.startswith("{{")), key=lambda item:
+                       (-item[1], item[0]))
+    return {name: count for name, count in counts.items()
+            if not name.startswith("{{")}, dict(templates[:_MOST_TEMPLATES])
 
 
 def say_left_out(reasons: Mapping[str, int], templates: Mapping[str, int]) -> None:

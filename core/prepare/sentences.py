@@ -31,8 +31,8 @@ class TextSettings:
 
 
 class SentenceSplitter:
-    """Turns a document that is to be kept into its sentences, another one into none; ``counts`` says why, and how many sentences were
-    left out. Arguments as :class:`TextSettings`."""
+    """Turns a document that is to be kept into its sentences, another one into none; ``counts`` says why, and how many
+    sentences were left out. Arguments as :class:`TextSettings`."""
 
     def __init__(self, language: str, min_characters: int) -> None:
         self._language, self._min_characters = language, min_characters
@@ -46,7 +46,8 @@ class SentenceSplitter:
                 return []
             notes = wikitext.Notes(counts)
             sentences = self._without_holes(
-                wikitext.paragraphs(document.text, document.aside, self._language_of(document), document.title, notes), notes)
+                wikitext.paragraphs(document.text, document.aside, self._language_of(document), document.title, notes),
+                notes)
         elif isinstance(document, ExtractedPage):
             from pipeloom.core.prepare import wikiextractor, wikitext
 
@@ -100,7 +101,9 @@ class SentenceSplitter:
     def _pieces(self, paragraphs: Iterable[str]) -> List[str]:
         import sentencex     # not needed for inputs whose sentences are known
 
-        found = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, _whole(paragraph))]
+        found = [
+            piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, _whole(paragraph))
+        ]
         return [piece for piece in found if piece]
 
 

@@ -47,8 +47,8 @@ def _cut(line: str, longest: int) -> List[str]:
 class InputStream:
     """The content of one file, decompressed by what it begins with (not by its name).
 
-    All ends of lines come as ``\\n``. ``replaced`` counts the places where the content is no UTF-8, and U+FFFD stands in the text;
-    ``nuls`` the NUL characters, which are left out (a crash leaves blocks of them at the end of a file).
+    All ends of lines come as ``\\n``. ``replaced`` counts the places where the content is no UTF-8, and U+FFFD stands
+    in the text; ``nuls`` the NUL characters, which are left out (a crash leaves blocks of them at the end of a file).
     Raises ``UsageError`` where the file cannot be opened, :class:`BadInput` where it breaks off.
     """
 
@@ -66,8 +66,9 @@ class InputStream:
             self._content = opener(self._raw) if opener else self._raw
         except ImportError:
             self._raw.close()
-            raise UsageError(f"{path} is compressed by zstd, which needs the package backports.zstd: pip install backports.zstd "
-                             "(Python 3.9 or newer), or unpack the file") from None
+            raise UsageError(
+                f"{path} is compressed by zstd, which needs the package backports.zstd: pip install backports.zstd "
+                "(Python 3.9 or newer), or unpack the file") from None
 
     @property
     def bytes_read(self) -> int:
@@ -83,7 +84,8 @@ class InputStream:
 
     def pieces(self) -> Iterator[str]:
         """The content as text, some hundred kilobytes at a time."""
-        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape"), translate=True)
+        decoder = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape"), translate=True)
         data = None
         while data != b"":
             with self._unbroken():

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", metavar="FILE", help="vocab.txt, for a folder that has none")
     for name, what in (("seq_length", "tokens of a record"), ("max_predictions", "predictions of a record"),
                        ("vocab_size", "tokens of the vocabulary")):
-        parser.add_argument(f"--{name}", type=at_least(1), default=None, metavar="N",
-                            help=f"{what}, as training will ask for them [as the first record and the vocabulary have it]")
+        parser.add_argument(
+            f"--{name}", type=at_least(1), default=None, metavar="N",
+            help=f"{what}, as training will ask for them [as the first record and the vocabulary have it]")
     parser.add_argument("--lowercase", type=boolean, default=True, metavar="{true,false}", help="as that vocabulary was made [true]")
 
 
@@ -55,7 +56,8 @@ def vocabulary(folder: Path, given: Optional[str], lowercase: bool) -> Any:
 
 
 def _special_ids(folder: Path, given: Optional[str], lowercase: bool) -> Any:
-    """Those of the vocabulary that was given; else of the one beside the records, where training finds them too, or ``None``."""
+    """Those of the vocabulary that was given; else of the one beside the records, where training finds them too, or
+    ``None``."""
     from pipeloom.core.data.record_rules import SpecialIds
 
     if given is None:
@@ -177,7 +179,8 @@ class _Validation:
                 raise BadRecord(f"{'has no' if name not in found else 'has a'} field '{name}', the first record "
                                 f"{'has' if name not in found else 'has not'}")
             if found[name] != self._first[name] and self._first[name][0] != object:
-                raise BadRecord(f"field '{name}' is {_kind(found[name])}, in the first record {_kind(self._first[name])}")
+                raise BadRecord(
+                    f"field '{name}' is {_kind(found[name])}, in the first record {_kind(self._first[name])}")
         return record
 
     def _report(self, line: str) -> None:
@@ -202,7 +205,10 @@ class _Validation:
             print(f"{name:14} {phrase}")
         for what, count in self._notes.items():
             if count:
-                print(f"{'note':14} {what} in {count:,} of the records, which training takes where no vocab.txt lies beside them")
+                print(
+                    f"{'note':14} {what} in {count:,} of the records, which training takes where no vocab.txt lies "
+                    "beside them"
+                )
         written = f"not written: {self._why_not}" if self._why_not else "written to index.safetensors"
         print(f"{'index':14} {written if self._index is None else 'agrees with every record'}")
         return 0

@@ -16,7 +16,8 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.prepare.progress import Progress, listed, say_left_out, without_templates
-from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument, reading_settings
+from pipeloom.core.prepare.text_arguments import (add_input_argument, add_text_arguments, add_workers_argument,
+                                                   reading_settings)
 
 SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 #: The files of each kind.
@@ -32,9 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kind", choices=tuple(_FILES), default="wordpiece", help="WordPiece as BERT has it, or byte-level BPE as GPT-2 and RoBERTa [wordpiece]")
     add("--vocab_size", type=at_least(1), default=30522, metavar="N", help="the most tokens that it may have [30522]")
     add("--lowercase", type=boolean, default=None, metavar="{true,false}", help="WordPiece: lower case, without accents [true]")
-    add("--min_frequency", type=at_least(1), default=2, metavar="N", help="a token of more than one character is in the text so many times [2]")
-    add("--limit_alphabet", type=at_least(1), default=None, metavar="N",
-        help="WordPiece: keep only the N most frequent characters; the others become [UNK] [all that make up a millionth of the text]")
+    add("--min_frequency", type=at_least(1), default=2, metavar="N",
+        help="a token of more than one character is in the text so many times [2]")
+    add(
+        "--limit_alphabet", type=at_least(1), default=None, metavar="N", help=
+        "WordPiece: keep only the N most frequent characters; the others become [UNK] "
+        "[all that make up a millionth of the text]"
+    )
     add("--sample_characters", type=at_least(1000), default=100_000_000, metavar="N",
         help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]")
     add("--seed", type=at_least(0), default=1, metavar="N", help="of that choice [1]")
@@ -48,7 +53,10 @@ def run(options: argparse.Namespace) -> int:
     if options.kind == "bpe" and options.lowercase is not None:
         raise UsageError("--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out")
     if options.kind == "bpe" and options.limit_alphabet is not None:
-        raise UsageError("--limit_alphabet is for --kind wordpiece: byte-level BPE has the 256 bytes and no other alphabet; leave it out")
+        raise UsageError(
+            "--limit_alphabet is for --kind wordpiece: byte-level BPE has the 256 bytes and no other alphabet; "
+            "leave it out"
+        )
     folder = Path(options.output).expanduser()
     there = [folder / name for name in _FILES[options.kind] if (folder / name).exists()]
     if there and not options.overwrite:
@@ -96,7 +104,8 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
     _write(folder, made.files)
-    print(f"{' and '.join(str(folder / name) for name in made.files)}: {made.size:,} tokens in {time.monotonic() - started:.1f} s; "
+    seconds = time.monotonic() - started
+    print(f"{' and '.join(str(folder / name) for name in made.files)}: {made.size:,} tokens in {seconds:.1f} s; "
           f"{_measured(sentences, made)}")
     for remark in _remarks(options, made):
         print(remark)
@@ -111,13 +120,17 @@ def _remarks(options: argparse.Namespace, made: _Made) -> List[str]:
         counts = made.characters.counts
         missing = [character for character in counts if character not in made.tokens]
         share = sum(counts[character] for character in missing) / max(1, sum(counts.values()))
-        found.append(f"{len(missing):,} of the {len(counts):,} characters of the text, {100 * share:.3g} % of it, are not in it and become "
-                     "[UNK]: a larger --vocab_size or --limit_alphabet holds more" if missing
-                     else f"all {len(counts):,} characters of the text are in it")
+        more = "a larger --limit_alphabet" if options.limit_alphabet is not None else "a larger --vocab_size"
+        if options.limit_alphabet is None and made.size < options.vocab_size:
+            more = f"--limit_alphabet {len(counts)}"    # they were too rare
+        found.append(
+            f"{len(missing):,} of the {len(counts):,} characters of the text, {100 * share:.3g} % of it, are not in "
+            f"it and become [UNK]: {more} keeps more"
+            if missing else f"all {len(counts):,} characters of the text are in it")
     if made.size < options.vocab_size:
-        kept = "of the characters that are in it " if len(found) and "[UNK]" in found[0] else ""
-        why = (f"{kept}the text has no more tokens that occur --min_frequency {options.min_frequency} times" if options.min_frequency > 1
-               else "every word of the text is a token")
+        kept = "of the characters that are in it " if found and "[UNK]" in found[0] else ""
+        why = (f"{kept}the text has no more tokens that occur --min_frequency {options.min_frequency} times"
+               if options.min_frequency > 1 else "every word of the text is a token")
         found.append(f"{why}: --vocab_size {options.vocab_size} was not reached")
     return found
 
@@ -161,7 +174,8 @@ class _Sentences:
 
 @dataclass(frozen=True)
 class _Made:
-    """A vocabulary: its ``files`` by name, what encodes a list of sentences, and of WordPiece its tokens and the text's characters."""
+    """A vocabulary: its ``files`` by name, what encodes a list of sentences, and of WordPiece its tokens and the text's
+    characters."""
 
     files: Dict[str, bytes]
     size: int
@@ -176,14 +190,17 @@ def _train(options: argparse.Namespace, sentences: _Sentences) -> _Made:
         from pipeloom.core.data.byte_bpe import files_of, train_byte_bpe
 
         bpe = train_byte_bpe(sentences, options.vocab_size, options.min_frequency)
-        return _Made(files_of(bpe), bpe.get_vocab_size(), lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)])
+        return _Made(files_of(bpe), bpe.get_vocab_size(),
+                     lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)])
     from pipeloom.core.data.tokenization import count_characters, train_wordpiece
 
     lowercase = options.lowercase is not False
     characters = count_characters(sentences, lowercase)
-    wordpiece = train_wordpiece(sentences, options.vocab_size, lowercase, options.min_frequency, options.limit_alphabet, characters)
+    wordpiece = train_wordpiece(sentences, options.vocab_size, lowercase, options.min_frequency, options.limit_alphabet,
+                                characters)
     content = "".join(token + "\n" for token in wordpiece.tokens).encode()
-    return _Made({"vocab.txt": content}, len(wordpiece), wordpiece.encode_batch, frozenset(wordpiece.tokens), characters, wordpiece.unk_id)
+    return _Made({"vocab.txt": content}, len(wordpiece), wordpiece.encode_batch, frozenset(wordpiece.tokens),
+                 characters, wordpiece.unk_id)
 
 
 def _write(folder: Path, files: Dict[str, bytes]) -> None:

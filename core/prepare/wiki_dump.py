@@ -21,7 +21,8 @@ _REDIRECT = re.compile(r"\s*#\s?[^\W\d]+\s*:?\s*\[\[", re.I)
 
 @dataclass(frozen=True)
 class WikiPage:
-    """One article: ``text`` is wikitext. A link to a namespace in ``aside`` (File, Category, in the wiki's own words) is no text.
+    """One article: ``text`` is wikitext. A link to a namespace in ``aside`` (File, Category, in the wiki's own words)
+    is no text.
 
     ``language`` is the wiki's, where the dump says it.
     """

@@ -15,8 +15,11 @@ MONTHS: Dict[str, Sequence[str]] = {
 _NO_BREAK, _NARROW = "\u00a0", "\u202f"
 # What is between the thousands, and before the decimals; from how many digits before the thousands on.
 _DOTS, _SPACES, _LONG_SPACES = (".", ",", 1), (_NO_BREAK, ",", 1), (_NO_BREAK, ",", 2)
-_SEPARATORS = {**dict.fromkeys("de nl da id tr vi el ca sr ro hr sl gl".split(), _DOTS), **dict.fromkeys("it sv fi no nb nn cs sk lt lv et uk hu".split(), _SPACES),
-               **dict.fromkeys("es pl pt ru be hy bg".split(), _LONG_SPACES), "fr": (_NARROW, ",", 1)}
+_SEPARATORS = {
+    **dict.fromkeys("de nl da id tr vi el ca sr ro hr sl gl".split(), _DOTS),
+    **dict.fromkeys("it sv fi no nb nn cs sk lt lv et uk hu".split(), _SPACES),
+    **dict.fromkeys("es pl pt ru be hy bg".split(), _LONG_SPACES), "fr": (_NARROW, ",", 1)
+}
 _NUMBER = re.compile(r"([+\-−]?)(\d+)(?:\.(\d+))?")
 _GROUPED = re.compile(r"[+\-−]?\d{1,3}(,\d{3})+(\.\d+)?")
 
@@ -72,7 +75,8 @@ def _ordinal(roman: str) -> str:
 
 
 def french_century(name: str, values: Sequence[str]) -> Optional[str]:
-    """``{{XIXe siècle}}``, ``{{s-|XIX}}``, ``{{s2-|XVIII|XIX}}``, ``{{-s|V}}``, ``{{1er}}``, ``{{XIVe}}``; ``None`` for another template."""
+    """``{{XIXe siècle}}``, ``{{s-|XIX}}``, ``{{s2-|XVIII|XIX}}``, ``{{-s|V}}``, ``{{1er}}``, ``{{XIVe}}``; ``None`` for
+    another template."""
     match = re.fullmatch(r"([ivxlcdm]+)(e|er|re)( siècles?(?: av\. j\.-c\.)?)?", name)
     if match:
         return match[1].upper() + match[2] + (match[3] or "").replace("j.-c.", "J.-C.")
@@ -86,6 +90,6 @@ def french_century(name: str, values: Sequence[str]) -> Optional[str]:
     words = [value for value in values if value in ("au", "et", "ou", "-", "–", "ou au", "à")]
     before = " av. J.-C." if kind[1] else ""
     if len(romans) == 2:
-        return f"{_ordinal(romans[0])} {words[0] if words else 'et' if kind[2] == 's2' else 'au'} {_ordinal(romans[1])} " \
-               f"siècle{'s' if kind[2] == 's2' else ''}{before}"
+        word, many = ("et", "s") if kind[2] == "s2" else ("au", "")
+        return f"{_ordinal(romans[0])} {words[0] if words else word} {_ordinal(romans[1])} siècle{many}{before}"
     return f"{_ordinal(romans[0])} siècle{before}"

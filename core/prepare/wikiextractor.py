@@ -1,4 +1,5 @@
-"""Articles as WikiExtractor writes them: between ``<doc ...>`` and ``</doc>``, or as JSON lines; what it left of markup is taken out."""
+"""Articles as WikiExtractor writes them: between ``<doc ...>`` and ``</doc>``, or as JSON lines; what it left of markup
+is taken out."""
 from __future__ import annotations
 
 import html
@@ -15,7 +16,8 @@ _TITLE = re.compile(r' title="(.*)"')
 
 
 def extracted_pages(stream: InputStream, longest: int, counts: Counter) -> Iterator[ExtractedPage]:
-    """The documents of a file. One of more than ``longest`` characters is left out. Raises ``BadInput`` for one that has no end."""
+    """The documents of a file. One of more than ``longest`` characters is left out. Raises ``BadInput`` for one that
+    has no end."""
     title: Optional[str] = None     # of the document that this is in
     lines: List[str] = []
     size = 0

@@ -16,29 +16,37 @@ from mwparserfromhell.parser import ParserError
 from mwparserfromhell.wikicode import Wikicode
 
 from pipeloom.core.prepare.language_variants import in_one_variant
-from pipeloom.core.prepare.wiki_templates import Parameters, parser_function, rendered
+from pipeloom.core.prepare.wiki_renders import Parameters
+from pipeloom.core.prepare.wiki_templates import parser_function, rendered
 
-# Marks that no text has: something stood here that cannot be written as text; the line is no prose; a heading begins, and ends.
+# Marks that no text has: something stood here that cannot be written as text; the line is no prose; a heading begins,
+# and ends.
 HOLE, _NO_PROSE, _HEADING, _HEADING_END = "\ue000", "\ue002", "\ue003", "\ue004"
-# While a page is read, holes are characters that tell them apart: of templates of which nothing is known, and of formulas and code.
+# While a page is read, holes are characters that tell them apart: of templates of which nothing is known, and of
+# formulas and code.
 _TEMPLATES, _FORMULAS, _MOST = 0xF0000, 0x100000, 0xFFFD
 _UNKNOWN, _ANY_HOLE = "[\U000f0000-\U000ffffd]", re.compile("[\U000f0000-\U0010fffd]")
 #: The first of the latter, for texts where formulas need no names.
 FORMULA = chr(_FORMULAS)
 _PRIVATE = re.compile("[\ue000-\ue004\U000f0000-\U0010ffff]")
 
-_DROPPED_TAGS = frozenset("ref references table gallery timeline imagemap syntaxhighlight source pre score hiero poem graph mapframe maplink "
-                          "templatestyles section categorytree inputbox noinclude includeonly templatedata indicator".split())
+_DROPPED_TAGS = frozenset(
+    "ref references table gallery timeline imagemap syntaxhighlight source pre score hiero poem graph mapframe maplink "
+    "templatestyles section categorytree inputbox noinclude includeonly templatedata indicator".split())
 _UNWRITABLE_TAGS = frozenset("math chem ce code".split())
 _BLOCK_TAGS = frozenset("blockquote div p center hr".split())
 # Sections that are lists of works and links, whatever they look like.
 _APPENDICES = frozenset(
-    "see also,references,external links,notes,further reading,bibliography,sources,footnotes,citations,notes and references,references and notes,"
+    "see also,references,external links,notes,further reading,bibliography,sources,footnotes,citations,"
+    "notes and references,references and notes,"
     "works cited,gallery,discography,filmography,selected bibliography,publications,works,"
-    "voir aussi,notes et références,références,bibliographie,liens externes,annexes,articles connexes,discographie,filmographie,"
-    "weblinks,einzelnachweise,literatur,siehe auch,quellen,anmerkungen,véase también,referencias,enlaces externos,bibliografía,notas,"
+    "voir aussi,notes et références,références,bibliographie,liens externes,annexes,articles connexes,discographie,"
+    "filmographie,"
+    "weblinks,einzelnachweise,literatur,siehe auch,quellen,anmerkungen,véase también,referencias,enlaces externos,"
+    "bibliografía,notas,"
     "note,bibliografia,voci correlate,collegamenti esterni,altri progetti,ver também,referências,ligações externas,"
-    "примечания,литература,ссылки,см. также,источники,zie ook,externe links,literatuur,przypisy,linki zewnętrzne,zobacz też,"
+    "примечания,литература,ссылки,см. также,источники,zie ook,externe links,literatuur,przypisy,linki zewnętrzne,"
+    "zobacz też,"
     "参考文献,參考文獻,外部链接,外部連結,参见,參見,注释,參考資料,参考资料,脚注,外部リンク,関連項目,出典".split(","))
 _INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
 _BEHAVIOUR_SWITCH = re.compile(r"__[^\W\d_]{3,20}__")
@@ -46,15 +54,16 @@ _BEHAVIOUR_SWITCH = re.compile(r"__[^\W\d_]{3,20}__")
 
 @dataclass
 class Notes:
-    """What reading a page gives besides its text: ``counts`` of what was left out by reason, and ``holes``: what stood at each
-    ``HOLE`` of the text in their order, a template by its name (``{{age}}``) or a tag (``<math>``)."""
+    """What reading a page gives besides its text: ``counts`` of what was left out by reason, and ``holes``: what stood
+    at each ``HOLE`` of the text in their order, a template by its name (``{{age}}``) or a tag (``<math>``)."""
 
     counts: Counter = field(default_factory=Counter)
     holes: List[str] = field(default_factory=list)
 
 
 class _Page:
-    """The nodes of one page as text. ``aside``: namespaces whose links are no text; ``language`` and ``title``: of the page."""
+    """The nodes of one page as text. ``aside``: namespaces whose links are no text; ``language`` and ``title``: of the
+    page."""
 
     def __init__(self, aside: Sequence[str], language: str, title: str, counts: Counter) -> None:
         self._aside, self._language, self._title, self._counts = aside, language, title, counts
@@ -137,16 +146,20 @@ class _Page:
                 places[int(name)] = value
             else:
                 named[name.lower()] = value
-        return Parameters([places.get(place, "") for place in range(1, max(places, default=0) + 1)], named, self._language)
+        return Parameters([places.get(place, "") for place in range(1,
+                                                                    max(places, default=0) + 1)], named, self._language)
 
     def _function(self, name: str, template: nodes.Template) -> Optional[str]:
-        """What a parser function or a magic word gives: ``{{#if:...}}``, ``{{PAGENAME}}``; ``None`` where ``name`` is neither, or unknown."""
+        """What a parser function or a magic word gives: ``{{#if:...}}``, ``{{PAGENAME}}``; ``None`` where ``name`` is
+        neither, or unknown."""
         function, colon, first = name.partition(":")
         if not colon:
-            return self._title if name in ("PAGENAME", "FULLPAGENAME", "BASEPAGENAME", "SUBPAGENAME") and self._title else None
+            return self._title if name in ("PAGENAME", "FULLPAGENAME", "BASEPAGENAME",
+                                           "SUBPAGENAME") and self._title else None
         # The holes of the name count here: what depends on them is not known.
         first = self.text(template.name).partition(":")[2].strip()
-        rest = [(f"{parameter.name}=" if parameter.showkey else "") + self.text(parameter.value) for parameter in template.params]
+        rest = [(f"{parameter.name}=" if parameter.showkey else "") + self.text(parameter.value)
+                for parameter in template.params]
         return parser_function(function.strip().lower(), [first, *map(str.strip, rest)], self._language)
 
 
@@ -173,8 +186,9 @@ _BEFORE_CLOSING = re.compile(r"\s+(?=[)\]])|[\s,;]+(?=\))")
 _BEFORE_SIGN = re.compile(r"\s+(?=[,.;:!?](?:\s|$))")
 _DOUBLED_SIGN = re.compile(r"([,;])(?:\s*[,;])+")
 # What remains of markup that did not parse.
-_MARKUP = re.compile(r"\{\{|\}\}|-\{|\}-|\{\||\|\}|\[\[|\]\]|\[https?:|https?://|</?[a-zA-Z!]|^[|!*#;:]|={2,}|&[a-zA-Z]+;|\|\s*\w+\s*=|"
-                     r"\|(?:thumb|left|right|center|frame|upright|\d+px)\b|\w\|\w|__[A-Z]+__")
+_MARKUP = re.compile(
+    r"\{\{|\}\}|-\{|\}-|\{\||\|\}|\[\[|\]\]|\[https?:|https?://|</?[a-zA-Z!]|^[|!*#;:]|={2,}|&[a-zA-Z]+;|\|\s*\w+\s*=|"
+    r"\|(?:thumb|left|right|center|frame|upright|\d+px)\b|\w\|\w|__[A-Z]+__")
 
 
 # A line without one is a caption, or a list that is not marked as such.
@@ -186,13 +200,13 @@ def without_marks(text: str) -> str:
     return _PRIVATE.sub("", text)
 
 
-def paragraphs(wikitext: str, aside: Iterable[str] = ("file", "image", "category"), language: str = "en", title: str = "",
-               notes: Optional[Notes] = None) -> List[str]:
-    """The prose of a page, one string a paragraph. ``HOLE`` stands in a sentence for what cannot be written as text, a formula say:
-    who splits sentences should leave such a sentence out.
+def paragraphs(wikitext: str, aside: Iterable[str] = ("file", "image", "category"), language: str = "en",
+               title: str = "", notes: Optional[Notes] = None) -> List[str]:
+    """The prose of a page, one string a paragraph. ``HOLE`` stands in a sentence for what cannot be written as text, a
+    formula say: who splits sentences should leave such a sentence out.
 
-    ``aside`` are the namespaces (lower case) whose links are no text; ``language`` and ``title`` are the page's. ``notes`` gets what was
-    left out, and what the holes were.
+    ``aside`` are the namespaces (lower case) whose links are no text; ``language`` and ``title`` are the page's.
+    ``notes`` gets what was left out, and what the holes were.
     """
     notes = Notes() if notes is None else notes
     wikitext = in_one_variant(without_marks(wikitext), language)
@@ -256,13 +270,17 @@ def _tidied(text: str) -> str:
 
 def _known_pieces(brackets: str) -> str:
     """``(UNKNOWN; born 1950)`` is "(born 1950)"."""
-    pieces = [piece.strip() for piece in re.split(r"[;,]", brackets[1:-1]) if not _ANY_TEMPLATE.search(piece) and piece.strip()]
+    pieces = [
+        piece.strip() for piece in re.split(r"[;,]", brackets[1:-1])
+        if not _ANY_TEMPLATE.search(piece) and piece.strip()
+    ]
     return f"({'; '.join(pieces)})" if pieces else ""
 
 
 _DISAMBIGUATION = re.compile(
-    r"\{\{\s*(?:(?:[\w -]*\b)?(?:disambig(?:uation)?|disamb|hndis|geodis|surname|dab)\b|(?:homonymie|begriffsklärung|desambiguación|desambig|"
-    r"disambigua|desambiguação|неоднозначность|ujednoznacznienie|dp|doorverwijspagina|förgrening|消歧义|消歧義|aimai|曖昧さ回避)\s*(?:\||\}\}))", re.I)
+    r"\{\{\s*(?:(?:[\w -]*\b)?(?:disambig(?:uation)?|disamb|hndis|geodis|surname|dab)\b|(?:homonymie|"
+    r"begriffsklärung|desambiguación|desambig|disambigua|desambiguação|неоднозначность|ujednoznacznienie|dp|"
+    r"doorverwijspagina|förgrening|消歧义|消歧義|aimai|曖昧さ回避)\s*(?:\||\}\}))", re.I)
 
 
 def is_disambiguation(wikitext: str) -> bool:
