@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, Match, Optional, Sequence
 
 import mwparserfromhell
 from mwparserfromhell import nodes
@@ -48,6 +48,9 @@ _APPENDICES = frozenset(
     "примечания,литература,ссылки,см. также,источники,zie ook,externe links,literatuur,przypisy,linki zewnętrzne,"
     "zobacz też,"
     "参考文献,參考文獻,外部链接,外部連結,参见,參見,注释,參考資料,参考资料,脚注,外部リンク,関連項目,出典".split(","))
+# Names of the namespaces of files and categories that a dump does not list: the English ones, and old ones.
+_ALWAYS_ASIDE = ("file", "image", "media", "category", "bild", "imagen", "immagine", "imagem", "изображение", "grafika",
+                 "afbeelding", "画像")
 _INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
 _BEHAVIOUR_SWITCH = re.compile(r"__[^\W\d_]{3,20}__")
 
@@ -112,7 +115,7 @@ class _Page:
     def _tag(self, tag: nodes.Tag) -> str:
         name = str(tag.tag).strip().lower()
         if name in _DROPPED_TAGS:
-            if name not in ("ref", "references"):
+            if name not in _NEVER_SHOWN:
                 self._counts[_LEFT_TAGS.get(name, "boxes and code")] += 1
             return ""
         if name in _UNWRITABLE_TAGS:
@@ -163,7 +166,8 @@ class _Page:
         return parser_function(function.strip().lower(), [first, *map(str.strip, rest)], self._language)
 
 
-_LEFT_TAGS = {"table": "tables", "gallery": "galleries", "pre": "boxes and code"}
+_NEVER_SHOWN = frozenset("ref references templatestyles section includeonly noinclude templatedata indicator".split())
+_LEFT_TAGS = {"table": "tables", "gallery": "galleries", "poem": "poems"}
 _NAME_SHOWN = 40
 
 
@@ -176,8 +180,13 @@ def _entity(entity: nodes.HTMLEntity) -> str:
 
 _SPACES = re.compile(r"[\s\u200e\u200f\ufeff]+")
 _QUOTE_MARKS = re.compile(r"'{2,}")
-# An unknown template after a sentence or a clause was a note, and one in brackets a pronunciation: the sentence is whole without it.
-_HARMLESS = re.compile(rf"(?<=[.,;:!?\"”’)\]])(\s*{_UNKNOWN})+|^(\s*{_UNKNOWN})+|(\s*{_UNKNOWN})+(?=\s*$)")
+# An unknown template right after a sign was a note, and one in brackets a pronunciation: the sentence is whole without
+# it. So it is before a sentence, where an infobox stands, and behind one. What goes on with a small letter, or in a
+# script that has none, began with it.
+_HARMLESS = re.compile(
+    rf"(?<=[.,;:!?。，；：！？\"”’)\]]){_UNKNOWN}+|(?:^|(?<=[.!?\"”’)\]]))(?:\s*{_UNKNOWN})+(?!\s*{_UNKNOWN})"
+    r"(?P<next>\s*)(?=(?P<letter>[^\W\d_]?))"
+    rf"|(?:\s*{_UNKNOWN})+(?=\s*$)")
 _ANY_TEMPLATE = re.compile(_UNKNOWN)
 _UNKNOWN_IN_BRACKETS = re.compile(rf"\([^()]*{_UNKNOWN}[^()]*\)")
 _EMPTY_BRACKETS = re.compile(r"\(\s*(?:[,;:/–-]|or|also|and|\s)*\s*\)|\[\s*\]")
@@ -215,7 +224,7 @@ def paragraphs(wikitext: str, aside: Iterable[str] = ("file", "image", "category
     except ParserError:
         notes.counts["pages whose markup cannot be read"] += 1
         return []
-    page = _Page((*aside, "image", "media"), language, title, notes.counts)
+    page = _Page((*aside, *_ALWAYS_ASIDE), language, title, notes.counts)
     found: List[str] = []
     for lines in _blocks(page.text(code), notes.counts):
         paragraph = prose(" ".join(lines), notes.counts)
@@ -262,10 +271,16 @@ def prose(text: str, counts: Counter) -> str:
 def _tidied(text: str) -> str:
     text = _QUOTE_MARKS.sub("", text)
     text = _UNKNOWN_IN_BRACKETS.sub(lambda match: _known_pieces(match[0]), text)
-    text = _HARMLESS.sub("", text)
+    text = _HARMLESS.sub(_without_notes, text)
     text = _EMPTY_BRACKETS.sub("", text)
     text = _BEFORE_CLOSING.sub("", _AFTER_OPENING.sub("", _DOUBLED_SIGN.sub(r"\1", text)))
     return _BEFORE_SIGN.sub("", _SPACES.sub(" ", text)).strip()
+
+
+def _without_notes(match: Match[str]) -> str:
+    letter = match["letter"]
+    begins = not letter or letter.isupper() or letter.istitle() or not letter.islower() and bool(match["next"])
+    return match["next"] or "" if begins else match[0]
 
 
 def _known_pieces(brackets: str) -> str:
