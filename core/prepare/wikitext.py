@@ -184,9 +184,9 @@ _QUOTE_MARKS = re.compile(r"'{2,}")
 # it. So it is before a sentence, where an infobox stands, and behind one. What goes on with a small letter, or in a
 # script that has none, began with it.
 _HARMLESS = re.compile(
-    rf"(?<=[.,;:!?。，；：！？\"”’)\]]){_UNKNOWN}+|(?:^|(?<=[.!?\"”’)\]]))(?:\s*{_UNKNOWN})+(?!\s*{_UNKNOWN})"
-    r"(?P<next>\s*)(?=(?P<letter>[^\W\d_]?))"
-    rf"|(?:\s*{_UNKNOWN})+(?=\s*$)")
+    rf"(?:^|(?<=[.!?\"”’)\]]))(?:\s*{_UNKNOWN})+(?!\s*{_UNKNOWN})(?P<next>\s*)(?=(?P<letter>[^\W\d_]?))"
+    rf"|(?<=[,;:。，；：！？]){_UNKNOWN}+|(?:\s*{_UNKNOWN})+(?=\s*$)")
+_NOTES = re.compile(f"^{_UNKNOWN}+")
 _ANY_TEMPLATE = re.compile(_UNKNOWN)
 _UNKNOWN_IN_BRACKETS = re.compile(rf"\([^()]*{_UNKNOWN}[^()]*\)")
 _EMPTY_BRACKETS = re.compile(r"\(\s*(?:[,;:/–-]|or|also|and|\s)*\s*\)|\[\s*\]")
@@ -279,8 +279,9 @@ def _tidied(text: str) -> str:
 
 def _without_notes(match: Match[str]) -> str:
     letter = match["letter"]
-    begins = not letter or letter.isupper() or letter.istitle() or not letter.islower() and bool(match["next"])
-    return match["next"] or "" if begins else match[0]
+    if not letter or letter.isupper() or letter.istitle() or not letter.islower() and match["next"]:
+        return match["next"] or ""
+    return _NOTES.sub("", match[0]) if match.start() else match[0]
 
 
 def _known_pieces(brackets: str) -> str:
