@@ -67,8 +67,9 @@ its reason, and names the templates; `meta.json` has more of them.
 BERT's conventions: [CLS], segments, [SEP], padding, weights of 1 and then 0. Of other records only types, lengths and
 bounds are asked, and the rest is a note.
 
-`prepare vocab` keeps every character that makes up a millionth of the text, as long as they fit (what is given up is
-less than 0.05 % of the text), or the `--limit_alphabet` most frequent ones; it says how many are not in it.
+`prepare vocab` keeps every character, or, where these would take more than a quarter of the vocabulary, those that make
+up a millionth of the text, as long as they fit (what is given up is less than 0.05 % of the text); or the
+`--limit_alphabet` most frequent ones. It says how many are not in it.
 """
 
 

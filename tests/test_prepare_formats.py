@@ -113,7 +113,7 @@ EXTRACTED = """<doc id="12" url="https://en.wikipedia.org/wiki?curid=12" title="
 Tea & milk
 
 Tea is &lt;b&gt;hot&lt;/b&gt;&amp;nbsp;and a &lt;br&gt;drink.
-The sum is formula_3 here. It has <a href="x">leaves</a>.
+The sum is formula_3photon here. It has <a href="x">leaves</a>.
 * An item of a list.
 
 </doc>

@@ -118,7 +118,10 @@ def test_characters_without_a_place_are_said(many_characters, capsys, more, size
 def test_rare_characters_of_a_large_text_have_no_place():
     common = {chr(97 + number): 1_000_000 for number in range(10)}
     characters = Characters(Counter({**common, "\u4e00": 11, "\u4e01": 9, "\u4e02": 1}), {"a", "\u4e00"})
-    assert characters.chosen(100) == [*common, "\u4e00"] and characters.chosen(100, 12) == [*common, "\u4e00", "\u4e01"]
+    assert characters.chosen(100) == [*common, "\u4e00", "\u4e01", "\u4e02"] and characters.chosen(
+        15, 12) == [*common, "\u4e00", "\u4e01"]
+    assert characters.chosen(50) == [*common, "\u4e00"] and [*map(characters.is_rare, "a\u4e00\u4e01")
+                                                             ] == [False, False, True]
     assert characters.chosen(12) == [*common, "\u4e00"][:10] and characters.chosen(5) == list(
         common)    # these are more than can be given up
 

@@ -101,15 +101,20 @@ class Characters:
         """The pieces of one character each that a vocabulary of ``kept`` has."""
         return [*kept, *(_CONTINUING + character for character in kept if character in self.continuing)]
 
+    def is_rare(self, character: str) -> bool:
+        """Whether it is less than a millionth of the text."""
+        return self.counts[character] * _RAREST < sum(self.counts.values())
+
     def chosen(self, room: int, limit: Optional[int] = None) -> List[str]:
-        """The ``limit`` most frequent characters, sorted; ``None``: all that make up a millionth of the text.
+        """The ``limit`` most frequent characters, sorted; ``None``: all, if their pieces are not more than a quarter of
+        ``room``, else all that make up a millionth of the text.
 
         Where the pieces of these are more than ``room``, the rarest ones are given up as long as what stays covers
         99.95 % of the text (the ``character_coverage`` of SentencePiece; Kudo and Richardson, 2018).
         """
         counts, total = self.counts, sum(self.counts.values())
         kept = sorted(counts, key=lambda character: (-counts[character], character))[:limit]
-        if limit is None:
+        if limit is None and 4 * len(self.pieces(kept)) > room:
             kept = [character for character in kept if counts[character] * _RAREST >= total]
             spare = total * (1 - _COVERAGE) - sum(counts[character] for character in counts.keys() - set(kept))
             size = len(self.pieces(kept))

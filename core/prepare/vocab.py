@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--limit_alphabet", type=at_least(1), default=None, metavar="N", help=
         "WordPiece: keep only the N most frequent characters; the others become [UNK] "
-        "[all that make up a millionth of the text]"
+        "[all, or if they are many those that make up a millionth of the text]"
     )
     add("--sample_characters", type=at_least(1000), default=100_000_000, metavar="N",
         help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]")
@@ -121,8 +121,8 @@ def _remarks(options: argparse.Namespace, made: _Made) -> List[str]:
         missing = [character for character in counts if character not in made.tokens]
         share = sum(counts[character] for character in missing) / max(1, sum(counts.values()))
         more = "a larger --limit_alphabet" if options.limit_alphabet is not None else "a larger --vocab_size"
-        if options.limit_alphabet is None and made.size < options.vocab_size:
-            more = f"--limit_alphabet {len(counts)}"    # they were too rare
+        if options.limit_alphabet is None and all(map(made.characters.is_rare, missing)):
+            more = f"--limit_alphabet {len(counts)}"
         found.append(
             f"{len(missing):,} of the {len(counts):,} characters of the text, {100 * share:.3g} % of it, are not in "
             f"it and become [UNK]: {more} keeps more"

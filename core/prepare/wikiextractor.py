@@ -48,7 +48,7 @@ def extracted_pages(stream: InputStream, longest: int, counts: Counter) -> Itera
 _LEFT_TAG = re.compile(r"</?(?!br\b)[A-Za-z][\w-]*(?:\s[^<>]*)?/?>")
 _BREAK = re.compile(r"<br\b[^<>]*>", re.I)
 # What WikiExtractor puts in the place of formulas and code.
-_PLACEHOLDER = re.compile(r"\b(formula|codice)_\d+\b")
+_PLACEHOLDER = re.compile(r"\b(formula|codice)_\d+")
 
 
 def extracted_paragraphs(page: ExtractedPage, notes: Any) -> List[str]:
