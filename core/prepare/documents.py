@@ -95,20 +95,23 @@ class DocumentReader:
         self._stream = InputStream(self.path)
         try:
             yield from self._documents(self._stream)
-        except (BadInput, formats.NoText) as error:
+        except BadInput as error:
             if not self._settings.skip_bad:
                 raise
-            what = "damaged inputs, read as far as they went" if isinstance(error,
-                                                                            BadInput) else "files that are no text"
-            self._counts[f"{what} ({error.what})"] += 1
-            warn(f"{self.path}: {what} ({error.what})")
+            self._counts[f"damaged inputs, read as far as they went ({error.what})"] += 1
+            warn(f"{error.what}; read as far as it went")
+        except formats.NoText as error:
+            if not self._settings.skip_bad:
+                raise
+            self._counts[f"files that are no text ({error.what})"] += 1
+            warn(f"{self.path} is left out, it is {error.what}")
         finally:
             self._count_repairs(self._stream)
             self._stream.close()
 
     def _count_repairs(self, stream: InputStream) -> None:
-        for count, what in ((stream.replaced, "places that are no UTF-8, U+FFFD put there"), (stream.nuls,
-                                                                                              "NUL characters")):
+        repaired = {"places that are no UTF-8, U+FFFD put there": stream.replaced, "NUL characters": stream.nuls}
+        for what, count in repaired.items():
             if count:
                 self._counts[what] += count
                 warn(f"{self.path}: {count:,} {what}")
@@ -143,7 +146,7 @@ class DocumentReader:
     def _stripped(lines: Iterator[str], watch: MarkupWatch) -> Iterator[str]:
         """Lines without space around them, nor the byte-order mark that files which were put together have inside."""
         for line in lines:
-            line = line.strip(" \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\ufeff").strip()
+            line = line.replace("\ufeff", "").strip()
             watch.look(line)
             yield line
 
@@ -161,8 +164,8 @@ class DocumentReader:
                 yield line
 
     def _plain_text(self, lines: Iterator[str]) -> Iterator[Document]:
-        documents = {"sentences": self._sentences, "lines": self._single_lines}.get(self._settings.text_documents,
-                                                                                    self._paragraph_documents)
+        ways = {"sentences": self._sentences, "lines": self._single_lines}
+        documents = ways.get(self._settings.text_documents, self._paragraph_documents)
         document = None
         for document in documents(lines):
             yield document

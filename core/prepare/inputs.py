@@ -68,31 +68,29 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
     if named[0][1] is None:
         folders: Dict[Path, List[Path]] = {}
         for (path, _), (files, _) in zip(named, found):
+            whole = Path(path).expanduser()
             for file in files:
                 # A folder that was named is one, whatever folders there are in it.
-                folders.setdefault(
-                    Path(path).expanduser() if os.path.isdir(os.path.expanduser(path)) else file.parent,
-                    []).append(file)
+                folders.setdefault(whole if whole.is_dir() else file.parent, []).append(file)
         inputs = [Input(files) for files in folders.values()]
     else:
         total = sum(weight or 0.0 for _, weight in named)
         inputs = [Input(files, (weight or 0.0) / total) for files, weight in found]
     for source in inputs:
         source.settings = settings
-    if not settings.skip_bad:
-        _check_formats([file for source in inputs for file in source.files], settings)
+    _check_formats([file for source in inputs for file in source.files], settings)
     return inputs
 
 
 def _check_formats(files: Sequence[Path], settings: ReadingSettings) -> None:
-    """Before hours of work: whether each file is of a kind that is read."""
+    """Before hours of work: whether each file can be opened, and is of a kind that is read."""
     bad: List[NoText] = []
     for file in files:
         try:
             DocumentReader(file, settings, Counter()).check()
         except NoText as error:
             bad.append(error)
-    if bad:
+    if bad and not settings.skip_bad:
         others = f" ({len(bad) - 1} other files are no text either)" if len(bad) > 1 else ""
         advice = "" if "--bad_input" in str(bad[0]) else "; --bad_input skip leaves such files out"
         raise UsageError(f"--input: {bad[0]}{advice}{others}")

@@ -45,9 +45,9 @@ class SentenceSplitter:
                 counts["disambiguation pages"] += 1
                 return []
             notes = wikitext.Notes(counts)
-            sentences = self._without_holes(
-                wikitext.paragraphs(document.text, document.aside, self._language_of(document), document.title, notes),
-                notes)
+            language = self._language_of(document)
+            paragraphs = wikitext.paragraphs(document.text, document.aside, language, document.title, notes)
+            sentences = self._without_holes(paragraphs, notes)
         elif isinstance(document, ExtractedPage):
             from pipeloom.core.prepare import wikiextractor, wikitext
 
@@ -101,10 +101,8 @@ class SentenceSplitter:
     def _pieces(self, paragraphs: Iterable[str]) -> List[str]:
         import sentencex     # not needed for inputs whose sentences are known
 
-        found = [
-            piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, _whole(paragraph))
-        ]
-        return [piece for piece in found if piece]
+        split = (sentencex.segment(self._language, _whole(paragraph)) for paragraph in paragraphs)
+        return [piece.strip() for pieces in split for piece in pieces if piece.strip()]
 
 
 _UNKNOWN, _FORMULA = "sentences with a template of which nothing is known", "sentences with a formula or code"

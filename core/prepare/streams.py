@@ -66,9 +66,8 @@ class InputStream:
             self._content = opener(self._raw) if opener else self._raw
         except ImportError:
             self._raw.close()
-            raise UsageError(
-                f"{path} is compressed by zstd, which needs the package backports.zstd: pip install backports.zstd "
-                "(Python 3.9 or newer), or unpack the file") from None
+            raise UsageError(f"{path} is compressed by zstd, which needs the package backports.zstd: "
+                             "pip install backports.zstd (Python 3.9 or newer), or unpack the file") from None
 
     @property
     def bytes_read(self) -> int:

@@ -98,9 +98,9 @@ class _Validation:
                     self._check(part, first, messages)
                     records, done = records + len(messages), done + sum(map(len, messages)) + 8 * len(messages)
                     self._progress.advance(done, records, "records")
-            self._fault = self._fault_of_folder(records) if not self._count else ""
-            if not self._count and not self._fault and self._writer is not None:
+            if not self._count and self._writer is not None:
                 self._writer.finish()
+            self._fault = self._fault_of_folder(records) if not self._count else ""
         finally:
             if self._writer is not None:
                 self._writer.close()

@@ -62,7 +62,8 @@ _RANGES = {
 _UNITS = {
     "sqmi": "sq mi", "sqft": "sq ft", "sqyd": "sq yd", "sqkm": "km2", "cuft": "cu ft", "cumi": "cu mi", "acre": "acres",
     "C": "°C", "F": "°F", "C-change": "°C", "F-change": "°F", "mi/h": "mph", "kn": "knots", "impgal": "imp gal",
-    "USgal": "US gal", "usgal": "US gal", "lbf": "lbf", "ftin": "ft", "LT": "long tons", "ST": "short tons", "t": "tonnes", "m2": "m2", "foot": "feet"
+    "USgal": "US gal", "usgal": "US gal", "lbf": "lbf", "ftin": "ft", "LT": "long tons", "ST": "short tons", "t":
+    "tonnes", "m2": "m2", "foot": "feet"
 }
 _WORDS = frozenset("acre foot inch mile metre meter kilometre kilometer tonne ton pound hectare".split())
 

@@ -1,4 +1,5 @@
-"""The templates that carry text, by their names in small letters: of all Wikipedias, and of the larger ones by language."""
+"""The templates that carry text, by their names in small letters: of all Wikipedias, and of the larger ones by
+language."""
 from __future__ import annotations
 
 import re
