@@ -81,6 +81,11 @@ def test_one_document_stays_however_long_it_is(tmp_path):
     assert list(sample) == ["a document of the key 0.2"] and sample.bar == 0.5
 
 
+@fast
+def test_an_endless_word_is_trained_on_in_pieces():
+    assert list(vocab._Sentences([["a b", "x" * 2500]])) == ["a b", " ".join(["x" * 1000, "x" * 1000, "x" * 500])]
+
+
 # --- which characters
 
 @pytest.fixture

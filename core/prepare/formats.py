@@ -201,6 +201,7 @@ def _lines(text: str) -> List[str]:
     return [line for line in (lines[:-1] if len(text) > HEAD_BYTES // 4 else lines)[:100] if line.strip()]
 
 
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w-]*$")
 _NAME = re.compile(r"[A-Za-z_][\w .#()-]{0,40}$")
 
 
@@ -211,6 +212,8 @@ def _is_table(text: str, path: Path) -> bool:
     named = any(suffix.lower() in (".csv", ".tsv", ".tab") for suffix in path.suffixes)
     for delimiter in "\t,;|":
         rows = _rows(lines, delimiter)
+        if rows and len(rows[0]) == 1 and named and _IDENTIFIER.match(rows[0][0]):
+            return True     # one column, below its name
         if not rows or len(rows[0]) < 2:
             continue
         same = sum(len(row) == len(rows[0]) for row in rows) >= 0.9 * len(rows)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 _FILES = {"wordpiece": ("vocab.txt",), "bpe": ("vocab.json", "merges.txt")}
 #: Sentences on which it is said how many tokens a word takes.
 _MEASURED = 10_000
+_LONG_RUN = re.compile(r"\S{1000}(?=\S)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +171,9 @@ class _Sentences:
         self._samples = samples
 
     def __iter__(self) -> Any:
-        return itertools.chain.from_iterable(self._samples)
+        """Runs of characters that are far too long for a word come in pieces: training takes the square of their
+        length."""
+        return (_LONG_RUN.sub(r"\g<0> ", text) for text in itertools.chain.from_iterable(self._samples))
 
 
 @dataclass(frozen=True)
