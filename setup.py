@@ -70,6 +70,9 @@ setup(
         "PyYAML",
     ],
     # wheel: setuptools before 70.1 cannot build one without it, and a test does.
-    extras_require={"test": ["pytest", "hypothesis", "wheel"]},
+    extras_require={
+        "test": ["pytest", "hypothesis", "wheel"],
+        "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'
+    },
     entry_points={"console_scripts": ["pipeloom = pipeloom.core.cli:main"]},
 )

@@ -37,6 +37,42 @@ MARKUP = re.compile(r"\{ \{|\} \}|\[ \[|\] \]|\{ \||\| \}|' ' '|< ref|< /|& (?:n
 MASK_ID = 103
 
 
+#: The part of the page that is no figures.
+READ = """## What is read
+
+A file is what its content says, whatever its name; plain, or compressed by bz2, gzip, xz or zstd (with
+`pip install 'pipeloom[zstd]'`). Of a folder all files are read, without hidden ones and those whose names begin with
+`_`; they are one input.
+
+| what | documents |
+|---|---|
+| a MediaWiki dump | the articles: prose without lists, tables, headings and appendices; one variant of `-{...}-` |
+| WikiExtractor's output, plain or `--json` | each `<doc>`, without its title, tags and entities |
+| JSON lines, arrays, objects over many lines | an object's `text` (or `--text_key a.b`): a string, or sentences |
+| a CirrusSearch dump | pages of the main namespace |
+| plain text | `--text_documents file`, `blank_lines` or `lines`: what is a document |
+| one sentence a line | `--text_documents sentences`: up to a blank line (BERT's `sample_text.txt`, BookCorpus) |
+| a book of Project Gutenberg | without the licence around it |
+
+What is no text (PDF, archives, Office files, Parquet, SQLite, UTF-16, Latin-1), or more markup than prose (HTML, other
+XML, CSV, SQL, LaTeX, subtitles, e-mail), is refused by its name before the work begins. Markup in text is kept,
+counted, and said with a line of it.
+
+Templates that carry text (dates, quantities, numbers, words of other languages, centuries) are written as the page
+shows them, in English, French, German, Spanish, Italian, Portuguese, Russian, Japanese and Chinese. A sentence with
+another template, or with a formula, is left out. The summary counts every sentence and document that is left out by
+its reason, and names the templates; `meta.json` has more of them.
+
+`prepare validate` asks of a record what training asks of it. Where a vocab.txt lies beside the records they follow
+BERT's conventions: [CLS], segments, [SEP], padding, weights of 1 and then 0. Of other records only types, lengths and
+bounds are asked, and the rest is a note.
+
+`prepare vocab` keeps every character, or, where these would take more than a quarter of the vocabulary, those that make
+up a millionth of the text, as long as they fit (what is given up is less than 0.05 % of the text); or the
+`--limit_alphabet` most frequent ones. It says how many are not in it.
+"""
+
+
 @dataclass(frozen=True)
 class Made:
     """One preparation: the folder, how long it took, and the most memory of all its processes together, in MiB."""
@@ -126,32 +162,57 @@ def bad_inputs(folder: Path) -> List[Tuple[str, int, str]]:
     xml = bz2.decompress(DUMP.read_bytes())
     text = "A short document with some words in it. It has a second sentence too.\n\nAnother one is here. It goes on for a while.\n"
     files = {
-        "cut.xml.bz2": DUMP.read_bytes()[:800000], "broken.xml": xml[:1000000] + b"<page><title>x</wrong>",
+        "page.html": f"<!DOCTYPE html>\n<html><body><p>{text}</p></body></html>".encode(),
+        "table.csv": b'id,text\n1,"Tea."\n2,"Milk."\n',
+        "mixed.txt": text.encode() + b"\nThis <b>one</b> has markup in it, and goes on for a while. It is kept.\n",
+        "other_key.jsonl": b'{"id": 1, "content": "One. Two."}\n',
+        "cut.xml.bz2": DUMP.read_bytes()[:800000],
+        "broken.xml": xml[:1000000] + b"<page><title>x</wrong>",
         "latin1.txt": text.encode() + b"caf\xe9 ol\xe9.",
-        "empty.txt": b"", "long.txt": b"word " * 400000 + text.encode(), "lines.jsonl": b'{"text": "One. Two."}\nnonsense\n',
-        "utf16.txt": text.encode("utf-16"), "one.txt": text.encode(), "no_mask.txt": VOCAB.read_bytes().replace(b"\n[MASK]\n", b"\n[MASQUE]\n"),
+        "damaged.txt": f"{text}caf\u00e9 ".encode() + b"ol\xe9 m\xe1s.",
+        "empty.txt": b"",
+        "long.txt": b"word " * 400000 + text.encode(),
+        "lines.jsonl": b'{"text": "One. Two."}\nnonsense\n',
+        "utf16.txt": text.encode("utf-16"),
+        "one.txt": text.encode(),
+        "no_mask.txt": VOCAB.read_bytes().replace(b"\n[MASK]\n", b"\n[MASQUE]\n"),
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
     blank, small = ["--text_documents", "blank_lines"], ["--min_characters", "10", "--parts", "1"]
     cases = [
-        ("bz2 that is cut off", ["cut.xml.bz2"], []), ("the same, `--bad_input skip`", ["cut.xml.bz2"], ["--bad_input", "skip"]),
-        ("XML that is not well-formed", ["broken.xml"], []), ("the same, `--bad_input skip`", ["broken.xml"], ["--bad_input", "skip"]),
-        ("bytes that are no UTF-8", ["latin1.txt"], [*blank, *small]), ("an empty file", ["empty.txt"], []),
-        ("an empty file among others", ["empty.txt", "latin1.txt"], [*blank, *small, "--seed", "2"]),
-        ("documents without enough text", ["one.txt"], blank), ("one document only", ["one.txt"], small),
+        ("bz2 that is cut off", ["cut.xml.bz2"], []),
+        ("the same, `--bad_input skip`", ["cut.xml.bz2"], ["--bad_input", "skip"]),
+        ("XML that is not well-formed", ["broken.xml"], []),
+        ("the same, `--bad_input skip`", ["broken.xml"], ["--bad_input", "skip"]),
+        ("Latin-1", ["latin1.txt"], [*blank, *small]),
+        ("UTF-8 with damaged places", ["damaged.txt"], [*blank, *small]),
+        ("an empty file", ["empty.txt"], []),
+        ("an empty file among others", ["empty.txt", "damaged.txt"], [*blank, *small, "--seed", "2"]),
+        ("an HTML page", ["page.html"], small),
+        ("the same among others, `--bad_input skip`", ["page.html", "one.txt"], ["--bad_input", "skip", *blank,
+                                                                                 *small]),
+        ("comma-separated values", ["table.csv"], small),
+        ("text with some markup", ["mixed.txt"], [*blank, *small]),
+        ("JSON lines with another key", ["other_key.jsonl"], small),
+        ("documents without enough text", ["one.txt"], blank),
+        ("one document only", ["one.txt"], small),
         ("a document longer than `--max_characters`", ["long.txt"], [*small, "--max_characters", "100000"]),
-        ("JSON lines, one damaged", ["lines.jsonl"], small), ("UTF-16", ["utf16.txt"], small),
+        ("JSON lines, one damaged", ["lines.jsonl"], small),
+        ("UTF-16", ["utf16.txt"], small),
         ("a vocabulary without [MASK]", ["one.txt"], ["--vocab", str(folder / "no_mask.txt")]),
-        ("an output folder made with other settings", ["latin1.txt"], [*blank, *small, "--seed", "3"]),
-        ("a folder that is not ours", ["one.txt"], ["--output", str(folder)]), ("a name that is nearly right", ["on.txt"], []),
+        ("an output folder made with other settings", ["damaged.txt"], [*blank, *small, "--seed", "3"]),
+        ("a folder that is not ours", ["one.txt"], ["--output", str(folder)]),
+        ("a name that is nearly right", ["on.txt"], []),
     ]
     rows = []
     for what, names, more in cases:
         out = folder / ("out-" + names[0])
         result = subprocess.run(command([folder / name for name in names], out, 1, "--dupe_factor", "1", *more), stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
-        said = result.stderr if result.returncode else result.stdout.splitlines()[-1]
+        warned = "; ".join(line for line in result.stderr.splitlines() if "warning: " in line)
+        said = result.stderr if result.returncode else warned or result.stdout.splitlines()[-1]
+        said = said.replace("pipeloom: warning: ", "")
         assert "Traceback" not in said and said.strip().count("\n") == 0, said
         said = said.strip().replace("pipeloom: error: ", "").replace(f"{folder}/", "").replace(str(folder), "DIR")
         rows.append((what, result.returncode, said))
@@ -175,6 +236,9 @@ def page(made: Sequence[Made], count: int, shares: Dict[str, float], texts: List
     said = "\n".join(f"| {what} | {code} | {line.replace('|', '/')} |" for what, code, line in bad)
     curve = "\n".join(f"| {step} | {masked:.3f} | {following:.3f} |" for step, masked, following in losses)
     return f"""# From raw text to training data
+
+{READ}
+## The figures below
 
 {origin("python benchmarks/prepare.py --write", seconds)}
 The dump is the one of 206 pages (5.9 million characters) that gensim carries as test data, the vocabulary that of bert-base-uncased, with

@@ -283,8 +283,8 @@ def test_defaults_for_options_of_others(site):
     assert defaults("./one.py", nnodes=1, seed=9) == {"epochs": 2.0}
     for names, says in [
         (["./one.py", "./three.py"], "plugins './one.py' and './three.py' have different defaults for the option"),
-        (["./four.py"], "plugin './four.py', hook pipeloom_default_options: 'seed' must be at least 0, not -1"),
-        (["./five.py"], "plugin './five.py', hook pipeloom_default_options: it answers ['seed'], not a dict"),
+        (["./four.py"], "plugin './four.py' (file), hook pipeloom_default_options: 'seed' must be at least 0, not -1"),
+        (["./five.py"], "plugin './five.py' (file), hook pipeloom_default_options: it answers ['seed'], not a dict"),
     ]:
         with pytest.raises(UsageError) as raised:
             defaults(*names)

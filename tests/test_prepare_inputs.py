@@ -4,6 +4,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def test_no_document_breaks_a_worker(tmp_path):
                  TextDocument(("...",)), TextDocument(()), SentenceDocument(("\u200b",)), TextDocument(("\0\ufffe a",))]
     made = Tokenizing(TextSettings(tmp_path / "vocab.txt", min_characters=0))(Chunk(0, documents))
     assert made.read == len(documents) and made.document_sizes.sum() == len(made.sentence_sizes) and made.sentence_sizes.sum() == len(made.tokens)
-    assert len(made.document_sizes) + sum(made.counts.values()) == len(documents)
+    assert len(made.document_sizes) + sum(
+        count for what, count in made.counts.items() if what.startswith("documents")) == len(documents)
 
 
 @pytest.mark.parametrize("content", ["Some text.".encode("utf-16"), b"\x7fELF\0\0\1"])
@@ -131,6 +133,8 @@ def test_what_is_no_text_is_one_line(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(UsageError, match="is no UTF-8 text"):
         read(tmp_path / "a")
+    documents, counts = read(tmp_path / "a", skip_bad=True)
+    assert documents == [] and re.fullmatch(r"files that are no text \((UTF-16|a program \(ELF\))\)", "".join(counts))
 
 
 def test_an_empty_file_is_counted(tmp_path):
@@ -147,11 +151,26 @@ def test_inputs_are_one_for_each_folder_or_one_for_each_weight(tmp_path):
     assert [[file.name for file in one.files] for one in find_inputs([wiki, books, colon], settings)] == [["wiki.xml", "c:0.5"], ["a.txt", "b.txt"]]
     weighted = find_inputs([f"{wiki}:3", f"{books}:1"], settings)
     assert [(len(one.files), one.weight) for one in weighted] == [(1, 0.75), (2, 0.25)]
-    for arguments, says in (([f"{wiki}:1", books], "has no weight and others have"), ([f"{wiki}:0"], "must be a number above 0"),
-                            ([f"{wiki}:nan"], "must be a number above 0"), ([wiki, wiki], "is there twice"), ([str(tmp_path)], "is a folder"),
-                            ([str(tmp_path / "wikki.xml")], "did you mean 'wiki.xml'")):
+    for arguments, says in (([f"{wiki}:1",
+                              books], "has no weight and others have"), ([f"{wiki}:0"], "must be a number above 0"),
+                            ([f"{wiki}:nan"], "must be a number above 0"), ([wiki, wiki], "is there twice"),
+                            ([str(tmp_path),
+                              wiki], "is there twice"), ([str(tmp_path / "wikki.xml")], "did you mean 'wiki.xml'")):
         with pytest.raises(UsageError, match=says):
             find_inputs(arguments, settings)
+
+
+def test_a_folder_is_one_input_of_all_its_files(tmp_path):
+    """As WikiExtractor and Spark write them."""
+    for name in ("out/AB/wiki_00", "out/AA/wiki_01", "out/AA/wiki_00", "out/_SUCCESS", "out/.part.crc",
+                 "empty/.hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found, = find_inputs([f"{tmp_path}/out/"], ReadingSettings())
+    assert [str(file.relative_to(tmp_path))
+            for file in found.files] == ["out/AA/wiki_00", "out/AA/wiki_01", "out/AB/wiki_00"]
+    with pytest.raises(UsageError, match="is a folder without files"):
+        find_inputs([str(tmp_path / "empty")], ReadingSettings())
 
 
 def test_the_real_dump_has_106_articles():

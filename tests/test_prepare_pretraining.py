@@ -83,7 +83,7 @@ def test_a_folder_with_tokenizer_files_is_a_vocabulary(texts, tmp_path):
 #: bad_input and overwrite in test_prepare_refusals.py.
 EFFECTS = {"seq_length": "32", "max_predictions": "3", "parts": "2", "short_seq_prob": "0", "masked_lm_prob": "0.05", "whole_word_masking": "true",
            "lowercase": "false", "language": "de", "text_documents": "blank_lines", "min_characters": "1000", "max_characters": "1000"}
-ELSEWHERE = {"seed", "workers", "dupe_factor", "vocab", "input", "output", "bad_input", "overwrite", "help"}
+ELSEWHERE = {"text_key", "seed", "workers", "dupe_factor", "vocab", "input", "output", "bad_input", "overwrite", "help"}
 
 
 @pytest.mark.fast
@@ -95,6 +95,20 @@ def test_every_option_has_an_effect(texts, tmp_path, name):
         assert main(arguments(texts, outs[-1], "--dupe_factor", "1", *more, inputs=("books/*.txt",))) == 0
     parts = [b"".join(part.read_bytes() for part in sorted(out.glob("part-*"))) for out in outs]
     assert parts[0] != parts[1] or name == "parts" and len(list(outs[1].glob("part-*"))) == 2
+
+
+@pytest.mark.fast
+def test_the_text_may_have_another_key(texts, tmp_path):
+    lines = [json.loads(line)["text"] for line in (texts / "a.jsonl").read_text().splitlines()]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"row": {"content": text}}) + "\n" for text in lines))
+    (tmp_path / "vocab.txt").write_bytes((texts / "vocab.txt").read_bytes())
+    for folder, more in ((texts, []), (tmp_path, ["--text_key", "row.content"])):
+        assert main(arguments(folder, tmp_path / f"out{len(more)}", "--dupe_factor", "1", *more,
+                              inputs=("a.jsonl", ))) == 0
+    same = [
+        b"".join(part.read_bytes() for part in sorted((tmp_path / f"out{count}").glob("part-*"))) for count in (0, 2)
+    ]
+    assert same[0] == same[1] != b""
 
 
 @pytest.mark.fast

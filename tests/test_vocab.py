@@ -16,7 +16,7 @@ from jobs import ROOT, environment
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.cli import main
 from pipeloom.core.data.byte_bpe import SPECIAL_TOKENS, files_of, train_byte_bpe
-from pipeloom.core.data.tokenization import SPECIAL_TOKENS as WORDPIECE_SPECIAL, WordPieceTokenizer
+from pipeloom.core.data.tokenization import SPECIAL_TOKENS as WORDPIECE_SPECIAL, Characters, WordPieceTokenizer
 from pipeloom.core.errors import UsageError
 from pipeloom.core.prepare import vocab
 from pipeloom.core.prepare.documents import SentenceDocument
@@ -79,6 +79,56 @@ def test_one_document_stays_however_long_it_is(tmp_path):
     for key in (0.5, 0.2, 0.9):
         sample.add(key, [f"a document of the key {key}"])
     assert list(sample) == ["a document of the key 0.2"] and sample.bar == 0.5
+
+
+@fast
+def test_an_endless_word_is_trained_on_in_pieces():
+    assert list(vocab._Sentences([["a b", "x" * 2500]])) == ["a b", " ".join(["x" * 1000, "x" * 1000, "x" * 500])]
+
+
+# --- which characters
+
+@pytest.fixture
+def many_characters(tmp_path):
+    """3,000 ideographs, each a word for the tokenizer: the first one 3,000 times, the last ones once or twice."""
+    lines = ["".join(chr(0x4e00 + place) for place in range(0, 3000, 1 + number)) for number in range(40)]
+    (tmp_path / "a.txt").write_text("\n".join(f"{line}\u3002" for line in [*lines, *["\u4e00" * 99] * 30]))
+    return tmp_path
+
+
+@fast
+def test_all_characters_that_fit_are_kept(many_characters, capsys):
+    assert main(command(many_characters, many_characters / "out", "--vocab_size", "8000", inputs=("a.txt",))) == 0
+    said = capsys.readouterr().out
+    tokenizer = WordPieceTokenizer.load(many_characters / "out" / "vocab.txt")
+    assert len(tokenizer) == 3006 and tokenizer.unk_id not in tokenizer.encode((many_characters / "a.txt").read_text())
+    assert "all 3,001 characters of the text are in it\n" in said and "[UNK]" not in said
+    assert "the text has no more tokens that occur --min_frequency 2 times: --vocab_size 8000 was not reached" in said
+
+
+@fast
+@pytest.mark.parametrize(
+    "more, size, missing",
+    [(["--vocab_size", "3004"], 3004, "2 of the 3,001 characters of the text, 0.0126 % of it, are not in it"),
+     (["--vocab_size", "8000", "--limit_alphabet", "1000"], 1005, "2,001 of the 3,001 characters")])
+def test_characters_without_a_place_are_said(many_characters, capsys, more, size, missing):
+    assert main(command(many_characters, many_characters / "out", *more, inputs=("a.txt",))) == 0
+    said = capsys.readouterr().out
+    assert len((many_characters / "out" / "vocab.txt").read_text().split()) == size
+    assert missing in said
+    assert re.search(r"a word between spaces takes .* tokens, [\d.]+ % of them \[UNK\]\n", said)
+
+
+@fast
+def test_rare_characters_of_a_large_text_have_no_place():
+    common = {chr(97 + number): 1_000_000 for number in range(10)}
+    characters = Characters(Counter({**common, "\u4e00": 11, "\u4e01": 9, "\u4e02": 1}), {"a", "\u4e00"})
+    assert characters.chosen(100) == [*common, "\u4e00", "\u4e01", "\u4e02"] and characters.chosen(
+        15, 12) == [*common, "\u4e00", "\u4e01"]
+    assert characters.chosen(50) == [*common, "\u4e00"] and [*map(characters.is_rare, "a\u4e00\u4e01")
+                                                             ] == [False, False, True]
+    assert characters.chosen(12) == [*common, "\u4e00"][:10] and characters.chosen(5) == list(
+        common)    # these are more than can be given up
 
 
 # --- the same in every process
@@ -204,11 +254,18 @@ def test_bpe_merges_what_is_there_often_enough_and_adds_no_space():
 
 @fast
 @pytest.mark.parametrize("more, says", [
-    (["--kind", "bpe", "--lowercase", "true"], "^--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out$"),
+    (["--kind", "bpe", "--lowercase", "true"
+      ], "^--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out$"),
     (["--vocab_size", "20"], "a vocabulary of 20 tokens is too small for the "),
-    (["--kind", "bpe", "--vocab_size", "261"], "a vocabulary of 261 tokens is too small for the 256 bytes and 6 special tokens: give at least 262$"),
-    (["--min_characters", "100000000"], r"^--input has no document with text \(left out: 22 documents shorter than --min_characters\)$"),
-    (["--kind", "bp"], "invalid choice: 'bp'"), (["--min_frequence", "3"], "no option '--min_frequence' .did you mean '--min_frequency'"),
+    (["--kind", "bpe", "--vocab_size", "261"
+      ], "a vocabulary of 261 tokens is too small for the 256 bytes and 6 special tokens: give at least 262$"),
+    (["--kind", "bpe", "--limit_alphabet", "9"
+      ], "^--limit_alphabet is for --kind wordpiece: byte-level BPE has the 256 bytes"),
+    (["--vocab_size", "20"], "give at least [0-9]+, or keep fewer characters with --limit_alphabet$"),
+    (["--min_characters", "100000000"
+      ], r"^--input has no document with text \(left out: 22 documents shorter than --min_characters\)$"),
+    (["--kind", "bp"], "invalid choice: 'bp'"),
+    (["--min_frequence", "3"], "no option '--min_frequence' .did you mean '--min_frequency'"),
 ])
 def test_what_cannot_be_is_one_line_and_leaves_nothing(texts, tmp_path, capsys, more, says):
     assert main(command(texts, tmp_path / "out", *more)) == 2

@@ -12,7 +12,7 @@ import struct
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -101,6 +101,13 @@ def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.
 
     Raises :class:`BadRecord` where ``data`` is no OFRecord or lacks a field.
     """
+    return decode_like(data, fields)[0]
+
+
+def decode_like(data: bytes, fields: Optional[Sequence[str]] = None, known: Optional[FrozenSet[str]] = None,
+                ) -> Tuple[Dict[str, np.ndarray], FrozenSet[str]]:
+    """``decode``, and the names of all fields that the record has. Where they are not ``known``, those of the first
+    record, it is bad."""
     message = _OFRecord()
     try:
         complete = message.MergeFromString(data) == len(data)
@@ -109,19 +116,24 @@ def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.
     if not complete:
         raise BadRecord("is not an OFRecord message")
     feature = message.feature
+    there = frozenset(_names(feature))
+    if known is not None and there != known:
+        name = min(there ^ known)
+        raise BadRecord(f"has a field '{name}', the first record has not" if name in there else
+                        f"has no field '{name}', the first record has")
     arrays = {}
-    for name in _names(feature) if fields is None else fields:
+    for name in sorted(there) if fields is None else fields:
         # Asked before it is looked up: looking up a missing key of a protobuf map adds it.
         kind = feature[name].WhichOneof("kind") if name in feature else None
         if kind is None:
-            there = ", ".join(_names(feature)) or "none"
-            raise BadRecord(f"has no field '{name}' (it has {there if len(there) < 300 else there[:300] + ' ...'})")
+            others = ", ".join(sorted(there)) or "none"
+            raise BadRecord(f"has no field '{name}' (it has {others if len(others) < 300 else others[:300] + ' ...'})")
         values = getattr(feature[name], kind).value
         if kind == "bytes_list":
             arrays[name] = np.array(list(values), dtype=object)
         else:
             arrays[name] = np.fromiter(values, _DTYPES[kind], len(values))
-    return arrays
+    return arrays, there
 
 
 def _names(feature: Any) -> List[str]:

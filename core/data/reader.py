@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import mmap
 import os
 import zlib
@@ -14,7 +13,9 @@ import numpy as np
 
 from pipeloom.core.data.dataset import Dataset, Field
 from pipeloom.core.data.index import INDEX, Index, find_parts, read_index
-from pipeloom.core.data.ofrecord import BadRecord, decode, index_part
+from pipeloom.core.data.ofrecord import BadRecord, index_part
+from pipeloom.core.data.record_format import RecordFormat
+from pipeloom.core.data.record_rules import Rule
 from pipeloom.core.errors import PipeloomError, RunError, UsageError
 
 # Each memory map holds a file descriptor, and 1024 of those is a common limit for a process.
@@ -36,6 +37,7 @@ class OFRecordDataset(Dataset):
         vocab_size: size of the vocabulary that the token ids belong to.
         options: for a field's name the option that decides its shape, as the user would type it
             (``{"input_ids": "--seq_length 128"}``); an error about its length then names that option.
+        rules: what the values of a record must be together; each is asked where all of its fields are read.
 
     All parts are scanned for their records, unless the folder has an index (``core/data/index.py``): then each record is compared
     with its checksum there when it is read. The first record is checked here, so a wrong path or option fails at once, with a
@@ -44,12 +46,12 @@ class OFRecordDataset(Dataset):
     """
 
     def __init__(self, path: Union[str, Path], fields: Sequence[Field], task: str, vocab_size: int,
-                 options: Optional[Mapping[str, str]] = None) -> None:
+                 options: Optional[Mapping[str, str]] = None, rules: Sequence[Rule] = ()) -> None:
         self.path = Path(path).expanduser()
-        self.fields = {field.name: field for field in fields}
+        self._format = RecordFormat(fields, rules, options, vocab_size)
+        self.fields = self._format.fields
         self.task = task
         self.vocab_size = vocab_size
-        self._options = dict(options or {})
         self._parts = find_parts(self.path)
         index = read_index(self._parts[0].parent)
         if index is not None and self.path.is_dir():
@@ -109,46 +111,13 @@ class OFRecordDataset(Dataset):
         batch = {field.name: np.empty((len(indices), *field.shape), field.dtype) for field in fields}
         for row, index in enumerate(indices):
             try:
-                record = decode(self._message(int(index)), names)
-                for field in fields:
-                    batch[field.name][row] = self._checked(field, record[field.name]).reshape(field.shape)
+                for name, values in self._format.decode(self._message(int(index)), names).items():
+                    batch[name][row] = values
             except BadRecord as bad:
                 raise error(f"{self._where(int(index))}: {bad}") from None
-        for field in fields:
-            self._check_bounds(field, batch[field.name], indices, error)
+        for row, what in self._format.faults(batch):
+            raise error(f"{self._where(int(indices[row]))}: {what}")
         return batch
-
-    def _checked(self, field: Field, array: np.ndarray) -> np.ndarray:
-        if array.dtype != field.dtype:
-            raise BadRecord(f"field '{field.name}' is a list of {array.dtype}, it should be {field.dtype}; "
-                            "write the file again with that type")
-        needed = math.prod(field.shape)
-        if array.size != needed:
-            option = self._options.get(field.name)
-            need = f"{option} needs {needed}" if option else f"{needed} are needed"
-            raise BadRecord(f"field '{field.name}' has {array.size} values, {need}")
-        return array
-
-    def _check_bounds(self, field: Field, batch: np.ndarray, indices: Sequence[int],
-                      error: Type[PipeloomError]) -> None:
-        if batch.size == 0:
-            return
-        flat = batch.reshape(len(indices), -1)
-        if batch.dtype.kind == "f" and not np.isfinite(batch).all():
-            row, position = np.argwhere(~np.isfinite(flat))[0]
-            raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {flat[row, position]} at position "
-                        f"{position}, it must be a finite number")
-        low = batch.min() if field.low is None else field.low
-        high = batch.max() if field.high is None else field.high - 1
-        # Both ends first, over the whole batch: the search for the culprit is for the rare case.
-        if batch.min() >= low and batch.max() <= high:
-            return
-        row, position = np.argwhere(~((flat >= low) & (flat <= high)))[0]
-        value = flat[row, position]
-        advice = f"--vocab_size {self.vocab_size} allows" if field.high == self.vocab_size else "allowed are"
-        raise error(f"{self._where(int(indices[row]))}: field '{field.name}' has the value {value} at position "
-                    f"{position}, {advice} {'any' if field.low is None else low} to "
-                    f"{'any' if field.high is None else high}")
 
     def _locate(self, index: int) -> Sequence[int]:
         if not 0 <= index < len(self):

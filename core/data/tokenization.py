@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -120,29 +121,80 @@ class WordPieceTokenizer:
             raise UsageError(f"a text has half of a character ({half}), which is no text: {shown(text)}") from None
 
 
+@dataclass(frozen=True)
+class Characters:
+    """How often each character is in a text, as the tokenizer sees it, and which of them are not only at the beginning
+    of words."""
+
+    counts: Counter
+    continuing: Set[str]
+
+    def pieces(self, kept: Sequence[str]) -> List[str]:
+        """The pieces of one character each that a vocabulary of ``kept`` has."""
+        return [*kept, *(CONTINUING + character for character in kept if character in self.continuing)]
+
+    def is_rare(self, character: str) -> bool:
+        """Whether it is less than a millionth of the text."""
+        return self.counts[character] * _RAREST < sum(self.counts.values())
+
+    def chosen(self, room: int, limit: Optional[int] = None) -> List[str]:
+        """The ``limit`` most frequent characters, sorted; ``None``: all, if their pieces are not more than a quarter of
+        ``room``, else all that make up a millionth of the text.
+
+        Where the pieces of these are more than ``room``, the rarest ones are given up as long as what stays covers
+        99.95 % of the text (the ``character_coverage`` of SentencePiece; Kudo and Richardson, 2018).
+        """
+        counts, total = self.counts, sum(self.counts.values())
+        kept = sorted(counts, key=lambda character: (-counts[character], character))[:limit]
+        if limit is None and 4 * len(self.pieces(kept)) > room:
+            kept = [character for character in kept if counts[character] * _RAREST >= total]
+            spare = total * (1 - _COVERAGE) - sum(counts[character] for character in counts.keys() - set(kept))
+            size = len(self.pieces(kept))
+            while kept and size > room and counts[kept[-1]] <= spare:
+                spare -= counts[kept[-1]]
+                size -= 1 + (kept.pop() in self.continuing)
+        return sorted(kept)
+
+
+#: Of so many characters one may be rarer than all others that have a place in a vocabulary.
+_RAREST = 1_000_000
+_COVERAGE = 0.9995
+
+
+def count_characters(texts: Iterable[str], lowercase: bool = True) -> Characters:
+    """The characters of ``texts`` after normalization, without the spaces between words."""
+    tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=CONTINUING), lowercase)
+    counts: Counter = Counter()
+    continuing: Set[str] = set()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            counts.update(word)
+            continuing.update(word[1:])
+    return Characters(counts, continuing)
+
+
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True, min_frequency: int = 2,
-                    max_alphabet: int = 1000) -> WordPieceTokenizer:
+                    limit_alphabet: Optional[int] = None,
+                    characters: Optional[Characters] = None) -> WordPieceTokenizer:
     """A vocabulary of at most ``vocab_size`` pieces, trained on ``texts``; the same text gives the same one.
 
-    ``texts`` is walked twice, so a generator will not do. Of its characters the ``max_alphabet`` most
-    frequent ones are kept, and a piece must occur ``min_frequency`` times. Raises ``UsageError`` where
-    ``vocab_size`` does not even hold the characters.
+    ``texts`` is walked once, and before that once for ``characters``, where they are not given, so a generator will not
+    do. Of its characters those of ``Characters.chosen`` are kept, and a longer piece must occur ``min_frequency``
+    times. Raises ``UsageError`` where ``vocab_size`` does not even hold the characters.
     """
-    tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=CONTINUING), lowercase)
+    characters = count_characters(texts, lowercase) if characters is None else characters
     # The trainer numbers the one-character pieces in the order in which it meets the words in a hash table
     # with a random seed, and breaks ties between merges by those numbers: two runs differ. So these pieces
     # are found here, and handed to it in a fixed order ahead of everything else.
-    characters: Counter = Counter()
-    continuing = set()
-    for text in texts:
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
-            characters.update(word)
-            continuing.update(word[1:])
-    alphabet = sorted(sorted(characters, key=lambda character: (-characters[character], character))[:max_alphabet])
-    first = [*SPECIAL_TOKENS, *alphabet, *(CONTINUING + piece for piece in alphabet if piece in continuing)]
+    alphabet = characters.chosen(vocab_size - len(SPECIAL_TOKENS), limit_alphabet)
+    first = [*SPECIAL_TOKENS, *characters.pieces(alphabet)]
     if vocab_size < len(first):
-        raise UsageError(f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
-                         "characters of the text; make it larger")
+        raise UsageError(
+            f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
+            f"most frequent characters of the text: give at least {len(first)}, or keep fewer characters "
+                         "with --limit_alphabet"
+        )
+    tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=CONTINUING), lowercase)
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=first,
                                         initial_alphabet=alphabet, limit_alphabet=len(alphabet),
                                         continuing_subword_prefix=CONTINUING, show_progress=False)

@@ -11,6 +11,7 @@ from pipeloom.core.data.mixture import check_weights, path_and_weight
 from pipeloom.core.data.reader import sample_of_file
 from pipeloom.core.errors import UsageError, similar_path
 from pipeloom.core.prepare.documents import Document, DocumentReader, ReadingSettings
+from pipeloom.core.prepare.formats import NoText
 
 _SAMPLE_BYTES = 64 * 1024
 
@@ -50,9 +51,12 @@ class Input:
 
 
 def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Input]:
-    """The sources that ``--input`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for each folder.
+    """The sources that ``--input`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for
+    each folder.
 
-    Weights are scaled so that they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, or weighs nothing.
+    Of a folder all files are read, those in its folders too, in the order of their names. Weights are scaled so that
+    they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, weighs nothing, or is no text (unless
+    ``settings`` skip that).
     """
     named = [path_and_weight(argument, "--input") for argument in arguments]
     check_weights(named, "--input", "a:0.7 b:0.3")
@@ -63,15 +67,33 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
             raise UsageError(f"--input: {file} is there twice; --dupe_factor or a weight makes more of it")
     if named[0][1] is None:
         folders: Dict[Path, List[Path]] = {}
-        for file in (file for files, _ in found for file in files):
-            folders.setdefault(file.parent, []).append(file)
+        for (path, _), (files, _) in zip(named, found):
+            whole = Path(path).expanduser()
+            for file in files:
+                # A folder that was named is one, whatever folders there are in it.
+                folders.setdefault(whole if whole.is_dir() else file.parent, []).append(file)
         inputs = [Input(files) for files in folders.values()]
     else:
         total = sum(weight or 0.0 for _, weight in named)
         inputs = [Input(files, (weight or 0.0) / total) for files, weight in found]
     for source in inputs:
         source.settings = settings
+    _check_formats([file for source in inputs for file in source.files], settings)
     return inputs
+
+
+def _check_formats(files: Sequence[Path], settings: ReadingSettings) -> None:
+    """Before hours of work: whether each file can be opened, and is of a kind that is read."""
+    bad: List[NoText] = []
+    for file in files:
+        try:
+            DocumentReader(file, settings, Counter()).check()
+        except NoText as error:
+            bad.append(error)
+    if bad and not settings.skip_bad:
+        others = f" ({len(bad) - 1} other files are no text either)" if len(bad) > 1 else ""
+        advice = "" if "--bad_input" in str(bad[0]) else "; --bad_input skip leaves such files out"
+        raise UsageError(f"--input: {bad[0]}{advice}{others}")
 
 
 def _files(pattern: str) -> List[Path]:
@@ -79,7 +101,11 @@ def _files(pattern: str) -> List[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        raise UsageError(f"--input {pattern} is a folder; give its files, for instance '{pattern.rstrip('/')}/*.txt'")
+        files = sorted(file for file in path.rglob("*") if file.is_file()
+                       and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts))
+        if not files:
+            raise UsageError(f"--input {pattern} is a folder without files")
+        return files
     files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if os.path.isfile(name)]
     if not files:
         raise UsageError(f"--input: no file {pattern}{similar_path(path)}")

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{where}: {bad}") from None
         if "input_ids" in record and tokenizer is None:
             raise UsageError(f"{path} has token ids and no vocab.txt beside it; give it with --vocab")
-        if shown == 0 and "masked_lm_ids" in record:
+        if shown == 0 and _is_whole(record, _PREDICTIONS):
             print(f"In the text {_LEGEND}.")
         print("\n".join([f"\n{where}", *lines_of(record, tokenizer)]))
         shown += 1
@@ -70,33 +70,59 @@ def _chosen(parts: Sequence[Path], first: int, count: int) -> Iterator[Tuple[str
 
 def lines_of(record: Dict[str, np.ndarray], tokenizer: Any) -> List[str]:
     """What to print of a record: of text the text, of anything else the arrays."""
-    if not {"input_ids", "input_mask", "segment_ids"} <= set(record):
+    if not _is_whole(record, _TEXT):
         return [f"  {name:22} {_array(array)}" for name, array in record.items()]
-    length = int(record["input_mask"].sum())
-    words = [tokenizer.tokens[number] if 0 <= number < len(tokenizer) else f"<{number}>" for number in record["input_ids"][:length].tolist()]
+    length = int(np.clip(record["input_mask"].sum(), 0, record["input_ids"].size))
+    words = [_word(number, tokenizer) for number in record["input_ids"][:length].tolist()]
     segments = record["segment_ids"][:length]
-    if "masked_lm_ids" in record:
+    if _is_whole(record, _PREDICTIONS):
         return _pretraining(record, words, segments, tokenizer)
     begin = int((segments == 0).sum())
     lines = [f"  question   {_joined(words[1 : begin - 1])}", f"  context    {_joined(words[begin:-1])}"]
-    if "start_positions" in record:
+    if _is_whole(record, ("start_positions", "end_positions")):
         start, end = int(record["start_positions"][0]), int(record["end_positions"][0])
-        lines.append(f"  answer     {_joined(words[start : end + 1]) if start else 'not in this window'} (tokens {start} to {end})")
-    if "unique_ids" in record:
+        answer = _joined(words[start : end + 1]) if 0 < start <= end < length else "not in this window"
+        lines.append(f"  answer     {answer} (tokens {start} to {end})")
+    if _is_whole(record, ("unique_ids",)):
         lines.append(f"  unique id  {int(record['unique_ids'][0])}")
     return lines
 
 
+_TEXT, _PREDICTIONS = ("input_ids", "input_mask", "segment_ids"), ("masked_lm_positions", "masked_lm_ids",
+                                                                   "masked_lm_weights")
+
+
+def _is_whole(record: Dict[str, np.ndarray], names: Sequence[str]) -> bool:
+    """Whether the fields are there, as numbers, as many of each as of the others."""
+    arrays = [record[name] for name in names if name in record and record[name].dtype != object]
+    return len(arrays) == len(names) and len({array.size for array in arrays}) == 1 and arrays[0].size > 0
+
+
+def _word(number: int, tokenizer: Any) -> str:
+    return tokenizer.tokens[number] if 0 <= number < len(tokenizer) else f"<{number}>"
+
+
 def _pretraining(record: Dict[str, np.ndarray], words: List[str], segments: np.ndarray, tokenizer: Any) -> List[str]:
-    count = int((record["masked_lm_weights"] > 0).sum())
-    for position, number in zip(record["masked_lm_positions"][:count].tolist(), record["masked_lm_ids"][:count].tolist()):
-        true, seen = tokenizer.tokens[number], words[position]
+    weights = record["masked_lm_weights"] > 0
+    outside = []
+    for position, number in zip(record["masked_lm_positions"][weights].tolist(),
+                                record["masked_lm_ids"][weights].tolist()):
+        true = _word(number, tokenizer)
+        if not 0 <= position < len(words):
+            outside.append(f"{true} at {position}")
+            continue
+        seen = words[position]
         marked = f"[={true.replace('##', '')}]" if seen == true else f"[{seen.strip('[]').replace('##', '')}: {true.replace('##', '')}]"
         words[position] = ("##" if true.startswith("##") else "") + marked
     first = int((segments == 0).sum())
-    label = "another document's text" if record["next_sentence_labels"][0] else "the next sentence"
-    return [f"  first   {_joined(words[1 : first - 1])}", f"  second  {_joined(words[first:-1])}",
-            f"  the second is {label}; {len(words)} tokens, {count} to be predicted"]
+    lines = [f"  first   {_joined(words[1 : first - 1])}", f"  second  {_joined(words[first:-1])}"]
+    if outside:
+        lines.append(f"  asked for outside of the text: {', '.join(outside)}")
+    label = ""
+    if _is_whole(record, ("next_sentence_labels",)):
+        what = "another document's text" if record["next_sentence_labels"][0] else "the next sentence"
+        label = f"the second is {what}; "
+    return [*lines, f"  {label}{len(words)} tokens, {int(weights.sum())} to be predicted"]
 
 
 def _joined(words: Sequence[str]) -> str:

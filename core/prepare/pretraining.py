@@ -12,12 +12,13 @@ from typing import Any, Dict, Sequence
 from pipeloom.core.arguments import at_least, boolean
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
-from pipeloom.core.prepare.progress import Progress, listed
-from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument
+from pipeloom.core.prepare.progress import Progress, listed, say_left_out, without_templates
+from pipeloom.core.prepare.text_arguments import (add_input_argument, add_text_arguments, add_workers_argument,
+                                                   reading_settings)
 
 SUMMARY = "Wikipedia dumps, books, JSON lines into pre-training examples (OFRecord)"
 #: What makes other bytes of the same settings; raise it when the code does.
-_FORMAT = 1
+_FORMAT = 2
 #: The options that do not decide what comes out.
 _FREE = ("input", "output", "vocab", "workers", "bad_input", "overwrite")
 
@@ -60,11 +61,10 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     # Here and not above: --help should not wait for them.
     from pipeloom.core.data.examples import ExampleSettings
     from pipeloom.core.data.dataset import Vocabulary
-    from pipeloom.core.prepare.documents import ReadingSettings
     from pipeloom.core.prepare.inputs import find_inputs
     from pipeloom.core.prepare.output import OutputFolder
 
-    inputs = find_inputs(options.input, ReadingSettings(options.max_characters, options.text_documents, options.bad_input == "skip"))
+    inputs = find_inputs(options.input, reading_settings(options))
     examples = ExampleSettings(options.seq_length, options.max_predictions, options.short_seq_prob, options.masked_lm_prob,
                                whole_word_masking=options.whole_word_masking)
     vocabulary = Vocabulary(Path(options.vocab).expanduser(), options.lowercase)
@@ -115,7 +115,8 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
 
     text = TextSettings(there.path, there.lowercase, options.language, options.min_characters, examples.longest)
     sources, left_out = tokenize(output.work, inputs, text, options.workers, read_counts, reading)
-    _check(sources, inputs, left_out)
+    reasons, templates = without_templates(left_out)
+    _check(sources, inputs, reasons)
 
     weights = None if inputs[0].weight is None else [source.weight for source in inputs]
     recipe = Recipe.plan(output.work, sources, text, examples, options.dupe_factor, weights, options.seed)
@@ -125,7 +126,7 @@ def _make(output: Any, inputs: Sequence[Any], options: argparse.Namespace, examp
     progress.begin("checking", made["samples"])
     make_index(output.folder, lambda records: progress.advance(records, records, "samples"))
     return {"kind": "pretraining", "num_samples": made["samples"], "vocab_size": vocab_size,
-            "counts": dict(made), "left_out": dict(left_out),
+            "counts": dict(made), "left_out": reasons, "unknown_templates": templates,
             "sources": [{"files": len(source.files), "documents": there.documents, "tokens": there.tokens, "visits": count}
                         for source, there, count in zip(inputs, sources, recipe.visits.counts)]}
 
@@ -138,7 +139,7 @@ def _check(sources: Sequence[Any], inputs: Sequence[Any], left_out: Dict[str, in
             raise UsageError(f"--input: no document with text in {', '.join(map(str, given.files[:3]))}{' ...' if len(given.files) > 3 else ''}{why}")
     if sum(source.documents for source in sources) < 2:
         raise UsageError("--input has one document, and a random next sentence comes from another one: give more files, or cut them into documents "
-                         f"with --text_documents blank_lines{why}")
+                         f"with --text_documents blank_lines (or lines, or sentences){why}")
 
 
 def _settings(options: argparse.Namespace, inputs: Sequence[Any], vocabulary: Any) -> Dict[str, Any]:
@@ -156,8 +157,7 @@ def _say(path: Path, seconds: float) -> None:
           f"({samples / seconds:,.0f} samples/s)")
     print(f"a sample has {counts['tokens'] / samples:.1f} tokens, {counts['predictions'] / samples:.1f} of them masked; "
           f"{100 * counts['random next'] / samples:.1f} % have a random next sentence")
-    if meta["left_out"]:
-        print(f"left out or repaired: {listed(meta['left_out'])}")
+    say_left_out(meta["left_out"], meta["unknown_templates"])
 
 
 def _probability(text: str) -> float:

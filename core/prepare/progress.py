@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from pipeloom.core.control.signals import Signals
 
 _LINE_SECONDS = 10.0
+#: So many templates are kept in meta.json, and so many are shown.
+_MOST_TEMPLATES, _SHOWN_TEMPLATES = 100, 8
 
 
 class Progress:
@@ -65,6 +67,25 @@ class Progress:
 def listed(counts: Mapping[str, int]) -> str:
     """``12 redirects, 3 empty files``: the largest first."""
     return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def without_templates(counts: Mapping[str, int]) -> Tuple[Dict[str, int], Dict[str, int]]:
+    """What was left out by reason, and the templates that were a reason, the most frequent ones first: they are counted
+    as ``{{name}}``."""
+    templates = sorted(((name, count) for name, count in counts.items() if name.startswith("{{")), key=lambda item:
+                       (-item[1], item[0]))
+    return {name: count for name, count in counts.items()
+            if not name.startswith("{{")}, dict(templates[:_MOST_TEMPLATES])
+
+
+def say_left_out(reasons: Mapping[str, int], templates: Mapping[str, int]) -> None:
+    """A line on what was left out or repaired, and one on the templates."""
+    if reasons:
+        print(f"left out or repaired: {listed(reasons)}")
+    if templates:
+        print("templates of which nothing is known, by the sentences left out for them: "
+              f"{', '.join(f'{name} {count:,}' for name, count in list(templates.items())[:_SHOWN_TEMPLATES])}"
+              f"{' ...' if len(templates) > _SHOWN_TEMPLATES else ''}")
 
 
 def _clock(seconds: float) -> str:

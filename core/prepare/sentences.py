@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, List, Optional, Sequence
+from typing import Any, Iterable, List, Optional, Sequence
 
 import numpy as np
 
 from pipeloom.core.data.characters import whole
 from pipeloom.core.data.tokenization import WordPieceTokenizer
-from pipeloom.core.prepare.documents import Document, SentenceDocument
+from pipeloom.core.prepare.documents import Document, ExtractedPage, SentenceDocument
 from pipeloom.core.prepare.wiki_dump import WikiPage
 
 _WORD = re.compile(r"\w")
@@ -32,7 +32,8 @@ class TextSettings:
 
 
 class SentenceSplitter:
-    """Turns a document that is to be kept into its sentences, another one into none; ``counts`` says why. Arguments as :class:`TextSettings`."""
+    """Turns a document that is to be kept into its sentences, another one into none; ``counts`` says why, and how many
+    sentences were left out. Arguments as :class:`TextSettings`."""
 
     def __init__(self, language: str, min_characters: int) -> None:
         self._language, self._min_characters = language, min_characters
@@ -44,11 +45,19 @@ class SentenceSplitter:
             if wikitext.is_disambiguation(document.text):
                 counts["disambiguation pages"] += 1
                 return []
-            sentences = [sentence for sentence in self._split(wikitext.paragraphs(document.text, document.aside)) if wikitext.HOLE not in sentence]
+            notes = wikitext.Notes(counts)
+            language = self._language_of(document)
+            paragraphs = wikitext.paragraphs(document.text, document.aside, language, document.title, notes)
+            sentences = self._without_holes(paragraphs, notes)
+        elif isinstance(document, ExtractedPage):
+            from pipeloom.core.prepare import wikiextractor, wikitext
+
+            notes = wikitext.Notes(counts)
+            sentences = self._without_holes(wikiextractor.extracted_paragraphs(document, notes), notes)
         elif isinstance(document, SentenceDocument):
             sentences = [whole(sentence) for sentence in document.sentences if sentence.strip()]
         else:
-            sentences = self._split(document.paragraphs)
+            sentences = self._split(document.paragraphs, counts)
         size = sum(map(len, sentences))
         if not size:
             counts["documents without text"] += 1
@@ -58,11 +67,47 @@ class SentenceSplitter:
             return sentences
         return []
 
-    def _split(self, paragraphs: Iterable[str]) -> List[str]:
+    def _language_of(self, page: WikiPage) -> str:
+        """That of the wiki, or its variant that ``language`` names."""
+        own = self._language.partition("-")[0]
+        return self._language if not page.language or page.language.partition("-")[0] == own else page.language
+
+    def _without_holes(self, paragraphs: Iterable[str], notes: Any) -> List[str]:
+        """The sentences without a hole; of the others it is counted what stood there."""
+        from pipeloom.core.prepare.wikitext import HOLE
+
+        kept = []
+        used = 0
+        for sentence in self._pieces(paragraphs):
+            count = sentence.count(HOLE)
+            if count:
+                names = set(notes.holes[used : used + count])
+                used += count
+                unknown = sorted(name for name in names if name.startswith("{{"))
+                notes.counts[_UNKNOWN if unknown else _FORMULA] += 1
+                notes.counts.update(unknown)
+            elif _WORD.search(sentence):
+                kept.append(sentence)
+            else:
+                notes.counts[_WORDLESS] += 1
+        return kept
+
+    def _split(self, paragraphs: Iterable[str], counts: Counter) -> List[str]:
+        pieces = self._pieces(paragraphs)
+        kept = [piece for piece in pieces if _WORD.search(piece)]
+        if len(kept) < len(pieces):
+            counts[_WORDLESS] += len(pieces) - len(kept)
+        return kept
+
+    def _pieces(self, paragraphs: Iterable[str]) -> List[str]:
         import sentencex     # not needed for inputs whose sentences are known
 
-        pieces = [piece.strip() for paragraph in paragraphs for piece in sentencex.segment(self._language, whole(paragraph))]
-        return [piece for piece in pieces if _WORD.search(piece)]
+        split = (sentencex.segment(self._language, whole(paragraph)) for paragraph in paragraphs)
+        return [piece.strip() for pieces in split for piece in pieces if piece.strip()]
+
+
+_UNKNOWN, _FORMULA = "sentences with a template of which nothing is known", "sentences with a formula or code"
+_WORDLESS = "sentences without a letter or digit"
 
 
 @dataclass(frozen=True)
@@ -107,6 +152,8 @@ class Tokenizing:
                 continue
             count = len(sentence_sizes)
             for ids in self._tokenizer.encode_batch(sentences):
+                if len(ids) > self._settings.longest_sentence:
+                    counts[f"sentences cut after {self._settings.longest_sentence} tokens"] += 1
                 for start in range(0, len(ids), self._settings.longest_sentence):
                     piece = ids[start : start + self._settings.longest_sentence]
                     tokens += piece

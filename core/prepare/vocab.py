@@ -3,25 +3,29 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import signal
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from pipeloom.core.arguments import at_least, boolean
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
-from pipeloom.core.prepare.progress import Progress, listed
-from pipeloom.core.prepare.text_arguments import add_input_argument, add_text_arguments, add_workers_argument
+from pipeloom.core.prepare.progress import Progress, listed, say_left_out, without_templates
+from pipeloom.core.prepare.text_arguments import (add_input_argument, add_text_arguments, add_workers_argument,
+                                                   reading_settings)
 
 SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 #: The files of each kind.
 _FILES = {"wordpiece": ("vocab.txt",), "bpe": ("vocab.json", "merges.txt")}
 #: Sentences on which it is said how many tokens a word takes.
 _MEASURED = 10_000
+_LONG_RUN = re.compile(r"\S{1000}(?=\S)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kind", choices=tuple(_FILES), default="wordpiece", help="WordPiece as BERT has it, or byte-level BPE as GPT-2 and RoBERTa [wordpiece]")
     add("--vocab_size", type=at_least(1), default=30522, metavar="N", help="the most tokens that it may have [30522]")
     add("--lowercase", type=boolean, default=None, metavar="{true,false}", help="WordPiece: lower case, without accents [true]")
-    add("--min_frequency", type=at_least(1), default=2, metavar="N", help="a token is in the text so many times [2]")
+    add("--min_frequency", type=at_least(1), default=2, metavar="N",
+        help="a token of more than one character is in the text so many times [2]")
+    add(
+        "--limit_alphabet", type=at_least(1), default=None, metavar="N", help=
+        "WordPiece: keep only the N most frequent characters; the others become [UNK] "
+        "[all, or if they are many those that make up a millionth of the text]"
+    )
     add("--sample_characters", type=at_least(1000), default=100_000_000, metavar="N",
         help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]")
     add("--seed", type=at_least(0), default=1, metavar="N", help="of that choice [1]")
@@ -44,6 +54,11 @@ def run(options: argparse.Namespace) -> int:
     """Make the files; returns the exit code. Raises ``UsageError`` and ``RunError``."""
     if options.kind == "bpe" and options.lowercase is not None:
         raise UsageError("--lowercase is for --kind wordpiece: byte-level BPE keeps every byte; leave it out")
+    if options.kind == "bpe" and options.limit_alphabet is not None:
+        raise UsageError(
+            "--limit_alphabet is for --kind wordpiece: byte-level BPE has the 256 bytes and no other alphabet; "
+            "leave it out"
+        )
     folder = Path(options.output).expanduser()
     there = [folder / name for name in _FILES[options.kind] if (folder / name).exists()]
     if there and not options.overwrite:
@@ -74,10 +89,9 @@ def _make_folder(folder: Path) -> bool:
 
 def _prepare(options: argparse.Namespace, folder: Path) -> int:
     # Here and not above: --help should not wait for them.
-    from pipeloom.core.prepare.documents import ReadingSettings
     from pipeloom.core.prepare.inputs import find_inputs
 
-    inputs = find_inputs(options.input, ReadingSettings(options.max_characters, options.text_documents, options.bad_input == "skip"))
+    inputs = find_inputs(options.input, reading_settings(options))
     with Signals() as signals, Progress(signals) as progress:
         samples, left_out = _read(options, inputs, folder, progress)
     sentences = _Sentences(samples)
@@ -88,19 +102,39 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
     # The training cannot be asked to stop, and has written nothing: Ctrl-C may end the process there and then.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        files, size, encode = _train(options, sentences)
+        made = _train(options, sentences)
     finally:
         signal.signal(signal.SIGINT, before)
-    _write(folder, files)
-    words, tokens = _measure(sentences, encode)
-    print(f"{' and '.join(str(folder / name) for name in files)}: {size:,} tokens in {time.monotonic() - started:.1f} s; "
-          f"a word between spaces takes {tokens / max(words, 1):.3f} tokens")
-    if size < options.vocab_size:
-        print(f"the text has no more tokens that occur --min_frequency {options.min_frequency} times: "
-              f"--vocab_size {options.vocab_size} was not reached")
-    if left_out:
-        print(f"left out or repaired: {listed(left_out)}")
+    _write(folder, made.files)
+    seconds = time.monotonic() - started
+    print(f"{' and '.join(str(folder / name) for name in made.files)}: {made.size:,} tokens in {seconds:.1f} s; "
+          f"{_measured(sentences, made)}")
+    for remark in _remarks(options, made):
+        print(remark)
+    say_left_out(*without_templates(left_out))
     return 0
+
+
+def _remarks(options: argparse.Namespace, made: _Made) -> List[str]:
+    """Which characters have no place in it, and why it is smaller than it may be."""
+    found = []
+    if made.characters is not None:
+        counts = made.characters.counts
+        missing = [character for character in counts if character not in made.tokens]
+        share = sum(counts[character] for character in missing) / max(1, sum(counts.values()))
+        more = "a larger --limit_alphabet" if options.limit_alphabet is not None else "a larger --vocab_size"
+        if options.limit_alphabet is None and all(map(made.characters.is_rare, missing)):
+            more = f"--limit_alphabet {len(counts)}"
+        found.append(
+            f"{len(missing):,} of the {len(counts):,} characters of the text, {100 * share:.3g} % of it, are not in "
+            f"it and become [UNK]: {more} keeps more"
+            if missing else f"all {len(counts):,} characters of the text are in it")
+    if made.size < options.vocab_size:
+        kept = "of the characters that are in it " if found and "[UNK]" in found[0] else ""
+        why = (f"{kept}the text has no more tokens that occur --min_frequency {options.min_frequency} times"
+               if options.min_frequency > 1 else "every word of the text is a token")
+        found.append(f"{why}: --vocab_size {options.vocab_size} was not reached")
+    return found
 
 
 def _read(options: argparse.Namespace, inputs: Sequence[Any], folder: Path, progress: Progress) -> Tuple[List[Any], Counter]:
@@ -137,20 +171,40 @@ class _Sentences:
         self._samples = samples
 
     def __iter__(self) -> Any:
-        return itertools.chain.from_iterable(self._samples)
+        """Runs of characters that are far too long for a word come in pieces: training takes the square of their
+        length."""
+        return (_LONG_RUN.sub(r"\g<0> ", text) for text in itertools.chain.from_iterable(self._samples))
 
 
-def _train(options: argparse.Namespace, sentences: _Sentences) -> Tuple[Dict[str, bytes], int, Callable[[List[str]], List[Any]]]:
-    """The contents of the files by name, the number of tokens, and what encodes a list of sentences."""
+@dataclass(frozen=True)
+class _Made:
+    """A vocabulary: its ``files`` by name, what encodes a list of sentences, and of WordPiece its tokens and the text's
+    characters."""
+
+    files: Dict[str, bytes]
+    size: int
+    encode: Callable[[List[str]], List[Any]]
+    tokens: FrozenSet[str] = frozenset()
+    characters: Any = None
+    unknown: Optional[int] = None
+
+
+def _train(options: argparse.Namespace, sentences: _Sentences) -> _Made:
     if options.kind == "bpe":
         from pipeloom.core.data.byte_bpe import files_of, train_byte_bpe
 
         bpe = train_byte_bpe(sentences, options.vocab_size, options.min_frequency)
-        return files_of(bpe), bpe.get_vocab_size(), lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)]
-    from pipeloom.core.data.tokenization import train_wordpiece
+        return _Made(files_of(bpe), bpe.get_vocab_size(),
+                     lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)])
+    from pipeloom.core.data.tokenization import count_characters, train_wordpiece
 
-    wordpiece = train_wordpiece(sentences, options.vocab_size, options.lowercase is not False, options.min_frequency)
-    return {"vocab.txt": "".join(token + "\n" for token in wordpiece.tokens).encode()}, len(wordpiece), wordpiece.encode_batch
+    lowercase = options.lowercase is not False
+    characters = count_characters(sentences, lowercase)
+    wordpiece = train_wordpiece(sentences, options.vocab_size, lowercase, options.min_frequency, options.limit_alphabet,
+                                characters)
+    content = "".join(token + "\n" for token in wordpiece.tokens).encode()
+    return _Made({"vocab.txt": content}, len(wordpiece), wordpiece.encode_batch, frozenset(wordpiece.tokens),
+                 characters, wordpiece.unk_id)
 
 
 def _write(folder: Path, files: Dict[str, bytes]) -> None:
@@ -165,7 +219,11 @@ def _write(folder: Path, files: Dict[str, bytes]) -> None:
         disk.rename(temporary[name], folder / name)
 
 
-def _measure(sentences: _Sentences, encode: Callable[[List[str]], List[Any]]) -> Tuple[int, int]:
-    """Words between spaces, and tokens, of the first sentences."""
+def _measured(sentences: _Sentences, made: _Made) -> str:
+    """How many tokens a word between spaces takes, and how many are unknown, in the first sentences."""
     some = list(itertools.islice(sentences, _MEASURED))
-    return sum(len(sentence.split()) for sentence in some), sum(map(len, encode(some)))
+    words, encoded = sum(len(sentence.split()) for sentence in some), made.encode(some)
+    tokens = sum(map(len, encoded))
+    unknown = sum(list(ids).count(made.unknown) for ids in encoded) if made.unknown is not None else 0
+    share = f", {100 * unknown / tokens:.3g} % of them [UNK]" if unknown else ""
+    return f"a word between spaces takes {tokens / max(words, 1):.3f} tokens{share}"

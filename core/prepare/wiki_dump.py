@@ -21,11 +21,16 @@ _REDIRECT = re.compile(r"\s*#\s?[^\W\d]+\s*:?\s*\[\[", re.I)
 
 @dataclass(frozen=True)
 class WikiPage:
-    """One article: ``text`` is wikitext. A link to a namespace in ``aside`` (File, Category, in the wiki's own words) is no text."""
+    """One article: ``text`` is wikitext. A link to a namespace in ``aside`` (File, Category, in the wiki's own words)
+    is no text.
+
+    ``language`` is the wiki's, where the dump says it.
+    """
 
     title: str
     text: str
     aside: Tuple[str, ...]
+    language: str = ""
 
     @property
     def characters(self) -> int:
@@ -44,7 +49,7 @@ class WikiDump:
         self._ready: List[WikiPage] = []
         self._aside: List[str] = []
         self._page: Dict[str, Any] = {}
-        self._element = ""
+        self._element = self._language = ""
         self._key = ""      # of a namespace
         self._characters: List[str] = []
         self._size = 0
@@ -73,6 +78,8 @@ class WikiDump:
     def _start(self, name: str, attributes: Dict[str, str]) -> None:
         if name == "page":
             self._page = {}
+        elif name == "mediawiki":
+            self._language = attributes.get("xml:lang", "").lower()
         elif name == "redirect":
             self._page["redirect"] = True
         elif name in _KEPT:
@@ -108,7 +115,7 @@ class WikiDump:
         elif page.get("long"):
             self._counts["pages longer than --max_characters"] += 1
         else:
-            self._ready.append(WikiPage(page.get("title", ""), text, tuple(self._aside)))
+            self._ready.append(WikiPage(page.get("title", ""), text, tuple(self._aside), self._language))
 
     def _refuse_entity(self, name: str, *declaration: Any) -> None:
         raise BadInput(f"{self._stream.path}: it declares the entity '{name}', which no MediaWiki dump does", "give a pages-articles dump")

@@ -6,9 +6,6 @@ from pathlib import Path
 import pipeloom
 from pipeloom.core.errors import UsageError
 
-#: Tokens of bert-base-uncased, with whose vocabulary the public Wikipedia sets are made.
-_BERT_VOCAB_SIZE = 30522
-
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
@@ -67,6 +64,7 @@ def _mixed(config):
 def _vocab_size(asked, paths):
     """What was asked for, else the size of the vocabulary that lies beside the records, as 'prepare pretraining' puts it there."""
     from pipeloom.core.data.dataset import Vocabulary
+    from pipeloom.core.data.record_rules import BERT_VOCAB_SIZE
 
     known, source = None, None
     for path in paths:
@@ -78,7 +76,7 @@ def _vocab_size(asked, paths):
                              "prepare them with the same one")
         known, source = found, path
     if known is None:
-        return asked or _BERT_VOCAB_SIZE
+        return asked or BERT_VOCAB_SIZE
     size = known.size()
     if asked is not None and asked < size:
         raise UsageError(f"--vocab_size {asked} is smaller than the vocabulary of {source}: give at least {size}, or leave it out")
@@ -101,17 +99,17 @@ def _held_out(config):
 
 def _records(config, path, vocab_size):
     from pipeloom.core.data.reader import OFRecordDataset
+    from pipeloom.core.data.record_rules import SpecialIds, pretraining_options, pretraining_rules
 
+    path = Path(path).expanduser()
+    special = SpecialIds.beside(path)
     records = OFRecordDataset(
         path,
         _fields(config.seq_length, config.max_predictions, vocab_size),
         task="pretraining",
         vocab_size=vocab_size,
-        options={
-            **dict.fromkeys(("input_ids", "input_mask", "segment_ids"), f"--seq_length {config.seq_length}"),
-            **dict.fromkeys(("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"),
-                            f"--max_predictions {config.max_predictions}"),
-        },
+        options=pretraining_options(config.seq_length, config.max_predictions),
+        rules=pretraining_rules(special) if special is not None else (),
     )
     records.vocabulary = _vocabulary(records.path)
     return records
@@ -131,18 +129,6 @@ def _vocabulary(folder):
 
 
 def _fields(seq_length, max_predictions, vocab_size):
-    """The fields of the public Wikipedia sets, in the order in which a model reads them."""
-    from pipeloom.core.data.dataset import Field
+    from pipeloom.core.data.record_rules import pretraining_fields
 
-    def ids(name, size, high):
-        return Field(name, (size,), "int32", low=0, high=high)
-
-    return [
-        ids("input_ids", seq_length, vocab_size),
-        ids("input_mask", seq_length, 2),
-        ids("segment_ids", seq_length, 2),
-        ids("masked_lm_positions", max_predictions, seq_length),
-        ids("masked_lm_ids", max_predictions, vocab_size),
-        Field("masked_lm_weights", (max_predictions,), "float32"),
-        ids("next_sentence_labels", 1, 2),
-    ]
+    return pretraining_fields(seq_length, max_predictions, vocab_size)

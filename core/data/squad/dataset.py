@@ -13,7 +13,7 @@ from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.data.squad.answers import AnswerSettings, Prediction, predict
 from pipeloom.core.data.squad.articles import Question, read_articles
 from pipeloom.core.data.squad.features import Features
-from pipeloom.core.data.squad.records import FEATURES, FORMAT, QUESTIONS, fields_of, read_meta
+from pipeloom.core.data.squad.records import FEATURES, FORMAT, QUESTIONS, fields_of, read_meta, rules_of
 from pipeloom.core.data.squad.scoring import figures
 from pipeloom.core.errors import RunError, UsageError
 
@@ -44,7 +44,8 @@ class SquadDataset(Dataset):
                              "--overwrite true")
         self.vocab_size = vocab_size
         self.split, seq_length = self._meta["settings"]["split"], self._meta["settings"]["seq_length"]
-        self._records = OFRecordDataset(folder, fields_of(self.split, seq_length, vocab_size), self.task, vocab_size)
+        self._records = OFRecordDataset(folder, fields_of(self.split, seq_length, vocab_size), self.task, vocab_size,
+                                        rules=rules_of(self.split, folder))
         if len(self._records) != self._meta["num_samples"]:
             raise UsageError(f"{folder} has {len(self._records)} records, its meta.json says {self._meta['num_samples']}: "
                              "make it again with 'prepare squad'")

@@ -18,6 +18,7 @@ from pipeloom.core.data.dataset import Field, Vocabulary
 from pipeloom.core.data.folders import write_folder
 from pipeloom.core.data.index import make_index
 from pipeloom.core.data.ofrecord import write_part
+from pipeloom.core.data.record_rules import Rule, SpecialIds, answer_rules, text_rules
 from pipeloom.core.data.squad.articles import Articles, read_articles
 from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.errors import UsageError, similar_path
@@ -37,6 +38,12 @@ def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
               *(Field(name, (seq_length,), "int32", low=0, high=2) for name in ("input_mask", "segment_ids"))]
     high = None if split == "eval" else seq_length
     return [*fields, *(Field(name, (1,), "int32", low=0, high=high) for name in SPLITS[split])]
+
+
+def rules_of(split: str, folder: Path) -> List[Rule]:
+    """What the records in ``folder`` keep, where its vocabulary has BERT's special tokens."""
+    special = SpecialIds.beside(folder)
+    return [] if special is None else text_rules(special) if split == "eval" else answer_rules(special)
 
 
 @dataclass(frozen=True)
