@@ -3,8 +3,13 @@
 ``vectors``: the weight stays where its owner is, and what the other stage looks up in it travels there:
 samples x sequence x hidden a step, and as much back. ``table``: both stages hold the weight, the copy's
 gradient travels to the owner once a step and the sum comes back: vocabulary x hidden each way. Neither
-grows with the number of micro-batches. ``auto`` takes the one with fewer bytes between nodes; among
-equals the one with fewer bytes in all; among those ``vectors``, which needs no second copy in memory.
+grows with the number of micro-batches.
+
+``auto`` takes the quicker. Both forms keep the stages equally busy: a look-up and the accumulation of its gradient are made
+once per micro-batch, on one stage or on the other, and look-ups are made ahead of the pipeline (``core/executor/lending.py``), so neither
+waits. What is left is what the link between nodes must carry, so it takes the form with fewer bytes there; among
+equals the one with fewer bytes in all; among those ``vectors``, which needs no second copy in memory and whose bytes travel while
+stages compute, where those of the table travel when they have done so.
 """
 from __future__ import annotations
 
