@@ -98,8 +98,9 @@ Theory, float32, from the placement and the hops that OneFlow really makes (`cor
   and their gradient back, the same number of bytes as the hidden states in each direction when the pipeline crosses;
 - *tied, table*: the first stage has a copy; its gradient goes to the last stage once a step and the sum comes back,
   vocabulary x hidden x 4 in each direction when the pipeline crosses, whatever the number of data-parallel ranks.
-  The copy's own all-reduce counts among the gradients. `--tied_transfer auto` takes the cheaper of the two:
-  vectors here, the table where a step has more tokens than the vocabulary has words;
+  The copy's own all-reduce counts among the gradients. `--tied_transfer auto` takes what keeps the link busy for
+  the shorter time: vectors here, the table where a step has more than twice as many tokens as the vocabulary has words
+  (its bytes go there and then back, when all has been computed; vectors go both ways at once, meanwhile);
 - *gradients*: 2 (d - 1) / d x parameters x 4 along each edge of the ring of a data-parallel group; d = 2 here,
   so each stage whose group crosses sends its parameters once each way, once a step. `--shard optimizer` sends as many: it
   spreads gradients and gathers parameters. `--shard parameters` gathers each parameter for each use in each micro-batch and

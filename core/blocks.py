@@ -82,7 +82,9 @@ class Borrow:
 
     The sub-module ``part`` of the block ``owner`` is called with ``field`` on the owner's stage, and its
     output travels to the borrowing block, which receives it as its hidden state. So a table shared by the
-    first and the last stage stays in one place, and batch x sequence x hidden travels instead of it.
+    first and the last stage stays in one place, and batch x sequence x hidden travels instead of it. In a pipeline of
+    micro-batches it is called with a second argument, a function: it must compute with what that makes of its one parameter, whose
+    gradient is accumulated apart then (``core/executor/lending.py``).
 
     ``copy`` is the block to use instead where that is more than the table itself: one that has the part's
     parameters too, by the same names. Parameters of one name on several stages are copies of one parameter:

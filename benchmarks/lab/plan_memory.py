@@ -36,27 +36,39 @@ def measure(flags: Sequence[str], plugins: str = "inter_first,bert,wiki_ofrecord
     """Train three steps with ``flags`` and read the plan. Raises ``RuntimeError`` with the output when that fails."""
     with tempfile.TemporaryDirectory(prefix="pipeloom-memory-") as temporary:
         folder = Path(temporary)
-        command = [sys.executable, str(ROOT / "entry.py"), "--plugins", f"{plugins},{PROBE}", *flags, "--train_steps", "3",
-                   "--output_dir", str(folder / "run")]
-        env = {**outside_environment(os.environ), "GLOG_log_dir": str(folder), "PIPELOOM_LAB_FOLDER": str(folder)}
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-        if done.returncode:
-            raise RuntimeError(done.stdout)
-        ranks = read_plan(next(folder.rglob("job_PipelineGraph_0_plan")))
+        ranks = read_plan(leave_plan(folder, [*flags, "--train_steps", "3"], plugins))
         for rank, memory in ranks.items():
             memory.rss = 1024 * int((folder / f"rss_{rank}").read_text())
         return ranks
 
 
-def read_plan(path: Path) -> Dict[int, RankMemory]:
-    """The memory of each rank by a plan in text form."""
+def leave_plan(folder: Path, flags: Sequence[str], plugins: str) -> Path:
+    """Train with ``flags`` and return where, in ``folder``, the engine has written its plan.
+
+    Raises ``RuntimeError`` with the output when that fails.
+    """
+    command = [sys.executable, str(ROOT / "entry.py"), "--plugins", f"{plugins},{PROBE}", *flags, "--output_dir", str(folder / "run")]
+    env = {**outside_environment(os.environ), "GLOG_log_dir": str(folder), "PIPELOOM_LAB_FOLDER": str(folder)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    if done.returncode:
+        raise RuntimeError(done.stdout)
+    return next(folder.rglob("job_PipelineGraph_0_plan"))
+
+
+def parse_plan(path: Path):
+    """The ``plan_pb2.Plan`` that the engine has written in text form."""
     from pipeloom.core.engine import import_oneflow
 
     import_oneflow()
     from google.protobuf import text_format
     from oneflow.core.job import plan_pb2
 
-    plan = text_format.Parse(path.read_text(), plan_pb2.Plan())
+    return text_format.Parse(path.read_text(), plan_pb2.Plan())
+
+
+def read_plan(path: Path) -> Dict[int, RankMemory]:
+    """The memory of each rank by a plan in text form."""
+    plan = parse_plan(path)
     ranks: Dict[int, RankMemory] = {}
     blocks = {block.mem_block_id: block for block in plan.block_chunk_list.mem_block}
     for block in blocks.values():

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import oneflow as flow
 from oneflow.nn.graph import GraphModule
@@ -11,6 +11,7 @@ from pipeloom.core.blocks import ModelSpec, index_by_name
 from pipeloom.core.executor.axes import StageAxes
 from pipeloom.core.executor.clipping import NormRecord, clip_factor, global_norm, scale_gradients
 from pipeloom.core.executor.hops import carry
+from pipeloom.core.executor.lending import OwnGradient, Waiting, give_registers
 from pipeloom.core.executor.sharing import copies_of, find_copies, share_copies
 from pipeloom.core.executor.stages import Parameters, Stage
 from pipeloom.core.executor.updates import Updates
@@ -55,7 +56,10 @@ class PipelineGraph(flow.nn.Graph):
         for number, positions in enumerate(settings.recomputed):
             for position in positions:
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
-        self.borrowed = self._set_borrowed(model, split)
+        self.borrowed = self._find_borrowed(model, split)
+        self.lent: Dict[int, OwnGradient] = {}    # in a dict: a module set on a graph is wrapped for tracing
+        if updates is not None and settings.micro_batches > 1:
+            self._look_up_ahead()
         if settings.half_precision:
             self.config.enable_amp(True)
         self.held = list(parameters)
@@ -77,7 +81,7 @@ class PipelineGraph(flow.nn.Graph):
         self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
         self.add_optimizer(record.optimizer())
 
-    def _set_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
+    def _find_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
         """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
         positions = index_by_name(model.blocks)
         stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
@@ -88,16 +92,29 @@ class PipelineGraph(flow.nn.Graph):
             owner = positions[block.borrow.owner]
             first = sum(split[:stage_of[owner]])
             borrowed[stage_of[position]] = (stage_of[owner], owner - first, block.borrow.part, block.borrow.field)
-            # A part that is called outside its stage's forward needs the stage's id of its own.
-            part = getattr(self.stages[stage_of[owner]].blocks[owner - first], block.borrow.part)
-            part.to(GraphModule).set_stage(stage_of[owner], self.axes[stage_of[owner]].place)
         return borrowed
+
+    def _look_up_ahead(self) -> None:
+        """Keep what is looked up for another stage out of the way of the pipeline (``core/executor/lending.py``)."""
+        for number, (stage, position, part, _) in self.borrowed.items():
+            if stage != number:
+                parameter, = getattr(self.plain_stages[stage].blocks[position], part).parameters()
+                self.lent[number] = OwnGradient(parameter, self.axes[stage])
+        self.own_gradients, self.waiting = flow.nn.ModuleList(self.lent.values()), Waiting()
+
+    def finish_complie_and_init_runtime(self) -> None:    # the engine's spelling; it is called between tracing and compiling
+        if self.lent:
+            job = self._full_graph_proto
+            # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its beginning.
+            give_registers(job, "waiting", 2 * len(self.axes) + 2)
+            self._full_graph_proto = job
+        super().finish_complie_and_init_runtime()
 
     def build(self, *inputs):
         # Here and not before: another graph over the same modules may be traced at any time before this one.
         for stage in self.plain_stages:
             stage.train(self.config.training)
-        hidden = None
+        hidden, inputs = None, list(inputs)
         for number, here in enumerate(self.axes):
             if number in self.borrowed:
                 hidden = carry(self._borrow(number, inputs), self.axes[self.borrowed[number][0]], here)
@@ -119,6 +136,8 @@ class PipelineGraph(flow.nn.Graph):
         # The engine divides gradients by the number of micro-batches; our losses are sums over the
         # global batch, so the factor is put back.
         (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()
+        for use in self.lent.values():
+            use.add()
         # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
         share_copies(self.copies, self.axes)
         norm = global_norm(self.held, self.axes, copies_of(self.copies)) * (1.0 / loss_scale)
@@ -137,10 +156,13 @@ class PipelineGraph(flow.nn.Graph):
             for (_, parameter), (_, other) in zip(parameters, mirrored):
                 other.grad, parameter.grad = parameter.grad, None
 
-    def _borrow(self, number: int, inputs):
+    def _borrow(self, number: int, inputs: List[flow.Tensor]) -> flow.Tensor:
+        """What the first block of stage ``number`` borrows; of ``inputs``, those of the owner's stage may be replaced."""
         stage, position, part, field = self.borrowed[number]
-        for known, start, width in self.stages[stage].packing.columns("int32"):
-            if known.name == field:
-                ids = flow.narrow(inputs[2 * stage], 1, start, width)
-                return getattr(self.stages[stage].blocks[position], part)(ids)
-        raise KeyError(field)
+        part, packing = getattr(self.stages[stage].blocks[position], part), self.stages[stage].packing
+        start, width = next((start, width) for known, start, width in packing.columns("int32") if known.name == field)
+        if number not in self.lent:
+            return part(flow.narrow(inputs[2 * stage], 1, start, width))
+        # Twice: the stage itself comes to these inputs much later, and the backward pass to the field later still.
+        inputs[2 * stage] = self.waiting(inputs[2 * stage])
+        return part(self.waiting(flow.narrow(inputs[2 * stage], 1, start, width)), self.own_gradients[list(self.lent).index(number)])

@@ -42,8 +42,9 @@ class WordLookup(nn.Module):
         self.ops, self.padding = scope.ops, padding
         self.weight = scope.parameter(name)
 
-    def forward(self, ids_BL):
-        words_BLH = self.ops.lookup(self.weight, ids_BL)
+    def forward(self, ids_BL, use=None):
+        """``use``: what to take the table through when another stage borrows the look-up (``core/blocks.py``, ``Borrow``)."""
+        words_BLH = self.ops.lookup(self.weight if use is None else use(self.weight), ids_BL)
         if self.padding is None:
             return words_BLH
         return _GradientWhere.apply(words_BLH, (ids_BL != self.padding).to(flow.float32).unsqueeze(-1))
