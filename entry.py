@@ -17,4 +17,6 @@ if __name__ == "__main__":
             raise
         sys.stderr.write("pipeloom: %s: ./run_ppl.sh installs what is needed (or: pip install -e .)\n" % error)
         raise SystemExit(2)
+    except KeyboardInterrupt:    # as main() ends then
+        raise SystemExit(130)
     raise SystemExit(main())
