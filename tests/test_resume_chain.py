@@ -86,7 +86,7 @@ def unsynced(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
-@settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=said({**FIRST, **LATER}), layout=st.sampled_from(LAYOUTS), chain=st.lists(later, min_size=1, max_size=3))
 def test_a_chain_of_commands_is_one_command(tmp_path, unsynced, first, layout, chain):
     place = tmp_path / str(len(list(tmp_path.iterdir())))
