@@ -15,8 +15,8 @@ def import_oneflow():
     """The ``oneflow`` module.
 
     Its import prints what it did not find (InfiniBand, a CUDA driver); that is dropped unless the import
-    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and ``UsageError`` where this machine
-    does not let it start.
+    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and ``UsageError`` where this
+    machine does not let it start.
     """
     # glog: a missing CUDA driver is an "error" to it; a failed CHECK, which is fatal, still prints.
     os.environ.setdefault("GLOG_minloglevel", "3")
@@ -33,7 +33,7 @@ def import_oneflow():
             raise RunError(f"oneflow cannot be imported ({error}): {_advice()}") from error
         except Exception as error:
             silence.replay()
-            raise RunError(f"oneflow cannot start ({error}): 'doctor' looks at what it needs of this machine") from error
+            raise RunError(f"oneflow cannot start ({error}): 'doctor' looks at what it needs of a machine") from error
     _one_compute_thread(oneflow)
     return oneflow
 
