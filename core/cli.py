@@ -156,7 +156,8 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     elif config.resume_allow is not None:
         raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
     carried = {name: base[name] for name in chosen & base.keys()}
-    config = configs.resolve(options, names, has_gpu, *sources, environment=_from_cluster(environment, {**carried, **said}),
+    from_cluster = _from_cluster(environment, {**carried, **said})
+    config = configs.resolve(options, names, has_gpu, *sources, environment=from_cluster,
                              transient=cluster_environment.TRANSIENT, base=base, carried=chosen)
     return config, manager, resumed
 

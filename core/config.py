@@ -152,8 +152,8 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     """Merge ``sources`` (weakest first) over ``base`` and the defaults of ``options``.
 
     ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is
-    what the cluster's environment says of options that nobody gave a value; those of them that are in ``transient`` are not
-    written into a file. Like a default it is not *given*: another job has another environment.
+    what the cluster's environment says of options that nobody gave a value; those of them that are in ``transient``
+    are not written into a file. Like a default it is not *given*: another job has another environment.
     """
     values: Dict[str, Any] = {}
     for option in options:

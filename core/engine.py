@@ -15,8 +15,8 @@ def import_oneflow():
     """The ``oneflow`` module.
 
     Its import prints what it did not find (InfiniBand, a CUDA driver); that is dropped unless the import
-    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and ``UsageError`` where this
-    machine does not let it start.
+    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and ``UsageError`` where
+    this machine does not let it start.
     """
     # glog: a missing CUDA driver is an "error" to it; a failed CHECK, which is fatal, still prints.
     os.environ.setdefault("GLOG_minloglevel", "3")

@@ -74,7 +74,7 @@ def launch(spec: LaunchSpec) -> int:
 
     Raises:
         UsageError: the master port is taken, the address unknown, or the log folder cannot be written; this machine
-            cannot connect to itself or allows too few open files; the nodes do not fit together, or one of them does not come.
+            cannot connect to itself or allows too few open files; the nodes do not fit together, or one does not come.
         RunError: a rank cannot be started, or a node does not come back for a restart.
     """
     try:

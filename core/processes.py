@@ -185,8 +185,8 @@ def allow_open_files(world_size: int) -> None:
     allowed = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     needed = 64 + 8 * world_size    # measured: 39 for two ranks, 52 for four, and a map for each part of the data
     if allowed < needed:
-        raise UsageError(f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise the hard "
-                         "limit, for instance in /etc/security/limits.conf")
+        raise UsageError(f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise "
+                         "the hard limit, for instance in /etc/security/limits.conf")
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 

@@ -12,7 +12,7 @@ from pipeloom.core.errors import shown
 
 MANIFEST = "checkpoint.json"
 #: Raised when an older pipeloom could not read what is written now, or would understand it otherwise. In format 1
-#: ``given`` has the options of the last command alone; what those before it gave shows in ``config``, beside the defaults.
+#: ``given`` has the options of the last command alone; what those before it gave shows in ``config`` alone.
 FORMAT = 2
 _READ = (1, FORMAT)
 _OPTIMIZER = "optimizer/"

@@ -95,7 +95,7 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
     options that a command of the run has set.
 
     Every option is as it was, but for those of one command alone, and those that were left to the plan: these are
-    decided anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option no longer takes.
+    decided anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option does not take.
     """
     values: Dict[str, Any] = {}
     recorded = {name: value for name, value in checkpoint.manifest.options().items()
@@ -119,7 +119,7 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
 
 
 def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -> Set[str]:
-    """Which of the recorded options a command of the run has set; of a checkpoint of format 1 whatever is no default."""
+    """Which of the recorded options a command of the run has set; of a checkpoint of format 1 what is no default."""
     chosen = set(manifest.given) & recorded.keys()
     if manifest.format == 1:
         chosen |= {name for name, value in recorded.items() if (name, value) not in _OLD_DEFAULTS

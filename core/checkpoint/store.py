@@ -66,7 +66,8 @@ class Store:
                goal: Goal) -> Path:
         """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
 
-        ``keep`` is ``None``: of none. ``files`` are what the writers put there. A failure before the renaming leaves everything older as it was.
+        ``keep`` is ``None``: of none. ``files`` are what the writers put there. A failure before the renaming leaves
+        everything older as it was.
         """
         manifest = Manifest(**{**manifest.__dict__, "files": dict(files)})
         disk.write_file(scratch / MANIFEST, [manifest.to_bytes()])

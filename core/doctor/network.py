@@ -54,5 +54,6 @@ def proxy(environment: Mapping[str, str] = os.environ) -> Finding:
              if value and name.lower() in network.PROXIES and not name.lower().startswith("no")]
     if not given:
         return ok("none is set")
-    return note(f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} set: ranks start without, since they talk to each "
-                "other alone; what a plugin needs from elsewhere it must fetch before they start")
+    names = f"{', '.join(given)} {'is' if len(given) == 1 else 'are'}"
+    return note(f"{names} set: ranks start without, since they talk to each other alone; "
+                "what a plugin needs from elsewhere it must fetch before they start")
