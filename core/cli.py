@@ -116,7 +116,7 @@ def _dispatch(arguments: List[str]) -> int:
         config, plugins = parse(arguments)
         with telling_origins(config):
             return parity(config, plugins, options.steps, options.tolerance)
-    if "RANK" in os.environ:    # before a plugin may import the engine; of another launcher we have not made its environment
+    if "RANK" in os.environ:    # of another launcher, perhaps; and before a plugin may import the engine
         forget_proxies()
     config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
@@ -141,7 +141,8 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     selected, rest = first.parse_known_args(arguments)
     content = configs.read_yaml(selected.config) if selected.config else {}
     where = f"--config {selected.config}"
-    names, whose = _plugin_names(selected, content, where), where if selected.plugins is None and selected.strategy is None else ""
+    names = _plugin_names(selected, content, where)
+    whose = where if selected.plugins is None and selected.strategy is None else ""
     if selected.plugins is None and not content.get("plugins"):
         kept = _plugins_of_checkpoint(rest, content, selected.set or [])
         names, whose = _replace(kept, names) if kept else names, "--resume" if kept and not names else whose
@@ -170,23 +171,27 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), *_flags(flags, given, options))
     config = configs.resolve(options, names, has_gpu, *sources)
     defaults = manager.default_options(config, options)
+    said = {name: getattr(config, name) for name in config.given}
     resumed, base, chosen = None, {}, set()
     if config.resume is not None or environment.get(RESUME):  # a restart goes on from where no user has said
         from pipeloom.core.checkpoint import resume
 
         resumed = resume.find(config.resume, config.output_dir, names)
         if resumed.path is not None:
-            base, chosen = resume.options_from(resume.Checkpoint(resumed.path), options, {name: getattr(config, name) for name in config.given})
+            base, chosen = resume.options_from(resume.Checkpoint(resumed.path), options, said)
     elif config.resume_allow is not None:
         raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
     carried = {name: base[name] for name in chosen & base.keys()}
-    from_cluster = _from_cluster(environment, {**carried, **{name: getattr(config, name) for name in config.given}})
-    return configs.resolve(options, names, has_gpu, *sources, environment=from_cluster, transient=cluster_environment.TRANSIENT,
-                           defaults=defaults, base=base, carried=chosen), manager, resumed
+    from_cluster = _from_cluster(environment, {**carried, **said})
+    config = configs.resolve(options, names, has_gpu, *sources, environment=from_cluster,
+                             transient=cluster_environment.TRANSIENT, defaults=defaults, base=base, carried=chosen)
+    return config, manager, resumed
 
 
-def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> Dict[str, Any]:
-    """The options ``names`` as the command gives them, in the file, by ``--set`` or by flag, each stronger than the one before.
+def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any],
+          assignments: Sequence[str]) -> Dict[str, Any]:
+    """The options ``names`` as the command gives them, in the file, by ``--set`` or by flag, each stronger than the one
+    before.
 
     For what must be known before all options are: which there are depends on the plugins. Not checked yet.
     """
@@ -203,7 +208,8 @@ def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, 
     return {name: said.get(name) if isinstance(said.get(name), str) else None for name in names}
 
 
-def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]) -> List[str]:
+def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any],
+                           assignments: Sequence[str]) -> List[str]:
     """The plugins of the checkpoint that --resume names, for a command that selects none."""
     path, output_dir = _peek(("resume", "output_dir"), arguments, content, assignments).values()
     if path is None or (path == "auto" and output_dir is None):
@@ -215,14 +221,14 @@ def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any],
 
 
 def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
-    """``names`` with ``others`` in the place of those that answer the same questions: a run that goes on by another strategy."""
+    """``names`` with ``others`` in the place of those that answer the same: a run that goes on by another strategy."""
     answers = {name: ONE_ANSWER.keys() & hooks_of(load_plugin(name)[0]) for name in (*names, *others)} if others else {}
     taken = set().union(*(answers[name] for name in others))
     return [*(name for name in names if not others or (name not in others and not answers[name] & taken)), *others]
 
 
 def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
-    """What Slurm says of options that nobody gave, not now and not in an earlier command of the run; printed by the launcher."""
+    """What Slurm says of options that no command of the run gave; printed by the launcher."""
     if "RANK" in environment and "PIPELOOM_LAUNCHED" not in environment:
         return {}   # a rank of another launcher, which has said everything
     taken = cluster_environment.options_from_slurm(environment, given)

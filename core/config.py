@@ -23,15 +23,17 @@ _FILE = "--config "
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).
 
-    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set by this command, ``typed``
-    those of them that stand in the command line itself and not in a file, and ``carried`` those that an earlier command set of
-    the run that is resumed. ``transient`` are those whose value holds for this process alone (its place in a Slurm job): they
-    are not written into a file. ``resumes`` maps each to what becomes of it when a run is resumed (``core/options.py``).
-    ``origins`` says where values come from that were not given as the flag of that name (``core/origins.py``).
+    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set by this command,
+    ``typed`` those of them that stand in the command line itself and not in a file, and ``carried`` those that an
+    earlier command set of the run that is resumed. ``transient`` are those whose value holds for this process alone
+    (its place in a Slurm job): they are not written into a file. ``resumes`` maps each to what becomes of it when a
+    run is resumed (``core/options.py``). ``origins`` says where values come from that were not given as the flag of
+    that name (``core/origins.py``).
     """
 
-    def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str], given: Iterable[str] = (),
-                 transient: Iterable[str] = (), resumes: Mapping[str, str] = MappingProxyType({}), typed: Iterable[str] = (),
+    def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str],
+                 given: Iterable[str] = (), transient: Iterable[str] = (),
+                 resumes: Mapping[str, str] = MappingProxyType({}), typed: Iterable[str] = (),
                  carried: Iterable[str] = (), origins: Mapping[str, str] = MappingProxyType({})) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
@@ -56,8 +58,8 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient, self.resumes,
-                      self.typed, self.carried, self.origins)
+        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient,
+                      self.resumes, self.typed, self.carried, self.origins)
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -136,9 +138,9 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
             carried: Iterable[str] = ()) -> Config:
     """Merge ``sources`` (weakest first) over ``base``, ``defaults`` of plugins and the defaults of ``options``.
 
-    ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is what
-    the cluster's environment says of options that nobody gave a value; those of them that are in ``transient`` are not
-    written into a file. Like a default it is not *given*: another job has another environment.
+    ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is
+    what the cluster's environment says of options that nobody gave a value; those of them that are in ``transient``
+    are not written into a file. Like a default it is not *given*: another job has another environment.
     """
     values: Dict[str, Any] = {}
     for option in options:

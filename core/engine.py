@@ -6,22 +6,25 @@ import resource
 import sys
 import tempfile
 
-from pipeloom.core.errors import RunError
+from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.interpreter import check_interpreter
-from pipeloom.core.network import announce, forget_proxies
+from pipeloom.core.network import announce, forget_proxies, local_fault
+from pipeloom.core.processes import allow_open_files
 
 
 def import_oneflow():
     """The ``oneflow`` module.
 
     Its import prints what it did not find (InfiniBand, a CUDA driver); that is dropped unless the import
-    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and in a Python that it cannot bear.
+    fails. Raises ``RunError`` in one line when OneFlow or a library of its own is missing, and in a Python that it
+    cannot bear, ``UsageError`` where this machine does not let it start.
     """
     # glog: a missing CUDA driver is an "error" to it; a failed CHECK, which is fatal, still prints.
     os.environ.setdefault("GLOG_minloglevel", "3")
     if "oneflow" in sys.modules:
         return sys.modules["oneflow"]
     check_interpreter()
+    _check_machine()
     forget_proxies()
     announce()
     with _Silence() as silence:
@@ -32,9 +35,17 @@ def import_oneflow():
             raise RunError(f"oneflow cannot be imported ({error}): {_advice()}") from error
         except Exception as error:
             silence.replay()
-            raise RunError(f"oneflow cannot start ({error}): 'doctor' looks at what it needs of this machine") from error
+            raise RunError(f"oneflow cannot start ({error}): 'doctor' looks at what it needs of a machine") from error
     _one_compute_thread(oneflow)
     return oneflow
+
+
+def _check_machine() -> None:
+    """Raise ``UsageError`` for what makes the engine die or hang; a launcher of ours has looked already."""
+    fault = local_fault(ranks=1)
+    if fault:
+        raise UsageError(fault)
+    allow_open_files(int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def _advice() -> str:

@@ -73,8 +73,8 @@ def launch(spec: LaunchSpec) -> int:
     rank or node that failed, how, and the rank's log, followed by the last lines of the log. No rank is alive when it returns.
 
     Raises:
-        UsageError: the master port is taken, the address unknown, or the log folder cannot be written; this machine cannot
-            connect to itself or allows too few open files; the nodes do not fit together, or one of them does not come.
+        UsageError: the master port is taken, the address unknown, or the log folder cannot be written; this machine
+            cannot connect to itself or allows too few open files; the nodes do not fit together, or one does not come.
         RunError: a rank cannot be started, or a node does not come back for a restart.
     """
     try:

@@ -21,8 +21,8 @@ from pipeloom.core.errors import UsageError, did_you_mean
 #: Set for a rank: the address that it tells the others to reach it by.
 ADDRESS = "PIPELOOM_ADDRESS"
 
-#: Variables, in any case, that send connections by way of a proxy or past it. gRPC, the engine's channel for control, obeys the
-#: first four that are here in lower case, for 127.0.0.1 too (grpc/src/core/ext/filters/client_channel/http_proxy.cc).
+#: Variables, in any case, that send connections by way of a proxy or past it. gRPC, the engine's channel for control,
+#: obeys the first five that are in lower case, for 127.0.0.1 too (its src/core/ext/filters/client_channel/http_proxy.cc).
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy", "all_proxy")
 
 _SIOCGIFADDR = 0x8915
@@ -145,13 +145,15 @@ def _loopback_fault() -> Optional[str]:
             server.bind((_LOOPBACK, 0))
             server.listen(1)
             # The kernel answers for whoever listens: nobody has to accept at the same time.
-            with socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS) as client, server.accept()[0] as connection:
+            with socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS) as client, \
+                    server.accept()[0] as connection:
                 connection.settimeout(_LOOPBACK_SECONDS)
                 client.sendall(b"hello")
                 said = connection.recv(5)
     except OSError as error:
-        return (f"no connection by {_LOOPBACK} ({error.strerror or error}): ip link set lo up, and look at the firewall and for free ports "
-                "(sysctl net.ipv4.ip_local_port_range)")
+        why = error.strerror or error
+        return (f"no connection by {_LOOPBACK} ({why}): ip link set lo up, and look at the firewall "
+                "and for free ports (sysctl net.ipv4.ip_local_port_range)")
     return None if said == b"hello" else f"a connection by {_LOOPBACK} lost what was sent: look at the firewall"
 
 

@@ -41,8 +41,8 @@ def _text(value: Any) -> str:
 #: Keys of the YAML file that are not options.
 RESERVED = ("plugins", "strategy")
 
-#: What becomes of an option when a run is resumed. It stays as it was, since it changes the mathematics; or it is as it was too,
-#: and may be changed freely; or it belongs to one command alone.
+#: What becomes of an option when a run is resumed. It stays as it was, since it changes the mathematics; or it is as it
+#: was too, and may be changed freely; or it belongs to one command alone.
 FIXED, FREE, FRESH = "fixed", "free", "fresh"
 
 #: What a value that is true or false may be called.

@@ -119,9 +119,10 @@ class _Surviving:
 
 
 def open_closed_streams() -> None:
-    """Let what is closed of standard input, output and error (``>&-``) be ``/dev/null``; to be called before anything is opened.
+    """Let what is closed of standard input, output and error (``>&-``) be ``/dev/null``.
 
-    Else the next file or socket gets the number, here or in a process that is started, and what is printed ends up in it.
+    To be called before anything is opened: else the next file or socket gets the number, here or in a process that is
+    started, and what is printed ends up in it.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:

@@ -107,8 +107,8 @@ def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Tr
         file.write_text(config.to_yaml(), encoding="utf-8")
         start = [sys.executable, program] if program else own_command()
         command = [*start, "train", "--config", str(file), "--output_dir", str(directory)]
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=outside_environment(os.environ),
-                                preexec_fn=partial(die_with, os.getpid()))
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                env=outside_environment(os.environ), preexec_fn=partial(die_with, os.getpid()))
         if result.returncode:
             print(result.stdout, file=sys.stderr)
             raise RunError(f"{whose} run ended with exit code {result.returncode}; what it said is above")

@@ -188,15 +188,18 @@ def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
 
 
 def allow_open_files(world_size: int) -> None:
-    """Let the ranks, which inherit it, have enough open files. Raises ``UsageError``: where a connection cannot be opened, ranks hang."""
+    """Let the ranks, which inherit it, have enough open files: where a connection cannot be opened, ranks hang.
+
+    Raises ``UsageError`` where the hard limit is too low.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
         return
     allowed = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     needed = 64 + 8 * world_size    # measured: 39 for two ranks, 52 for four, and a map for each part of the data
     if allowed < needed:
-        raise UsageError(f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise the hard limit, for instance "
-                         "in /etc/security/limits.conf")
+        raise UsageError(f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise "
+                         "the hard limit, for instance in /etc/security/limits.conf")
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 

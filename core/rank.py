@@ -22,8 +22,8 @@ def run_rank(main: Callable[[], Optional[int]]) -> int:
     """Calls ``main`` and returns 0 if it returns ``None`` or 0; in every other case the process ends here.
 
     Exit codes: a :class:`PipeloomError` prints its one line and gives its own (2 usage, 1 run); any other
-    exception prints its traceback and gives 1; Ctrl-C gives 130 and SIGTERM 143, SIGUSR1 and SIGUSR2 138 and 140, without a
-    traceback. ``main`` may install its own handlers for these (to save a checkpoint first).
+    exception prints its traceback and gives 1; Ctrl-C gives 130 and SIGTERM 143, SIGUSR1 and SIGUSR2 138 and 140,
+    without a traceback. ``main`` may install its own handlers for these (to save a checkpoint first).
     Returns to the caller on success, because OneFlow's ordinary exit is what brings the ranks to an end together.
     """
     if threading.current_thread() is threading.main_thread():

@@ -48,11 +48,12 @@ class Run:
         self._not_logged: Set[str] = set()
 
     def open(self) -> None:
-        """Write ``config.yaml`` and ``env.json`` and begin ``train.log``; on the main rank alone. Raises ``RunError``."""
+        """Write ``config.yaml`` and ``env.json`` and begin ``train.log``; on rank 0 alone. Raises ``RunError``."""
         if self.is_main:
             try:
                 disk.replace_file(self.directory / "config.yaml", self.config.to_yaml().encode())
-                disk.replace_file(self.directory / "env.json", (json.dumps(self.environment(), indent=2) + "\n").encode())
+                environment = json.dumps(self.environment(), indent=2) + "\n"
+                disk.replace_file(self.directory / "env.json", environment.encode())
             except OSError as error:
                 raise RunError(f"cannot write into {self.directory}: {error.strerror or error}") from error
             self._log = self.directory / "train.log"
@@ -64,7 +65,7 @@ class Run:
             self.append(self._log, "".join(f"{stamp} {line}\n" for line in text.splitlines()))
 
     def append(self, path: Path, content: Union[str, bytes]) -> None:
-        """Append to a log, all or nothing. What the disk does not take is lost, which costs a word, once, and not the run."""
+        """Append to a log, all or nothing. What the disk does not take is lost; that is said, and ends no run."""
         content = content.encode("utf-8", ESCAPE) if isinstance(content, str) else content
         with self.outliving(path.name), open(path, "ab", buffering=0) as file:
             size = file.tell()
@@ -74,7 +75,7 @@ class Run:
 
     @contextmanager
     def outliving(self, log: str) -> Iterator[None]:
-        """A run is worth more than what it logs: inside, a disk that is full ends no run. It is printed once for each ``log``."""
+        """Inside, a full disk ends no run, which is worth more than what it logs; printed once for each ``log``."""
         try:
             yield
         except OSError as error:

@@ -165,11 +165,12 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
 
 
 def _describe_surplus(config: Config, store: Store) -> List[str]:
-    """What becomes of checkpoints that are there beyond ``--keep``: they go where this very command line asks for it."""
+    """What becomes of checkpoints that are there beyond ``--keep``: they go if this very command line asks for it."""
     surplus = store.surplus(config.keep)
     if not surplus:
         return []
-    which = f"{len(surplus)} older than the newest {config.keep} (" + " to ".join(dict.fromkeys((surplus[0].name, surplus[-1].name))) + ")"
+    ends = " to ".join(dict.fromkeys((surplus[0].name, surplus[-1].name)))
+    which = f"{len(surplus)} older than the newest {config.keep} ({ends})"
     if "keep" in config.typed:
         return [f"keep       --keep {config.keep}: {which} will be removed when the next checkpoint is whole"]
     return [f"keep       {which} were there before and stay; --keep {config.keep} in the command line removes them"]

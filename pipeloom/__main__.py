@@ -18,6 +18,8 @@ def run():
             raise
         sys.stderr.write("pipeloom: %s: ./run_ppl.sh installs what is needed (or: pip install -e .)\n" % error)
         return 2
+    except KeyboardInterrupt:    # as main() ends then
+        return 130
     return main()
 
 

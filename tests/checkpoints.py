@@ -105,7 +105,8 @@ def save_alone(directory: Path, *steps: int, keep: Optional[int] = 2, spare: boo
                     yield name, kind, value(name, kind, self.step)
 
     state = Alone(0)
-    saver = Saver(directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"}, spare=spare)
+    saver = Saver(directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"},
+                  spare=spare)
     for step in steps:
         state.step = step
         saver.save(manifest(step))
@@ -116,7 +117,7 @@ def save_alone(directory: Path, *steps: int, keep: Optional[int] = 2, spare: boo
 
 
 def record(plan, plugins, directory: Path, step: int, **changes) -> Path:
-    """A checkpoint of a run by ``plan`` into ``directory`` that has a manifest and no tensors; the run's config.yaml is there too."""
+    """A checkpoint of a run by ``plan`` into ``directory`` that has a manifest and no tensors, and the config.yaml."""
     run = Run(settle(plan), plugins, directory, 0)
     folder = directory / "checkpoints" / f"step_{step:07d}"
     folder.mkdir(parents=True)

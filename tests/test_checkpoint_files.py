@@ -141,7 +141,7 @@ def test_without_a_number_all_are_kept(tmp_path):
     assert len(names(tmp_path)) == 6 and Store(tmp_path / "checkpoints").surplus(None) == []
 
 
-@pytest.mark.parametrize("spare, left", [(True, [1, 2, 3, 6, 7]), (False, [6, 7])], ids=["carried over", "asked for now"])
+@pytest.mark.parametrize("spare, left", [(True, [1, 2, 3, 6, 7]), (False, [6, 7])], ids=["carried over", "asked for"])
 def test_a_run_that_goes_on_removes_no_more_than_it_adds_unless_told_so(tmp_path, spare, left):
     save_alone(tmp_path, 1, 2, 3, 4, 5, keep=None)
     assert [path.name[-1] for path in Store(tmp_path / "checkpoints").surplus(2)] == ["1", "2", "3"]

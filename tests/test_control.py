@@ -88,12 +88,14 @@ def test_what_comes_twice_at_once_is_one_signal(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     with signals.Signals() as noted:
-        for number, seconds, count in ((signal.SIGUSR1, 0, 1), (signal.SIGUSR1, 0.01, 1), (signal.SIGTERM, 0.05, 1), (signal.SIGHUP, 0.2, 2)):
+        for number, seconds, count in ((signal.SIGUSR1, 0, 1), (signal.SIGUSR1, 0.01, 1), (signal.SIGTERM, 0.05, 1),
+                                       (signal.SIGHUP, 0.2, 2)):
             now[0] = 100 + seconds
             signal.raise_signal(number)
             assert noted.count == count
         assert noted.number == signal.SIGHUP
-    assert [code for code in range(-15, 150) if signals.asked_to_stop(code)] == [-15, -12, -10, -2, -1, 129, 130, 138, 140, 143]
+    codes = [code for code in range(-15, 150) if signals.asked_to_stop(code)]
+    assert codes == [-15, -12, -10, -2, -1, 129, 130, 138, 140, 143]
 
 
 def test_stop_at_ends_after_that_step(site):

@@ -227,7 +227,8 @@ def test_a_machine_that_does_not_know_localhost(monkeypatch):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(network.socket, "getaddrinfo", unknown)
-    assert network.loopback() == bad("'localhost' is unknown here (Name or service not known): put '127.0.0.1 localhost' into /etc/hosts")
+    assert network.loopback() == bad("'localhost' is unknown here (Name or service not known): "
+                                     "put '127.0.0.1 localhost' into /etc/hosts")
 
 
 @fast

@@ -132,7 +132,8 @@ def test_the_engine_is_given_the_address_before_it_connects(tmp_path, monkeypatc
         "def GetEnv():\n    CompleteEnvProto(default)\n    assert default.completed\n    print(repr(default.ctrl_bootstrap_conf.host))\n")
     (tmp_path / "oneflow" / "__init__.py").write_text("import oneflow.framework.env_util as env_util\nenv_util.GetEnv()\n")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    code = ("import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.network import announce, forget_proxies; announce(); forget_proxies()\n"
+    code = ("import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.network import announce, forget_proxies\n"
+            "announce(); forget_proxies()\n"
             "import oneflow; assert sys.meta_path == before and 'http_proxy' not in os.environ")
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=30,

@@ -78,7 +78,8 @@ file.write(f"{file.fileno() > 2}")
 
 def test_what_is_printed_never_ends_in_a_file_that_got_the_number_of_a_closed_stream(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", OPENED, str(tmp_path / "file")], env=env)
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", OPENED, str(tmp_path / "file")]
+    done = subprocess.run(command, env=env)
     assert done.returncode == 0 and (tmp_path / "file").read_text() == "True"
 
 

@@ -33,11 +33,13 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The strategy is a third party's, with an option of its own.
 PLUGINS = ["--plugins", f"{ROOT / 'examples' / 'my_strategy.py'},bert,wiki_ofrecord"]
 #: What a command may say of a run that goes on, and what only its first command does.
-LATER = {"save_every": [0, 5, 7], "keep": [1, 3, 100], "log_every": [1, 10], "eval_every": [3, "none"], "step_timeout": [60.0, 600.0],
-         "grad_acc_steps": [1, 4], "on_nan": ["skip", "stop"], "head_on_node_0": ["true", "false"], "max_restarts": [0, 2],
+LATER = {"save_every": [0, 5, 7], "keep": [1, 3, 100], "log_every": [1, 10], "eval_every": [3, "none"],
+         "step_timeout": [60.0, 600.0], "grad_acc_steps": [1, 4], "on_nan": ["skip", "stop"],
+         "head_on_node_0": ["true", "false"], "max_restarts": [0, 2],
          "async_save": ["false"], "best_metric": ["loss", "mlm_accuracy"]}
 FIRST = {"train_steps": [60], "learning_rate": [0.01], "warmup_steps": [7], "seed": [5], "optimizer": ["sgd"]}
-LAYOUTS = [{}, {}, {"nnodes": 1, "nproc_per_node": 1, "nums_split": 1}, {"nnodes": 2, "nproc_per_node": 1, "nums_split": 2}]
+LAYOUTS = [{}, {}, {"nnodes": 1, "nproc_per_node": 1, "nums_split": 1},
+           {"nnodes": 2, "nproc_per_node": 1, "nums_split": 2}]
 
 
 def said(table):
@@ -45,7 +47,7 @@ def said(table):
 
 
 later = st.tuples(said(LATER), st.sampled_from(LAYOUTS), st.sampled_from(["flags", "--set", "file", "its own file"]),
-                  st.sampled_from(["there", "auto", "elsewhere"]), st.booleans()).map(lambda all_of: ({**all_of[0], **all_of[1]}, *all_of[2:]))
+                  st.sampled_from(["there", "auto", "elsewhere"]), st.booleans())
 
 
 def command(options, how, folder):
@@ -86,14 +88,16 @@ def unsynced(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
-@settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, phases=[Phase.generate],
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=said({**FIRST, **LATER}), layout=st.sampled_from(LAYOUTS), chain=st.lists(later, min_size=1, max_size=3))
 def test_a_chain_of_commands_is_one_command(tmp_path, unsynced, first, layout, chain):
     place = tmp_path / str(len(list(tmp_path.iterdir())))
     place.mkdir()
     everything, steps = {**first, **layout}, itertools.count(10, 10)
     folder, _ = start([*PLUGINS, *command(everything, "flags", place)], place / "run", next(steps))
-    for number, (options, how, where, restarts) in enumerate(chain):
+    for number, (options, layout, how, where, restarts) in enumerate(chain):
+        options = {**options, **layout}
         arguments = command(options, how if how != "its own file" else "flags", place)
         if how == "its own file":
             arguments += ["--config", str(folder.parent.parent / "config.yaml")]
@@ -137,19 +141,23 @@ def test_another_device_changes_no_default(tmp_path, monkeypatch):
     config = parse_run(["--resume", str(tmp_path / "run")])[0]
     for name in ("learning_rate", "train_global_batch_size", "num_hidden_layers", "num_attention_heads"):
         assert getattr(config, name) == before[name] != getattr(parse_run(PLUGINS)[0], name), name
-    assert config.nnodes is None and config.nproc_per_node is None    # nobody has chosen them: as many as there are here
+    assert config.nnodes is None and config.nproc_per_node is None    # nobody has chosen them: what there is here
 
 
-STEP = {"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_GPUS_ON_NODE": "4"}
+STEP = {"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]",
+        "SLURM_GPUS_ON_NODE": "4"}
 
 
 def test_a_cluster_s_environment_is_a_default_and_no_choice(tmp_path, capsys):
-    config, plugins, _ = parse_run([*PLUGINS, "--nproc_per_node", "3", "--nums_split", "1", "--train_global_batch_size", "24"], STEP)
+    flags = ["--nproc_per_node", "3", "--nums_split", "1", "--train_global_batch_size", "24"]
+    config, plugins, _ = parse_run([*PLUGINS, *flags], STEP)
     assert (config.nnodes, config.nproc_per_node, config.node_rank) == (2, 3, 0)
     record(make_plan(config, plugins), plugins, tmp_path / "run", 10)
     again = ["--resume", str(tmp_path / "run")]
     larger = {**STEP, "SLURM_NNODES": "3", "SLURM_JOB_NODELIST": "n[1-3]"}
-    assert [(c.nnodes, c.nproc_per_node) for c in (parse_run(again, e)[0] for e in ({}, STEP, larger))] == [(None, 3), (2, 3), (3, 3)]
+    for step, layout in (({}, (None, 3)), (STEP, (2, 3)), (larger, (3, 3))):
+        config = parse_run(again, step)[0]
+        assert (config.nnodes, config.nproc_per_node) == layout
     assert parse_run([*again, "--nproc_per_node", "4"], larger)[0].nproc_per_node == 4
     assert "--nnodes 3" in capsys.readouterr().out
 
@@ -163,7 +171,8 @@ def test_a_file_may_say_how_a_run_goes_on(tmp_path):
     assert (config.train_steps, config.epochs, config.keep) == (steps, None, None)
     assert parse_run(["--set", f"resume={folder}", "--set", "train.log_every=2"])[0].keep == 4
     # Another strategy stands in the place of the one there was; the other plugins stay.
-    assert parse_run(["--resume", str(folder), "--strategy", "intra_first"])[0].plugins == ("bert", "wiki_ofrecord", "intra_first")
+    config = parse_run(["--resume", str(folder), "--strategy", "intra_first"])[0]
+    assert config.plugins == ("bert", "wiki_ofrecord", "intra_first")
 
 
 def test_a_run_that_began_from_weights_needs_them_no_more(tmp_path):
@@ -172,12 +181,15 @@ def test_a_run_that_began_from_weights_needs_them_no_more(tmp_path):
     shutil.rmtree(weights)
     again, plugins = planned(["--resume", str(folder)])
     assert again.model.parameters == plan.model.parameters
-    assert check(settle(again).config, again, plugins, Checkpoint(folder)) == [f"changed    init_from {weights} -> {folder}"]
+    said = check(settle(again).config, again, plugins, Checkpoint(folder))
+    assert said == [f"changed    init_from {weights} -> {folder}"]
 
 
 @pytest.mark.parametrize("flags, told", [
-    ([], "4 older than the newest 2 (step_0000001 to step_0000004) were there before and stay; --keep 2 in the command line removes them"),
-    (["--keep", "5"], "--keep 5: 1 older than the newest 5 (step_0000001) will be removed when the next checkpoint is whole"),
+    ([], "4 older than the newest 2 (step_0000001 to step_0000004) were there before and stay; "
+         "--keep 2 in the command line removes them"),
+    (["--keep", "5"], "--keep 5: 1 older than the newest 5 (step_0000001) will be removed when the next checkpoint "
+                      "is whole"),
     (["--keep", "6"], None), (["--set", "keep=none"], None),
 ])
 def test_before_it_removes_more_than_it_adds_it_says_so(tmp_path, flags, told):
@@ -185,7 +197,8 @@ def test_before_it_removes_more_than_it_adds_it_says_so(tmp_path, flags, told):
     for step in range(1, 7):
         record(plan, plugins, tmp_path / "run", step)
     config = parse_run(["--resume", str(tmp_path / "run"), *flags])[0]
-    assert _describe_surplus(config, Store(tmp_path / "run" / "checkpoints")) == ([f"keep       {told}"] if told else [])
+    said = _describe_surplus(config, Store(tmp_path / "run" / "checkpoints"))
+    assert said == ([f"keep       {told}"] if told else [])
 
 
 def test_a_new_run_does_not_mix_with_checkpoints_that_are_there(tmp_path):
@@ -198,11 +211,13 @@ def test_a_new_run_does_not_mix_with_checkpoints_that_are_there(tmp_path):
 def test_what_is_not_there_any_more_is_said(tmp_path):
     folder, _ = start([*PLUGINS, "--head_on_node_0", "false"], tmp_path / "run", 10)
     plan, plugins = planned(["--resume", str(folder), "--strategy", "inter_first"])
-    assert "left out   head_on_node_0 False: no selected plugin has this option now" in check(settle(plan).config, plan, plugins, Checkpoint(folder))
+    said = check(settle(plan).config, plan, plugins, Checkpoint(folder))
+    assert "left out   head_on_node_0 False: no selected plugin has this option now" in said
     content = json.loads((folder / MANIFEST).read_text())
     content["config"]["train"]["on_nan"] = "pray"
     del content["sha256"]
     (folder / MANIFEST).write_text(json.dumps({**content, "sha256": _sha256(content)}))
-    with pytest.raises(UsageError, match=rf"^the checkpoint {folder}: 'on_nan' must be one of stop, skip, not 'pray': give --on_nan$"):
+    told = rf"^the checkpoint {folder}: 'on_nan' must be one of stop, skip, not 'pray': give --on_nan$"
+    with pytest.raises(UsageError, match=told):
         parse_run(["--resume", str(folder)])
     assert parse_run(["--resume", str(folder), "--on_nan", "stop"])[0].on_nan == "stop"

@@ -49,9 +49,10 @@ def read_until(process, text):
 
 
 def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_often_as_it_is_told_to(tmp_path):
-    """As Slurm warns, before the time is over; in an environment with a proxy. Whoever resumes says nothing of the options."""
+    """As Slurm warns, before the time is over; in an environment with a proxy. Who resumes says no more."""
     with mock.patch.dict(os.environ, http_proxy="http://127.0.0.1:9"):
-        process = begin(tmp_path, "--output_dir", tmp_path / "run", "--save_every", "2", "--keep", "50", "--eval_every", "4", "--eval_samples", "16")
+        process = begin(tmp_path, "--output_dir", tmp_path / "run", "--save_every", "2", "--keep", "50",
+                        "--eval_every", "4", "--eval_samples", "16")
     try:
         read_until(process, "step     10/")
         process.send_signal(signal.SIGUSR1)
@@ -70,9 +71,11 @@ def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_of
     assert checkpoints(tmp_path) == sorted(expected)
     for resumed in range(2):
         stop_at = last + 4
-        process = run(tmp_path, [sys.executable, str(ROOT / "entry.py"), "--resume", str(tmp_path / "run"), "--stop_at", str(stop_at)])
+        process = run(tmp_path, [sys.executable, str(ROOT / "entry.py"), "--resume", str(tmp_path / "run"),
+                                 "--stop_at", str(stop_at)])
         rest = process.communicate(timeout=60)[0]
-        assert process.returncode == 0 and "changed" not in rest and "mesh       pipeline 2 x data 1 on 2 logical nodes" in rest, rest
+        assert process.returncode == 0 and "changed" not in rest, rest
+        assert "mesh       pipeline 2 x data 1 on 2 logical nodes" in rest
         expected |= {*range(last + 1, stop_at)} & {*range(0, stop_at, 2)} | {stop_at}
         assert checkpoints(tmp_path) == sorted(expected)
         last = stop_at

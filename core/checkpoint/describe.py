@@ -23,7 +23,8 @@ def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, m
         position={**asdict(position), "norm_sum": norm_sum, "samples": position.data_step * config.train_global_batch_size},
         # Masks and order are functions of these, so nothing of them must be kept but where the run is.
         dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
-        config=config.to_dict(), given=sorted(config.given | config.carried), plugins=dict(run.plugins.versions), answers=answers(run.plugins),
+        config=config.to_dict(), given=sorted(config.given | config.carried), plugins=dict(run.plugins.versions),
+        answers=answers(run.plugins),
         model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size,
                "huggingface": dict(plan.model.huggingface or {}), "repeated": dict(plan.model.repeated)},
         parameters={spec.name: list(spec.shape) for spec in plan.model.parameters}, optimizer=optimizer,

@@ -11,8 +11,8 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import shown
 
 MANIFEST = "checkpoint.json"
-#: Raised when an older pipeloom could not read what is written now, or would understand it otherwise. In format 1 ``given`` has
-#: the options of the last command alone; what the commands before it gave shows in ``config``, beside the defaults.
+#: Raised when an older pipeloom could not read what is written now, or would understand it otherwise. In format 1
+#: ``given`` has the options of the last command alone; what those before it gave shows in ``config`` alone.
 FORMAT = 2
 _READ = (1, FORMAT)
 _OPTIMIZER = "optimizer/"
@@ -39,8 +39,8 @@ class Manifest:
     ``norm_sum`` and ``norm_since`` (gradient norms that are not logged yet, and since which step).
     ``dropout``: what keys the masks; they are a function of it and have no state.
     ``parameters``: name -> shape. ``optimizer``: the name of its class.
-    ``answers``: which plugin answers the hooks that decide the mathematics. ``given``: the options that the user set, by any
-    command of the run.
+    ``answers``: which plugin answers the hooks that decide the mathematics. ``given``: the options that the user
+    set, by any command of the run.
     ``files``: by their names in the folder; they hold the parameters by name, and ``<kind>/<name>`` of the optimizer.
     """
 
@@ -117,7 +117,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _what_is_wrong(content: Mapping[str, Any]) -> str:
     """The checksum is right, but it was not made by this program: what does not fit, or ""."""
-    kinds = {field.name: int if field.type == "int" else list if "List" in field.type and "Dict" not in field.type else str if field.type == "str" else dict
+    simple = {"int": int, "str": str}
+    kinds = {field.name: simple.get(field.type, list if "List" in field.type and "Dict" not in field.type else dict)
              for field in fields(Manifest)}
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):

@@ -96,14 +96,15 @@ def run_name(plugins: Sequence[str]) -> str:
 
 
 def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, Any]) -> Tuple[Dict[str, Any], Set[str]]:
-    """What a resumed run has from its checkpoint: the values of options that are not in ``given``, and the names of all options
-    that a command of the run has set.
+    """What a resumed run has from its checkpoint: the values of options that are not in ``given``, and the names of all
+    options that a command of the run has set.
 
-    Every option is as it was, but for those of one command alone, and those that were left to the plan: these are decided
-    anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option no longer takes.
+    Every option is as it was, but for those of one command alone, and those that were left to the plan: these are
+    decided anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option does not take.
     """
     values: Dict[str, Any] = {}
-    recorded = {name: value for name, value in checkpoint.manifest.options().items() if name in options and options.get(name).resume != FRESH}
+    recorded = {name: value for name, value in checkpoint.manifest.options().items()
+                if name in options and options.get(name).resume != FRESH}
     chosen = _chosen(checkpoint.manifest, recorded, options)
     for name, value in recorded.items():
         option = options.get(name)
@@ -114,17 +115,18 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
             values[name] = option.parse(value, f"the checkpoint {checkpoint.path}")
         except UsageError as error:
             raise UsageError(f"{error}: give --{name}") from None
-    if "init_from" in values and values["init_from"] is not None and not Path(values["init_from"]).expanduser().exists():
+    weights = values.get("init_from")
+    if weights is not None and not Path(weights).expanduser().exists():
         values["init_from"] = str(checkpoint.path)    # it has all that was taken from there
     return values, chosen
 
 
 def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -> Set[str]:
-    """Which of the recorded options a command of the run has set; of a checkpoint that does not know all of them, whatever is no default."""
+    """Which of the recorded options a command of the run has set; of a checkpoint of format 1 what is no default."""
     chosen = set(manifest.given) & recorded.keys()
     if manifest.format == 1:
-        chosen |= {name for name, value in recorded.items()
-                   if value not in (options.get(name).default, options.get(name).cuda_default) and (name, value) not in _OLD_DEFAULTS}
+        chosen |= {name for name, value in recorded.items() if (name, value) not in _OLD_DEFAULTS
+                   and value not in (options.get(name).default, options.get(name).cuda_default)}
     return chosen
 
 

@@ -41,12 +41,13 @@ class Saver:
 
     ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps a
     copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one
-    tensor and what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how many
-    to keep (``None``: all), ``spare``: leave alone what is there beyond that.
+    tensor and what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name.
+    ``keep``: how many to keep (``None``: all), ``spare``: leave alone what is there beyond that.
     """
 
-    def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]], keep: Optional[int], goal: Goal,
-                 in_background: bool = True, texts: Optional[Mapping[str, bytes]] = None, spare: bool = False) -> None:
+    def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]],
+                 keep: Optional[int], goal: Goal, in_background: bool = True,
+                 texts: Optional[Mapping[str, bytes]] = None, spare: bool = False) -> None:
         self.store = Store(Path(directory) / FOLDER)
         self._state, self._rank, self._tell_all = state, rank, tell_all
         self._keep, self._goal, self._in_background, self._texts = keep, goal, in_background, dict(texts or {})

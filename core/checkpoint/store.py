@@ -30,8 +30,8 @@ def step_of(folder: Path) -> Optional[int]:
 class Store:
     """``directory`` is the run's folder of checkpoints; it need not exist yet.
 
-    Which go: after a new one, with ``keep`` the older ones but for the ``keep - 1`` newest of them, the best, and what was
-    ``spare``d. Those of a later step are of a run that went another way; they are left alone.
+    Which go: after a new one, with ``keep`` the older ones but for the ``keep - 1`` newest of them, the best, and what
+    was ``spare``d. Those of a later step are of a run that went another way; they are left alone.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,10 +62,12 @@ class Store:
         """Where the checkpoint of ``step`` is put together, before it has its name."""
         return self.directory / f"{disk.HIDDEN}{name_of(step)}.{attempt}.writing"
 
-    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: Optional[int], goal: Goal) -> Path:
-        """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest (``keep`` is ``None``: of none).
+    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: Optional[int],
+               goal: Goal) -> Path:
+        """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
 
-        ``files`` are what the writers put there. A failure before the renaming leaves everything older as it was.
+        ``keep`` is ``None``: of none. ``files`` are what the writers put there. A failure before the renaming leaves
+        everything older as it was.
         """
         manifest = Manifest(**{**manifest.__dict__, "files": dict(files)})
         disk.write_file(scratch / MANIFEST, [manifest.to_bytes()])

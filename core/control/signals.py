@@ -5,8 +5,8 @@ import signal
 import time
 from typing import Dict
 
-#: Ask a job to save and end: the user, a terminal that closes, a batch system when the time is nearly over (Slurm's usual warning is
-#: SIGUSR1, of others SIGUSR2).
+#: Ask a job to save and end: the user, a terminal that closes, a batch system when the time is nearly over (Slurm's
+#: usual warning is SIGUSR1, of others SIGUSR2).
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 #: What of that a single rank hands on to its launcher; Ctrl-C and the terminal are the launcher's own business.
 OF_A_RANK = frozenset((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2))

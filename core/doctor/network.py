@@ -50,8 +50,10 @@ def host_name() -> Finding:
 
 def proxy(environment: Mapping[str, str] = os.environ) -> Finding:
     """The engine's control messages are gRPC, which obeys these variables; so no rank gets them."""
-    given = [name for name, value in environment.items() if name.lower() in network.PROXIES and not name.lower().startswith("no") and value]
+    given = [name for name, value in environment.items()
+             if value and name.lower() in network.PROXIES and not name.lower().startswith("no")]
     if not given:
         return ok("none is set")
-    return note(f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} set: ranks start without, since they talk to each other alone; what a "
-                "plugin needs from elsewhere it must fetch before they start")
+    names = f"{', '.join(given)} {'is' if len(given) == 1 else 'are'}"
+    return note(f"{names} set: ranks start without, since they talk to each other alone; "
+                "what a plugin needs from elsewhere it must fetch before they start")

@@ -55,7 +55,8 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
     with tempfile.TemporaryDirectory(prefix="pipeloom-doctor-") as folder:
         try:
             for rank in (0, 1):
-                env = {**without_proxies(tuned_environment(_environment())), **rank_environment(rank, rank, 2, 2, "127.0.0.1", port)}
+                env = {**without_proxies(tuned_environment(_environment())),
+                       **rank_environment(rank, rank, 2, 2, "127.0.0.1", port)}
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
                 ranks.append(RankProcess(rank + 1, [sys.executable, "-c", program], env, Path(folder)))
                 while rank == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline:

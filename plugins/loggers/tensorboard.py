@@ -22,10 +22,12 @@ def pipeloom_on_run_start(run):
 
     with run.outliving("tb"):
         (run.directory / "tb").mkdir(exist_ok=True)
-    _files[run.directory] = run.directory / "tb" / f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.0"
+    name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.0"
+    _files[run.directory] = run.directory / "tb" / name
     _write(run, Event(wall_time=time.time(), file_version="brain.Event:2"))
     if run.start_step:    # what was logged after the checkpoint is logged anew: TensorBoard drops it
-        _write(run, Event(wall_time=time.time(), step=run.start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        anew = SessionLog(status=SessionLog.START)
+        _write(run, Event(wall_time=time.time(), step=run.start_step + 1, session_log=anew))
     values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)
               for name, value in run.config.to_flat_dict().items() if value is not None}
     for summary in (summary_v2.hparams_pb({**values, "plugins": ",".join(run.config.plugins)}), _text("config", run.config.to_yaml())):
@@ -33,7 +35,7 @@ def pipeloom_on_run_start(run):
 
 
 def _write(run, event):
-    """Append an event here and now: TensorBoard's own writer does it in a thread, which a full disk ends with a traceback."""
+    """Append an event. TensorBoard's own writer does it in a thread, which a full disk ends with a traceback."""
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     record = io.BytesIO()
