@@ -130,7 +130,7 @@ class Folder:
         """Name in the files -> name in the model, which something that wrapped it put its own in front of."""
         wrappers = ["module.", "_orig_mod."]
         # Some models have parts of this name themselves; not with the model as a part of it.
-        if any(f"model.{self.config.get('model_type', 'bert')}." in name for name in names):
+        if any(f"model.{self.config.get('model_type')}." in name for name in names):
             wrappers.append("model.")
         start = ""
         while True:
