@@ -20,7 +20,6 @@ _UNFOLLOWED: Dict[str, Tuple[Any, ...]] = {
     "do_basic_tokenize": (True,), "wordpieces_prefix": (CONTINUING, None), "clean_text": (True,),
     "max_input_chars_per_word": (LONGEST_WORD,), "auto_map": (None,)}
 
-
 # Parts of other kinds of tokenizers, whose faults are no exceptions in the library but panics.
 _FATAL = ("Precompiled", "FixedLength")
 # A file that speaks of larger ids is damaged.
