@@ -137,4 +137,5 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
 
 
 def _json(content: Any) -> bytes:
+    # Halves of characters, which JSON can name and UTF-8 cannot, stay escapes.
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", ESCAPE)

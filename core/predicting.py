@@ -86,7 +86,10 @@ def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: 
     if isinstance(folder, CheckpointFolder):
         names, made_with = list(folder.manifest.plugins), folder.manifest.options()
     manager = PluginManager()
-    manager.load(dict.fromkeys([*names, *plugins]))
+    try:
+        manager.load(dict.fromkeys([*names, *plugins]))
+    except UsageError as error:
+        raise folder.error(f"its model: {error}") from None
     options = Options()
     add_core_options(options)
     manager.collect_options(options)

@@ -191,7 +191,8 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
     directory = one_process[1]
     folder = open_pretrained(str(directory)).path
     assert {"vocab.txt", "tokenizer_config.json"} <= set(verify(folder).files) and folder.name == "step_0000020"
-    assert vocabulary_of(str(directory)) == vocabulary_of(str(folder)) == Vocabulary(folder / "vocab.txt", True)
+    assert vocabulary_of(str(directory)) == vocabulary_of(str(folder)) == Vocabulary(folder)
+    assert Vocabulary(folder).files().lowercase is True
     assert (folder / "vocab.txt").read_bytes() == shared("bert-base-uncased-vocab.txt").read_bytes()
     data = SquadDataset(next(path for path in _cache() if path.name.startswith("squad-eval")), None, 30522, AnswerSettings())
     fields = data.read(range(len(data)), ["input_ids", "input_mask", "segment_ids"])

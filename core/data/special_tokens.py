@@ -125,7 +125,7 @@ def _entries(files: TokenizerFiles, name: str, value: Any) -> List[Tuple[Any, An
 def _number(files: TokenizerFiles, value: Union[str, int]) -> int:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1
     if number < 0:
         raise files.error(SETTINGS, f"the id of an added token must be a whole number, not {shown(value)}")

@@ -20,7 +20,6 @@ _UNFOLLOWED: Dict[str, Tuple[Any, ...]] = {
     "do_basic_tokenize": (True,), "wordpieces_prefix": (CONTINUING, None), "clean_text": (True,),
     "max_input_chars_per_word": (LONGEST_WORD,), "auto_map": (None,)}
 
-
 # Parts of other kinds of tokenizers, whose faults are no exceptions in the library but panics.
 _FATAL = ("Precompiled", "FixedLength")
 # A file that speaks of larger ids is damaged.
@@ -46,7 +45,7 @@ def build(files: TokenizerFiles) -> Built:
     special = SpecialTokens(files)
     _refuse_unfollowed(files, special)
     notes: List[str] = []
-    engine = _whole(files) if files.is_whole else _of_vocabulary(files, special.text("unk_token"), notes)
+    engine = _whole(files) if files.is_whole else _by_settings(files, special.text("unk_token"), notes)
     known = engine.get_vocab(with_added_tokens=True)
     if max(known.values(), default=0) > _LARGEST_ID:
         raise files.error(PIPELINE, f"it has a token with the id {max(known.values())}; it is damaged")
@@ -102,7 +101,7 @@ def from_tokens(tokens: Sequence[str], lowercase: bool) -> Built:
     return build(TokenizerFiles({VOCABULARY: text.encode()}, "the vocabulary").with_lowercase(lowercase))
 
 
-def _of_vocabulary(files: TokenizerFiles, unknown: Optional[str], notes: List[str]) -> Tokenizer:
+def _by_settings(files: TokenizerFiles, unknown: Optional[str], notes: List[str]) -> Tokenizer:
     """transformers' BertTokenizer: the tokens, and what tokenizer_config.json says of it; nothing else counts."""
     flag = files.flag
     strip = None if files.settings.get("strip_accents") is None else flag("strip_accents")

@@ -181,4 +181,5 @@ def _read(path: Path) -> bytes:
 
 
 def _bytes(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, ensure_ascii=False) + "\n").encode()
+    # Halves of characters, which JSON can name and UTF-8 cannot, stay escapes.
+    return (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

@@ -104,10 +104,10 @@ def _fixed(folder) -> Dict[str, Any]:
 
 
 def _dropout_notes(folder, config) -> List[str]:
-    """Dropout is an option of training and not of the folder; that they differ is worth a line."""
+    """Dropout is an option of training and not of the folder; a line where they differ and nobody asked for that."""
     return [f"config.json has {name} {shown(folder.config[name])}, this run {getattr(config, name)} (--{name})"
             for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
-            if name in folder.config and folder.config[name] != getattr(config, name)]
+            if name not in config.given and folder.config.get(name, getattr(config, name)) != getattr(config, name)]
 
 
 def _differing(folder, head: Head) -> Dict[str, str]:
