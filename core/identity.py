@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple

@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 import resource
 import socket
-import sys
 import time
 from collections import namedtuple
 from importlib import metadata
