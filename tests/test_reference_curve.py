@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs import ROOT, Training
-from pipeloom.core.config import read_yaml
 from shared_data import shared
 
 FIXTURE = Path(__file__).parent / "fixtures" / "reference_curve.json"
@@ -53,6 +53,6 @@ def test_the_loss_is_that_of_pytorch_at_each_step(script, folder, runs, case):
     log = (run.directory / "train.log").read_text()
     assert f"46 of 46 parameters start from {folder}" in log and "missing" not in log and "unexpected" not in log
     # config.yaml says the sizes of the folder, so that it can be given to --config again.
-    model = read_yaml(str(run.directory / "config.yaml"))["model"]
+    model = yaml.safe_load((run.directory / "config.yaml").read_text())["model"]
     sizes = {name: value for name, value in script.RECIPES["tiny"].items() if name != "layer_norm_eps"}
     assert {name: model[name] for name in sizes} == sizes
