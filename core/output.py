@@ -1,9 +1,12 @@
 """Printing of a process that must go on when nobody reads it any more."""
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Set, Union
 
 
 def survive_closed_output() -> None:
@@ -60,3 +63,27 @@ def open_closed_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))
+
+
+def append_to_log(path: Path, content: Union[str, bytes]) -> None:
+    """Append to a log, all or nothing. What the disk does not take is lost; that is said, and ends no run."""
+    content = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    with outliving(path), open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        if file.write(content) != len(content):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def outliving(log: Path) -> Iterator[None]:
+    """Inside, a full disk ends no run, which is worth more than what it logs; printed once for each ``log``."""
+    try:
+        yield
+    except OSError as error:
+        if log not in _not_logged:
+            _not_logged.add(log)
+            print(f"NOT LOGGED {log.name}: {error.strerror or error}; training goes on", flush=True)
+
+
+_not_logged: Set[Path] = set()
