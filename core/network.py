@@ -22,7 +22,7 @@ from pipeloom.core.errors import UsageError, did_you_mean
 ADDRESS = "PIPELOOM_ADDRESS"
 
 #: Variables, in any case, that send connections by way of a proxy or past it. gRPC, the engine's channel for control,
-#: obeys the first five that are in lower case, for 127.0.0.1 too (its src/core/ext/filters/client_channel/http_proxy.cc).
+#: obeys the first five in lower case, for 127.0.0.1 too (its src/core/ext/filters/client_channel/http_proxy.cc).
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy", "all_proxy")
 
 _SIOCGIFADDR = 0x8915

@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import sys
-from typing import Any, Callable, Optional, Tuple
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional, Set, Tuple, Union
 
 #: For ``errors=`` of what encodes text: a character that cannot be written becomes ``\\uXXXX``, one beyond U+FFFF two of
 #: them. So text in JSON stays what it is, and half a character, which no encoding has, can be read.
@@ -132,3 +135,27 @@ def open_closed_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))
+
+
+def append_to_log(path: Path, content: Union[str, bytes]) -> None:
+    """Append to a log, all or nothing. What the disk does not take is lost; that is said, and ends no run."""
+    content = content.encode("utf-8", ESCAPE) if isinstance(content, str) else content
+    with outliving(path), open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        if file.write(content) != len(content):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def outliving(log: Path) -> Iterator[None]:
+    """Inside, a full disk ends no run, which is worth more than what it logs; printed once for each ``log``."""
+    try:
+        yield
+    except OSError as error:
+        if log not in _not_logged:
+            _not_logged.add(log)
+            print(f"NOT LOGGED {log.name}: {error.strerror or error}; training goes on", flush=True)
+
+
+_not_logged: Set[Path] = set()

@@ -1,7 +1,6 @@
 """A run as plugins see it: its plan, its directory, its place among the ranks."""
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -12,7 +11,7 @@ import time
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Set, Union
+from typing import Any, Dict, Iterator, Optional
 
 from pipeloom import __version__
 from pipeloom.core.checkpoint import disk
@@ -21,7 +20,7 @@ from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.control.rank_link import RankLink
 from pipeloom.core.data.characters import whole
 from pipeloom.core.errors import RunError, UsageError
-from pipeloom.core.output import ESCAPE
+from pipeloom.core.output import append_to_log
 from pipeloom.core.plan import Plan
 
 #: What ``--save_final_weights`` writes into the run directory.
@@ -45,7 +44,6 @@ class Run:
         self.done_steps = 0
         self.started = float(os.environ.get(STARTED, time.time()))
         self._log: Optional[Path] = None
-        self._not_logged: Set[str] = set()
 
     def open(self) -> None:
         """Write ``config.yaml`` and ``env.json`` and begin ``train.log``; on rank 0 alone. Raises ``RunError``."""
@@ -62,26 +60,7 @@ class Run:
         """Append ``text`` to ``train.log``, with the time; nothing on other ranks."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self.append(self._log, "".join(f"{stamp} {line}\n" for line in text.splitlines()))
-
-    def append(self, path: Path, content: Union[str, bytes]) -> None:
-        """Append to a log, all or nothing. What the disk does not take is lost; that is said, and ends no run."""
-        content = content.encode("utf-8", ESCAPE) if isinstance(content, str) else content
-        with self.outliving(path.name), open(path, "ab", buffering=0) as file:
-            size = file.tell()
-            if file.write(content) != len(content):
-                file.truncate(size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    @contextmanager
-    def outliving(self, log: str) -> Iterator[None]:
-        """Inside, a full disk ends no run, which is worth more than what it logs; printed once for each ``log``."""
-        try:
-            yield
-        except OSError as error:
-            if log not in self._not_logged:
-                self._not_logged.add(log)
-                print(f"NOT LOGGED {log}: {error.strerror or error}; training goes on", flush=True)
+            append_to_log(self._log, "".join(f"{stamp} {line}\n" for line in text.splitlines()))
 
     def say(self, text: str) -> None:
         """Print ``text`` on the main rank and append it to ``train.log``."""

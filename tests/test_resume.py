@@ -15,6 +15,7 @@ from pipeloom.core.checkpoint.resume import check, find
 from pipeloom.core.cli import main, parse_run
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.huggingface import settle
+from pipeloom.core.output import append_to_log
 from pipeloom.core.plan import make_plan
 from pipeloom.core.run import Run, choose_directory, held
 
@@ -166,13 +167,12 @@ def test_a_run_goes_on_in_its_own_directory(tmp_path):
 
 
 def test_a_full_disk_costs_a_log_its_lines_and_not_the_run(made, tmp_path, capsys):
-    config, plugins, _ = parse_run(["--resume", str(made)])
-    run = Run(make_plan(config, plugins), plugins, tmp_path, 0)
     for _ in range(2):
-        run.append(Path("/dev/full"), "line\n")
+        append_to_log(Path("/dev/full"), "line\n")
     assert capsys.readouterr().out == "NOT LOGGED full: No space left on device; training goes on\n"
-    run.append(tmp_path / "log", "a\ud800\n")
+    append_to_log(tmp_path / "log", "a\ud800\n")
     assert (tmp_path / "log").read_text() == "a\\ud800\n"
+    config, plugins, _ = parse_run(["--resume", str(made)])
     with pytest.raises(RunError, match="cannot write into .*: Not a directory"):
         Run(make_plan(config, plugins), plugins, Path("/dev/full"), 0).open()
 

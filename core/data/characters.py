@@ -12,4 +12,4 @@ def whole(text: str) -> str:
     JSON and HTML can name halves, and Python puts them for bytes that are no text of the console's encoding. No
     tokenizer takes them, and no encoding has them. Offsets stay what they are.
     """
-    return _HALVES.sub("\ufffd", text)
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)

@@ -3,6 +3,7 @@ import json
 import os
 
 import pipeloom
+from pipeloom.core.output import append_to_log, outliving
 
 _METRICS, _EVALUATION = "metrics.jsonl", "evaluation.jsonl"
 
@@ -14,7 +15,7 @@ def pipeloom_on_run_start(run):
         if run.is_main and path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= run.start_step]
             temporary = path.with_name(path.name + ".writing")
-            with run.outliving(path.name):
+            with outliving(path):
                 temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
                 os.replace(temporary, path)
 
@@ -39,4 +40,4 @@ def pipeloom_on_evaluate(run, step, metrics):
 
 def _append(run, name, step, metrics):
     if run.is_main and metrics is not None:
-        run.append(run.directory / name, json.dumps({"step": step, **metrics}) + "\n")
+        append_to_log(run.directory / name, json.dumps({"step": step, **metrics}) + "\n")

@@ -7,6 +7,7 @@ import socket
 import time
 
 import pipeloom
+from pipeloom.core.output import append_to_log, outliving
 
 #: The file of events of each run directory.
 _files = {}
@@ -20,7 +21,7 @@ def pipeloom_on_run_start(run):
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import summary_v2
 
-    with run.outliving("tb"):
+    with outliving(run.directory / "tb"):
         (run.directory / "tb").mkdir(exist_ok=True)
     name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.0"
     _files[run.directory] = run.directory / "tb" / name
@@ -40,7 +41,7 @@ def _write(run, event):
 
     record = io.BytesIO()
     RecordWriter(record).write(event.SerializeToString())
-    run.append(_files[run.directory], record.getvalue())
+    append_to_log(_files[run.directory], record.getvalue())
 
 
 def _text(tag: str, text: str):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from pipeloom.core.data.squad.sources import Entry, Source, kind_of, value_of
+from pipeloom.core.data.characters import whole
 from pipeloom.core.errors import UsageError
 
 # Of how many questions a report gives the ids, for each reason.
@@ -188,7 +189,7 @@ class _Reader:
 
     def _take(self, raw: _Raw, impossible: bool) -> None:
         name = raw.id if raw.id is not None else str(self._number)
-        texts = (raw.text, raw.context) if self._training else map(_whole, (raw.text, raw.context))
+        texts = (raw.text, raw.context) if self._training else map(whole, (raw.text, raw.context))
         question = Question(self._own_id(name, raw), *texts, raw.answers or (), impossible)
         unusable = _unusable(question) if self._training else ""
         if unusable:
@@ -236,7 +237,7 @@ def _unusable(question: Question) -> str:
         return "without a context"
     if not question.text.strip():
         return "without words"
-    if _whole(question.text) != question.text or _whole(question.context) != question.context:
+    if whole(question.text) != question.text or whole(question.context) != question.context:
         return "whose text has half a surrogate pair in it"
     return "" if question.impossible or question.answer_in_context() else question.why_not_in_context()
 
@@ -247,7 +248,7 @@ def _id(entry: Entry) -> Optional[str]:
     if isinstance(found, (dict, list, bool)):
         raise entry.error("id", found, "text or a number")
     text = "" if found is None else str(found)
-    return text if text.strip() and _whole(text) == text else None
+    return text if text.strip() and whole(text) == text else None
 
 
 def _flag(entry: Entry) -> bool:
@@ -307,8 +308,3 @@ def _offset(value: Any, where: str) -> int:
     except (TypeError, ValueError, OverflowError):
         pass
     raise UsageError(f"{where} has a 'answer_start' that is {kind_of(value)}, it must be a whole number")
-
-
-def _whole(text: str) -> str:
-    """``text`` with U+FFFD for each half of a surrogate pair, which JSON may have and no encoding has."""
-    return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
