@@ -119,8 +119,8 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
     size = folder.setting("vocab_size", int)
     if fields["input_ids"].max() >= size:
-        raise UsageError(f"{vocabulary.path} gives the id {fields['input_ids'].max()}, the model has {size} tokens: give the "
-                         "vocabulary that it was trained with by --vocab")
+        raise UsageError(f"{vocabulary.path} gives the id {fields['input_ids'].max()}, the model has {size} tokens: "
+                         "give the vocabulary that it was trained with by --vocab")
     if not tokenizer.has_segments:
         fields["segment_ids"][:] = 0
     outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)

@@ -161,11 +161,15 @@ def test_no_answer_is_an_answer_where_it_may_be(model, capsys):
     (["--question", "a", "--context", "b", "--seq_length", "99"], "--seq_length 99 is more than the 32 positions"),
     (["--question", "a", "--context", "b", "--n_best_size", "0"], "--n_best_size: must be a whole number of at least 1"),
     (["--question", "a", "--context", "b", "--vocab", "no.txt"], "cannot read the vocabulary no.txt"),
+    (["--question", "a", "--context", "b", "--vocab", "LARGE"], "gives the id 41, the model has 19 tokens: give the"),
 ])
 def test_what_cannot_be_is_one_line(model, tmp_path, capsys, arguments, says):
     (tmp_path / "asked.jsonl").write_text('{"question": "a", "context": "b"}\n{"question": "a"}\n')
     (tmp_path / "empty.jsonl").write_text("\n")
-    paths = {"FILE": str(tmp_path / "asked.jsonl"), "EMPTY": str(tmp_path / "empty.jsonl")}
+    special = "[PAD] [UNK] [CLS] [SEP] [MASK]".split()
+    (tmp_path / "large.txt").write_text("\n".join([*special, *(f"w{number}" for number in range(35)), "a", "b"]))
+    paths = {"FILE": str(tmp_path / "asked.jsonl"), "EMPTY": str(tmp_path / "empty.jsonl"),
+             "LARGE": str(tmp_path / "large.txt")}
     assert main(["predict", "--checkpoint", str(model[0]), *(paths.get(word, word) for word in arguments), *SHORT]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
