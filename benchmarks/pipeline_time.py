@@ -38,8 +38,9 @@ CASES = [(8, False, [ONE, DEFAULT, "tied, table", "untied"], 2), (8, True, [DEFA
 
 def flags_of(form: str, micro_batches: int, records: List[str]) -> List[str]:
     layout = ["--nums_split", "1"] if form == ONE else ["--nums_split", "2", *FORMS[form].split()]
-    return [*records, *MODEL.split(), "--train_global_batch_size", str(MICRO_BATCH * micro_batches), "--grad_acc_steps", str(micro_batches),
-            "--train_steps", str(STEPS), "--log_every", "1", "--save_every", "0", "--save_final_weights", "false", *layout]
+    return [*records, *MODEL.split(), *layout, "--train_global_batch_size", str(MICRO_BATCH * micro_batches),
+            "--grad_acc_steps", str(micro_batches), "--train_steps", str(STEPS), "--log_every", "1", "--save_every", "0",
+            "--save_final_weights", "false"]
 
 
 def milliseconds(form: str, micro_batches: int, linked: bool, records: List[str]) -> float:
@@ -48,12 +49,13 @@ def milliseconds(form: str, micro_batches: int, linked: bool, records: List[str]
     with tempfile.TemporaryDirectory(prefix="pipeloom-time-") as temporary:
         folder = Path(temporary)
         if linked:
-            with Link(rate=RATE) as link, TwoNodeJob(link, ["--plugins", PLUGINS, *flags], folder, nproc_per_node=1) as job:
+            flags, run = ["--plugins", PLUGINS, *flags], folder / "run_0"
+            with Link(rate=RATE) as link, TwoNodeJob(link, flags, folder, nproc_per_node=1) as job:
                 job.wait(300)
-                run = job.run(0)
         else:
             run = folder / "run"
-            entry("--plugins", PLUGINS, *flags, "--nnodes", 1, "--nproc_per_node", 1 if form == ONE else 2, "--output_dir", run)
+            ranks = 1 if form == ONE else 2
+            entry("--plugins", PLUGINS, *flags, "--nnodes", 1, "--nproc_per_node", ranks, "--output_dir", run)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return statistics.median(1000 / line["samples_per_second"] for line in lines[2:])
 
@@ -63,7 +65,8 @@ def rows_of(times: Dict[Tuple[int, bool, str], List[float]]) -> List[str]:
     for (micro_batches, linked, form), values in times.items():
         alone = times[micro_batches, False, ONE]
         share = statistics.median(values) / statistics.median(alone)
-        rows.append(f"| {micro_batches} | {'two nodes' if linked else 'one machine'} | {form} | {statistics.median(values):.1f} | {share:.2f} |")
+        where = "two nodes" if linked else "one machine"
+        rows.append(f"| {micro_batches} | {where} | {form} | {statistics.median(values):.1f} | {share:.2f} |")
     return rows
 
 

@@ -5,12 +5,13 @@ samples x sequence x hidden a step, and as much back. ``table``: both stages hol
 gradient travels to the owner once a step and the sum comes back: vocabulary x hidden each way. Neither
 grows with the number of micro-batches.
 
-``auto`` takes the form that is quicker. Both keep the stages about equally busy: the look-ups of a step and their gradients are
-made by one stage or by the other, and look-ups are made ahead of the pipeline (``core/executor/lending.py``). So the time that differs is that
-of the link. Vectors and their gradients travel both ways at once, and while stages compute; at the worst nothing hides them.
-The gradient of the table goes there when all has been computed, and the sum comes back after it: nothing hides it, and the
-two ways take twice as long as one. So the bytes of a table weigh twice, and the form with the lower weight between
-nodes is taken; among equals the one with the lower weight in all; among those ``vectors``, which needs no second copy in memory.
+``auto`` takes the form that is quicker. Both keep the stages about equally busy: the look-ups of a step and their
+gradients are made by one stage or by the other, and look-ups are made ahead of the pipeline
+(``core/executor/lending.py``). So the time that differs is that of the link. Vectors and their gradients travel both ways
+at once, and while stages compute; at the worst nothing hides them. The gradient of the table goes there when all has been
+computed, and the sum comes back after it: nothing hides it, and the two ways take twice as long as one. So the bytes of a
+table weigh twice, and the form with the lower weight between nodes is taken; among equals the one with the lower weight in
+all; among those ``vectors``, which needs no second copy in memory.
 """
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, t
 
     def cost(candidate: ModelSpec):
         traffic, ways = step_traffic(candidate, split, placement, tokens, tensor), 2 if candidate is copied else 1
-        return tuple(sum(sums.values()) + (ways - 1) * sums["shared"] for sums in (traffic.between_nodes(placement).sums(), traffic.sums()))
+        weighed = (traffic.between_nodes(placement).sums(), traffic.sums())
+        return tuple(sum(sums.values()) + (ways - 1) * sums["shared"] for sums in weighed)
 
     return min(model, copied, key=cost)

@@ -44,13 +44,14 @@ class PlanOrder:
     def __init__(self, plan) -> None:
         self._operations = {task.task_id: Operation(_name(task), task.machine_id) for task in plan.task}
         self._registers: Dict[int, Register] = {}
-        described = {id_: (task, register) for task in plan.task for register in task.produced_regst_desc.values()
-                     for id_ in [register.regst_desc_id]}
+        described = {register.regst_desc_id: (task, register) for task in plan.task
+                     for register in task.produced_regst_desc.values()}
         for id_, (task, register) in described.items():
             operation = self._operations[task.task_id]
             # Without a shape in time: a control register, one for each run of its producer.
             values = prod(register.regst_desc_type.data_regst_desc.time_shape.dim) if _is_data(register) else 0
-            self._registers[id_] = Register(operation, [self._operations[other] for other in register.consumer_task_id], values, register.register_num)
+            consumers = [self._operations[other] for other in register.consumer_task_id]
+            self._registers[id_] = Register(operation, consumers, values, register.register_num)
             operation.outputs.append(id_)
             if task.task_type == task_pb2.kRepeat:
                 self._registers[id_].free = values    # the memory of the variable, lent as often as it is repeated
@@ -111,7 +112,8 @@ class PlanOrder:
         if register.readers[value]:
             return []
         register.free += 1
-        return [register.producer, *(self._read(register.lies_in, value) if register.lies_in in self._registers else [])]
+        below = self._read(register.lies_in, value) if register.lies_in in self._registers else []
+        return [register.producer, *below]
 
 
 def _name(task) -> str:

@@ -85,6 +85,8 @@ class PipelineGraph(flow.nn.Graph):
         """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
         positions = index_by_name(model.blocks)
         stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
+        # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the engine
+        # would then take the first stage for the last. It finds the id by the placement (docs/oneflow-notes.md).
         borrowed = {}
         for position, block in enumerate(model.blocks):
             if block.borrow is None:
@@ -102,7 +104,7 @@ class PipelineGraph(flow.nn.Graph):
                 self.lent[number] = OwnGradient(parameter, self.axes[stage])
         self.own_gradients, self.waiting = flow.nn.ModuleList(self.lent.values()), Waiting()
 
-    def finish_complie_and_init_runtime(self) -> None:    # the engine's spelling; it is called between tracing and compiling
+    def finish_complie_and_init_runtime(self) -> None:    # so spelled; the engine calls it between tracing and compiling
         if self.lent:
             job = self._full_graph_proto
             # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its beginning.
@@ -157,7 +159,7 @@ class PipelineGraph(flow.nn.Graph):
                 other.grad, parameter.grad = parameter.grad, None
 
     def _borrow(self, number: int, inputs: List[flow.Tensor]) -> flow.Tensor:
-        """What the first block of stage ``number`` borrows; of ``inputs``, those of the owner's stage may be replaced."""
+        """What the first block of stage ``number`` borrows; in ``inputs`` those of the owner's stage may be replaced."""
         stage, position, part, field = self.borrowed[number]
         part, packing = getattr(self.stages[stage].blocks[position], part), self.stages[stage].packing
         start, width = next((start, width) for known, start, width in packing.columns("int32") if known.name == field)
@@ -165,4 +167,5 @@ class PipelineGraph(flow.nn.Graph):
             return part(flow.narrow(inputs[2 * stage], 1, start, width))
         # Twice: the stage itself comes to these inputs much later, and the backward pass to the field later still.
         inputs[2 * stage] = self.waiting(inputs[2 * stage])
-        return part(self.waiting(flow.narrow(inputs[2 * stage], 1, start, width)), self.own_gradients[list(self.lent).index(number)])
+        value = self.waiting(flow.narrow(inputs[2 * stage], 1, start, width))
+        return part(value, self.own_gradients[list(self.lent).index(number)])

@@ -15,8 +15,9 @@ from pipeloom.core.executor.axes import StageAxes
 class Waiting(flow.nn.Module):
     """Keeps a tensor of several micro-batches, each until it has been used; ``give_registers`` says of how many.
 
-    The engine has an operation for it, ``identity_buffer``, and puts it where the backward pass of a stage waits for the later ones; but not
-    on the last stage, and no function makes one. So an ``identity`` stands here until the job is compiled.
+    The engine has an operation for it, ``identity_buffer``, and puts it where the backward pass of a stage waits for the
+    later ones; but not on the last stage, and no function makes one. So an ``identity`` stands here until the job is
+    compiled.
     """
 
     def forward(self, x):
@@ -35,8 +36,8 @@ class OwnGradient(flow.nn.Module):
     """One use of a parameter whose gradient is accumulated by itself.
 
     The engine adds up the gradients of all uses for each micro-batch, then accumulates: that of a decoder would wait for
-    that of the look-up, and with it the stage. But it accumulates for each variable; here that is a single number, given the gradient of the
-    parameter. Call ``add`` when the backward pass has been traced.
+    that of the look-up, and with it the stage. But it accumulates for each variable; here that is a single number, given
+    the gradient of the parameter.
     """
 
     def __init__(self, parameter: flow.nn.Parameter, axes: StageAxes) -> None:
@@ -49,6 +50,7 @@ class OwnGradient(flow.nn.Module):
         return _Use.apply(parameter.detach(), self.gradient_of)
 
     def add(self) -> None:
+        """Add what has been accumulated to the parameter's gradient, once the backward pass has been traced."""
         parameter, = self.parameters_used
         parameter.grad = parameter.grad + self.gradient_of.grad
         self.gradient_of.grad = None    # else the engine would update it
