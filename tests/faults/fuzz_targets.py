@@ -24,6 +24,7 @@ from pipeloom.core.data.ofrecord import decode, encode, index_part, write_part
 from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.options import Options
 from huggingface_targets import HUGGINGFACE_TARGETS
+from plugin_targets import PLUGIN_TARGETS
 from squad_targets import SQUAD_TARGETS
 
 # --- parts of OFRecord
@@ -303,6 +304,7 @@ TARGETS = {
     "checkpoint": Target(read_checkpoint, lambda: dict(_checkpoint()),
                          lambda: {"another entry, signed": _other_entry, "other tensors, signed": _other_tensors},
                          r"^(--resume|checkpoint) {folder}"),
+    **PLUGIN_TARGETS,
     **SQUAD_TARGETS,
     **HUGGINGFACE_TARGETS,
 }

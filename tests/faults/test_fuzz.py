@@ -14,7 +14,7 @@ from mutations import GENERAL, Target
 
 @pytest.mark.filterwarnings("ignore:Unexpected end-group tag")     # of protobuf; pytest undoes the filter in core/data/ofrecord.py
 @pytest.mark.parametrize("name, rounds", [("ofrecord", 420), ("index", 300), ("config", 180), ("checkpoint", 300), ("squad", 240),
-                                          ("squad rows", 120), ("squad columns", 120), ("squad features", 240)])
+                                          ("squad rows", 120), ("squad columns", 120), ("squad features", 240), ("plugin", 84)])
 def test_damaged_files_are_taken_soundly_or_refused_in_a_line(name, rounds):
     counts = run_here(name, seed=20220225, rounds=range(rounds))
     assert sum(counts.values()) == rounds
