@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Mapping
 
@@ -43,9 +44,11 @@ def read_questions(folder: Path) -> None:
         articles = read_articles(folder / "squad.json", training)
         features = make_features(articles.questions, _tokenizer(), _SIZES, training, articles.left_out)
         answered = {question.id for question in articles.questions if question.answer_in_context() is not None}
+        twice = [id for id, count in Counter(question.id for question in articles.questions).items() if count > 1]
         for number, name in enumerate(features.question_ids):
             places = features.windows[features.of_question(number).start : features.of_question(number).stop, 3:]
-            assert not training or bool(places.any()) == (name in answered), name
+            # In training an id may stand twice, for a question with an answer and one without.
+            assert not training or name in twice or bool(places.any()) == (name in answered), name
 
 
 def read_features(folder: Path) -> None:
