@@ -109,6 +109,9 @@ def test_a_users_ctrl_c_is_not_the_plugins(mine, handler):
         if handler is signal.default_int_handler:
             with pytest.raises(KeyboardInterrupt):
                 mine("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(99): pass\n")
+        hook = "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_partition(blocks):\n    raise KeyboardInterrupt\n"
+        with pytest.raises(UsageError, match="hook pipeloom_partition: it raises KeyboardInterrupt"):
+            mine(hook).hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None)
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -29,8 +29,9 @@ def call(whose: str, what: str, function: Callable, *arguments: Any, check: Opti
     """
     where = f"{whose}, {what}" if what else whose
     try:
-        answer = function(*arguments)
-        return answer if check is None else check(answer)
+        with _interrupted_by_users_alone():
+            answer = function(*arguments)
+            return answer if check is None else check(answer)
     except (PipeloomError, KeyboardInterrupt):
         raise
     except ContractError as error:
@@ -97,14 +98,26 @@ def _keep_traceback() -> str:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """While a plugin is imported, its ``os._exit`` and its ``raise KeyboardInterrupt`` are errors like others: they
-    would else end the command in silence. A user's Ctrl-C stays what it is."""
-    leave, process, interrupts = os._exit, os.getpid(), []
+    """While a plugin is imported, its ``os._exit`` is an error like others: it would else end the command in
+    silence."""
+    leave, process = os._exit, os.getpid()
 
     def refuse(code: int) -> None:
         if os.getpid() != process:    # a child that it has started may end
             leave(code)
         raise ContractError(f"it calls os._exit({code})")
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = leave
+
+
+@contextmanager
+def _interrupted_by_users_alone() -> Iterator[None]:
+    """Make ``raise KeyboardInterrupt`` of a plugin an error like others. A user's Ctrl-C stays what it is."""
+    interrupts = []
 
     def note(number: int, frame: Any) -> None:
         interrupts.append(number)
@@ -114,7 +127,6 @@ def importing() -> Iterator[None]:
     heard = threading.current_thread() is threading.main_thread() and callable(handler)
     if heard:
         signal.signal(signal.SIGINT, note)
-    os._exit = refuse  # type: ignore[assignment]
     try:
         yield
     except KeyboardInterrupt:
@@ -122,8 +134,7 @@ def importing() -> Iterator[None]:
             raise
         raise ContractError("it raises KeyboardInterrupt") from None
     finally:
-        os._exit = leave
-        if heard:
+        if heard and signal.getsignal(signal.SIGINT) is note:    # a plugin may have put one of its own there
             signal.signal(signal.SIGINT, handler)
 
 
