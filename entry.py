@@ -1,4 +1,5 @@
 """Runs pipeloom from a checkout: ``python entry.py --plugins inter_first,bert,wiki_ofrecord``."""
+
 import os
 import sys
 
@@ -11,7 +12,7 @@ if not (3, 8) <= sys.version_info[:2] <= (3, 10):
 
 if __name__ == "__main__":
     folder = os.path.dirname(os.path.abspath(__file__))
-    if folder not in sys.path:    # python -I and -P leave it out
+    if folder not in sys.path:  # python -I and -P leave it out
         sys.path.insert(0, folder)
     from pipeloom.__main__ import run
 

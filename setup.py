@@ -1,4 +1,5 @@
 """Packaging of pipeloom. Written so that any Python can read it far enough to be refused."""
+
 import os
 import re
 import sys

@@ -3,6 +3,7 @@
 Two nodes are two network namespaces on this machine (root and iproute2 needed), the link a veth pair
 whose counters are read. Ends with 1 when a row sends more than 1.1 x theory in either direction.
 """
+
 from __future__ import annotations
 
 import signal
@@ -25,14 +26,20 @@ from pipeloom.core.communication import Traffic  # noqa: E402
 LIMIT = 1.1
 PAGE = ROOT / "docs" / "bytes.md"
 PIPELINE = ["--nums_split", "2"]
-MODEL = ("--num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 "
-         "--train_global_batch_size 16")
+MODEL = "--num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 --train_global_batch_size 16"
 #: In the name of a row -> flags.
-DECODERS = {"tied, vectors": ["--tied_transfer", "vectors"], "tied, table": ["--tied_transfer", "table"],
-            "untied": ["--tie_embeddings", "false"]}
+DECODERS = {
+    "tied, vectors": ["--tied_transfer", "vectors"],
+    "tied, table": ["--tied_transfer", "table"],
+    "untied": ["--tie_embeddings", "false"],
+}
 #: Two nodes x 1 device, so that all of it crosses: name -> flags.
-SPREAD = {"tensor parallel 2": "--tensor_parallel 2", "data parallel 2": "", "data parallel 2, --shard optimizer": "--shard optimizer",
-          "data parallel 2, --shard parameters": "--shard parameters"}
+SPREAD = {
+    "tensor parallel 2": "--tensor_parallel 2",
+    "data parallel 2": "",
+    "data parallel 2, --shard optimizer": "--shard optimizer",
+    "data parallel 2, --shard parameters": "--shard parameters",
+}
 STRATEGIES = ("inter_first", "intra_first")
 
 
@@ -45,23 +52,43 @@ class Row:
 
     @property
     def ratios(self):
-        pairs = ((self.measured.bytes_0_to_1, self.theory.total(0, 1)), (self.measured.bytes_1_to_0, self.theory.total(1, 0)))
+        pairs = (
+            (self.measured.bytes_0_to_1, self.theory.total(0, 1)),
+            (self.measured.bytes_1_to_0, self.theory.total(1, 0)),
+        )
         return tuple(measured / theory for measured, theory in pairs)
 
     def text(self) -> str:
         """A line of the table, in MB (10^6 bytes) a step."""
         theory = f"{self.theory.total(0, 1) / 1e6:.3f} | {self.theory.total(1, 0) / 1e6:.3f}"
         measured = f"{self.measured.bytes_0_to_1 / 1e6:.3f} | {self.measured.bytes_1_to_0 / 1e6:.3f}"
-        return (f"| {' | '.join(self.names)} | {self.micro_batches} | {theory} | {measured} | "
-                f"{self.ratios[0]:.3f} | {self.ratios[1]:.3f} |")
+        return (
+            f"| {' | '.join(self.names)} | {self.micro_batches} | {theory} | {measured} | "
+            f"{self.ratios[0]:.3f} | {self.ratios[1]:.3f} |"
+        )
 
 
 def head(*names: str) -> str:
-    columns = [*names, "micro-batches", "theory 0->1", "theory 1->0", "measured 0->1", "measured 1->0", "ratio 0->1", "ratio 1->0"]
+    columns = [
+        *names,
+        "micro-batches",
+        "theory 0->1",
+        "theory 1->0",
+        "measured 0->1",
+        "measured 1->0",
+        "ratio 0->1",
+        "ratio 1->0",
+    ]
     return f"| {' | '.join(columns)} |\n|{'---|' * len(names)}{'---:|' * 7}"
 
 
-def measure(names: Tuple[str, ...], flags: Sequence[str], micro_batches: int, strategy: str = "inter_first", nproc_per_node: int = 2) -> Row:
+def measure(
+    names: Tuple[str, ...],
+    flags: Sequence[str],
+    micro_batches: int,
+    strategy: str = "inter_first",
+    nproc_per_node: int = 2,
+) -> Row:
     plugins = f"{strategy},bert,wiki_ofrecord"
     flags = [*flags, "--grad_acc_steps", str(micro_batches)]
     theory = crossing(plan_of(flags, plugins, nproc_per_node))
@@ -120,13 +147,17 @@ def main() -> int:
     if reason:
         print(f"bytes_over_link: cannot run here: {reason}", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))    # the namespaces are to be removed then too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the namespaces are to be removed then too
     data = ["--ofrecord_path", arguments.ofrecord_path] if arguments.ofrecord_path else []
     began, rows, spread = time.monotonic(), [], []
     try:
         print(head("strategy", "decoder"), flush=True)
         for strategy, decoder, micro_batches in product(STRATEGIES, DECODERS, (1, 2, 4)):
-            rows.append(measure((strategy, decoder), [*MODEL.split(), *PIPELINE, *DECODERS[decoder], *data], micro_batches, strategy))
+            rows.append(
+                measure(
+                    (strategy, decoder), [*MODEL.split(), *PIPELINE, *DECODERS[decoder], *data], micro_batches, strategy
+                )
+            )
             print(rows[-1].text(), flush=True)
         print(head("layout"), flush=True)
         for name, micro_batches in product(SPREAD, (1, 2)):

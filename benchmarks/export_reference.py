@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What `entry.py export` writes, loaded by HuggingFace transformers: are its outputs those of pipeloom?
 
-`ours` exports a checkpoint that answers questions, and one of BERT that it pre-trains for a few steps in two stages; it stores what
-pipeloom makes of samples with them. `compare` loads both folders by transformers and holds the outputs against each other: the logits of
-starts and ends, the last hidden states, the losses of masked words and of next sentences, and the tokens of questions and contexts.
-Ends with 1 where they differ by more than 1e-4, or a tensor is missing or left over.
+`ours` exports a checkpoint that answers questions, and one of BERT that it pre-trains for a few steps in two stages; it
+stores what pipeloom makes of samples with them. `compare` loads both folders by transformers and holds the outputs
+against each other: the logits of starts and ends, the last hidden states, the losses of masked words and of next
+sentences, and the tokens of questions and contexts. Ends with 1 where they differ by more than 1e-4, or a tensor is
+missing or left over.
 
 Two environments take part, since OneFlow 0.9.0 and a recent PyTorch want different Pythons:
 
@@ -14,6 +15,7 @@ Two environments take part, since OneFlow 0.9.0 and a recent PyTorch want differ
 
 Nothing of pipeloom is imported where transformers runs.
 """
+
 import argparse
 import json
 import sys
@@ -48,7 +50,9 @@ def answers(folder, checkpoint, dev):
     entry("export", "--checkpoint", checkpoint, "--output", folder / "answers")
     questions = read_articles(dev, False).questions[:QUESTIONS]
     tokenizer = WordPieceTokenizer.load(folder / "answers" / "vocab.txt", True)
-    features = make_features(questions, tokenizer, FeatureSettings(SEQ_LENGTH * 2, SEQ_LENGTH, MAX_QUERY_LENGTH), False, LeftOut())
+    features = make_features(
+        questions, tokenizer, FeatureSettings(SEQ_LENGTH * 2, SEQ_LENGTH, MAX_QUERY_LENGTH), False, LeftOut()
+    )
     samples = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([sample[name] for sample in samples]) for name in INPUTS}
     np.savez(folder / "answers.npz", **fields, **predict(str(checkpoint), "question_answering", fields))
@@ -58,6 +62,7 @@ def answers(folder, checkpoint, dev):
 def pretrained(folder):
     """A small BERT of the embedded sample, pre-trained in two stages; its losses and hidden states on held-out records."""
     import hidden_states
+
     from pipeloom.core.predicting import predict
     from pipeloom.plugins.datasets import wiki_ofrecord
 
@@ -66,14 +71,47 @@ def pretrained(folder):
     entry(*job, *two, "--train_steps", STEPS, "--warmup_steps", "3", "--output_dir", folder / "run")
     entry("export", "--checkpoint", folder / "run", "--output", folder / "pretrained")
     # The learning rate of the first step is 0 with a warmup: the evaluation after it sees the weights of the folder.
-    entry(*job, "--nnodes", "1", "--nums_split", "1", "--init_from", folder / "pretrained", "--train_steps", "1", "--warmup_steps", "1",
-          "--eval_every", "1", "--eval_samples", RECORDS, "--save_every", "0", "--output_dir", folder / "evaluated")
+    entry(
+        *job,
+        "--nnodes",
+        "1",
+        "--nums_split",
+        "1",
+        "--init_from",
+        folder / "pretrained",
+        "--train_steps",
+        "1",
+        "--warmup_steps",
+        "1",
+        "--eval_every",
+        "1",
+        "--eval_samples",
+        RECORDS,
+        "--save_every",
+        "0",
+        "--output_dir",
+        folder / "evaluated",
+    )
     losses = json.loads((folder / "evaluated" / "evaluation.jsonl").read_text())
     vocab_size = json.loads((folder / "pretrained" / "config.json").read_text())["vocab_size"]
-    records = wiki_ofrecord.pipeloom_open_dataset(SimpleNamespace(seq_length=SEQ_LENGTH, max_predictions=MAX_PREDICTIONS, eval_path=None,
-                                                                  ofrecord_path=None, vocab_size=vocab_size, eval_every=1), "eval")
+    records = wiki_ofrecord.pipeloom_open_dataset(
+        SimpleNamespace(
+            seq_length=SEQ_LENGTH,
+            max_predictions=MAX_PREDICTIONS,
+            eval_path=None,
+            ofrecord_path=None,
+            vocab_size=vocab_size,
+            eval_every=1,
+        ),
+        "eval",
+    )
     fields = records.read(range(RECORDS), list(records.fields))
-    hidden = predict(str(folder / "pretrained"), hidden_states.TASK, {name: fields[name] for name in INPUTS}, plugins=[hidden_states.__file__])
+    hidden = predict(
+        str(folder / "pretrained"),
+        hidden_states.TASK,
+        {name: fields[name] for name in INPUTS},
+        plugins=[hidden_states.__file__],
+    )
     np.savez(folder / "pretrained.npz", **fields, **hidden, **{name: losses[name] for name in ("mlm_loss", "nsp_loss")})
 
 
@@ -84,8 +122,12 @@ def compare(options):
     folder, differences = options.folder, {}
     model, stored = loaded(BertForQuestionAnswering, folder / "answers"), dict(np.load(folder / "answers.npz"))
     output = model(**tensors(stored))
-    differences["answers: logits of starts and ends"] = max(largest(output[name], stored[name]) for name in ("start_logits", "end_logits"))
-    same_tokens(AutoTokenizer.from_pretrained(folder / "answers"), json.loads((folder / "answers.json").read_text()), stored)
+    differences["answers: logits of starts and ends"] = max(
+        largest(output[name], stored[name]) for name in ("start_logits", "end_logits")
+    )
+    same_tokens(
+        AutoTokenizer.from_pretrained(folder / "answers"), json.loads((folder / "answers.json").read_text()), stored
+    )
 
     model, stored = loaded(BertForPreTraining, folder / "pretrained"), dict(np.load(folder / "pretrained.npz"))
     output = model(**tensors(stored), output_hidden_states=True)
@@ -123,8 +165,10 @@ def losses(output, stored):
     rows = np.arange(len(mlm))
     words = -log_softmax(mlm[rows[:, None], stored["masked_lm_positions"]])
     words = np.take_along_axis(words, stored["masked_lm_ids"][..., None], axis=-1)[..., 0]
-    return {"mlm_loss": float((words * stored["masked_lm_weights"]).sum() / stored["masked_lm_weights"].sum()),
-            "nsp_loss": float(-log_softmax(nsp)[rows, stored["next_sentence_labels"][:, 0]].mean())}
+    return {
+        "mlm_loss": float((words * stored["masked_lm_weights"]).sum() / stored["masked_lm_weights"].sum()),
+        "nsp_loss": float(-log_softmax(nsp)[rows, stored["next_sentence_labels"][:, 0]].mean()),
+    }
 
 
 def log_softmax(x):
@@ -138,7 +182,10 @@ def largest(theirs, mine):
 
 def same_tokens(tokenizer, texts, stored):
     """The exported tokenizer makes of each question and context what the model was fed, where one window holds both."""
-    known, length = {tuple(row[:n]) for row, n in zip(stored["input_ids"].tolist(), stored["input_mask"].sum(1))}, stored["input_ids"].shape[1]
+    known, length = (
+        {tuple(row[:n]) for row, n in zip(stored["input_ids"].tolist(), stored["input_mask"].sum(1))},
+        stored["input_ids"].shape[1],
+    )
     checked = 0
     for question, context in texts:
         ids = tokenizer(question, context)["input_ids"]

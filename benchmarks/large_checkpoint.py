@@ -1,9 +1,10 @@
 """Saving and loading a model of 336 million parameters, per rank: python benchmarks/large_checkpoint.py [--write]
 
-Trains a step in one process and saves in the background, goes on for a step and saves while training waits, and goes on from
-the first checkpoint in two pipeline stages: 10 minutes, 22 GB of memory, 10 GB of disk. Ends with 1 when a rank needs more
-memory than its own part, one tensor and, while saving, a file's worth.
+Trains a step in one process and saves in the background, goes on for a step and saves while training waits, and goes on
+from the first checkpoint in two pipeline stages: 10 minutes, 22 GB of memory, 10 GB of disk. Ends with 1 when a rank
+needs more memory than its own part, one tensor and, while saving, a file's worth.
 """
+
 from __future__ import annotations
 
 import json
@@ -47,8 +48,17 @@ class Measured:
 def run(name: str, folder: Path, size: int, flags: Sequence[str], step: int) -> Measured:
     """Train until ``step`` with a checkpoint there. Raises ``RuntimeError`` with the output when that fails."""
     directory = folder / name.replace(" ", "-").replace(",", "")
-    command = [sys.executable, str(ROOT / "entry.py"), "--plugins", f"inter_first,bert,wiki_ofrecord,{PROBE}", *flags,
-               "--stop_at", str(step), "--output_dir", str(directory)]
+    command = [
+        sys.executable,
+        str(ROOT / "entry.py"),
+        "--plugins",
+        f"inter_first,bert,wiki_ofrecord,{PROBE}",
+        *flags,
+        "--stop_at",
+        str(step),
+        "--output_dir",
+        str(directory),
+    ]
     env = {**outside_environment(os.environ), "PIPELOOM_LAB_FOLDER": str(folder)}
     began = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
@@ -65,7 +75,9 @@ def mb(size: float) -> str:
 
 def check(problems: List[str], what: str, extra: int, allowed: int) -> None:
     if extra > allowed + SLACK:
-        problems.append(f"{what}: {mb(extra)} MB beside its own part, it may be {mb(allowed)} MB and {mb(SLACK)} MB of slack")
+        problems.append(
+            f"{what}: {mb(extra)} MB beside its own part, it may be {mb(allowed)} MB and {mb(SLACK)} MB of slack"
+        )
 
 
 def saving_rows(measured: Measured, copies: bool, problems: List[str]) -> List[str]:
@@ -75,10 +87,17 @@ def saving_rows(measured: Measured, copies: bool, problems: List[str]) -> List[s
         phases, own = notes["phases"], sum(notes["own"].values())
         save, finish = phases["save"], phases.get("finish", phases["save"])
         extra = max(save["peak"], finish["peak"]) - save["before"]
-        check(problems, f"saving, {measured.name}, rank {rank}", extra - (own if copies else 0), notes["largest"] + FILE_BYTES)
+        check(
+            problems,
+            f"saving, {measured.name}, rank {rank}",
+            extra - (own if copies else 0),
+            notes["largest"] + FILE_BYTES,
+        )
         whole = save["seconds"] + (finish["seconds"] if finish is not save else 0)
-        rows.append(f"| {measured.name} | {rank} | {mb(own)} | {save['seconds']:.1f} | {whole:.1f} | {mb(save['before'])} | {mb(extra)} | "
-                    f"{mb(max(0, extra - own)) if copies else mb(extra)} |")
+        rows.append(
+            f"| {measured.name} | {rank} | {mb(own)} | {save['seconds']:.1f} | {whole:.1f} | {mb(save['before'])} | {mb(extra)} | "
+            f"{mb(max(0, extra - own)) if copies else mb(extra)} |"
+        )
         print(rows[-1], flush=True)
     return rows
 
@@ -158,18 +177,40 @@ def main() -> int:
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the checkpoints lie meanwhile (10 GB)")
     arguments = parser.parse_args()
     data = ["--ofrecord_path", arguments.ofrecord_path] if arguments.ofrecord_path else ["--vocab_size", "30522"]
-    common = [*data, "--num_hidden_layers", str(arguments.layers), "--num_attention_heads", str(arguments.heads),
-              "--train_global_batch_size", "2", "--seq_length", "128", "--train_steps", "4", "--grad_acc_steps", "1", "--log_every", "1",
-              "--save_final_weights", "false"]
-    needed = CHECKPOINTS * STATE_BYTES * (arguments.layers * 12 * (64 * arguments.heads) ** 2 + 31000 * 64 * arguments.heads)
+    common = [
+        *data,
+        "--num_hidden_layers",
+        str(arguments.layers),
+        "--num_attention_heads",
+        str(arguments.heads),
+        "--train_global_batch_size",
+        "2",
+        "--seq_length",
+        "128",
+        "--train_steps",
+        "4",
+        "--grad_acc_steps",
+        "1",
+        "--log_every",
+        "1",
+        "--save_final_weights",
+        "false",
+    ]
+    needed = (
+        CHECKPOINTS * STATE_BYTES * (arguments.layers * 12 * (64 * arguments.heads) ** 2 + 31000 * 64 * arguments.heads)
+    )
     if shutil.disk_usage(arguments.folder).free < needed:
         sys.exit(f"large_checkpoint: {arguments.folder} needs {needed / 1e9:.0f} GB of free disk (--folder)")
     problems: List[str] = []
     began, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="pipeloom-large-", dir=arguments.folder) as temporary:
         figures = measure(Path(temporary), common, problems)
-    figures.update(layers=arguments.layers, heads=arguments.heads, load=(load, os.getloadavg()[0]),
-                   data="The public records" if arguments.ofrecord_path else "The embedded sample")
+    figures.update(
+        layers=arguments.layers,
+        heads=arguments.heads,
+        load=(load, os.getloadavg()[0]),
+        data="The public records" if arguments.ofrecord_path else "The embedded sample",
+    )
     for problem in problems:
         print(f"large_checkpoint: {problem}", file=sys.stderr)
     if arguments.write:
@@ -194,8 +235,15 @@ def measure(folder: Path, common: Sequence[str], problems: List[str]) -> Dict[st
     saving += saving_rows(two, True, problems)
     two.name = "two stages"
     loading += loading_rows(two, problems)
-    return {"parameters": manifest.model["size"], "bytes": manifest.bytes, "files": len(manifest.files), "verify": checked,
-            "largest": first.ranks[0]["largest"], "saving": saving, "loading": loading}
+    return {
+        "parameters": manifest.model["size"],
+        "bytes": manifest.bytes,
+        "files": len(manifest.files),
+        "verify": checked,
+        "largest": first.ranks[0]["largest"],
+        "saving": saving,
+        "loading": loading,
+    }
 
 
 if __name__ == "__main__":

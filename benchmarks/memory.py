@@ -3,6 +3,7 @@
 From the engine's own memory plan and the size of the processes. Ends with 1 when a saving is more than 10 % away
 from what it should be.
 """
+
 from __future__ import annotations
 
 import sys
@@ -24,10 +25,22 @@ MODEL = "--num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --train_
 STATES = [
     ("DP2", "--nnodes 1 --nproc_per_node 2 --nums_split 1", []),
     ("DP2, --shard optimizer", "--nnodes 1 --nproc_per_node 2 --nums_split 1 --shard optimizer", [("optimizer", 0.5)]),
-    ("DP2, --shard parameters", "--nnodes 1 --nproc_per_node 2 --nums_split 1 --shard parameters", [("optimizer", 0.5), ("parameters", 0.5)]),
+    (
+        "DP2, --shard parameters",
+        "--nnodes 1 --nproc_per_node 2 --nums_split 1 --shard parameters",
+        [("optimizer", 0.5), ("parameters", 0.5)],
+    ),
     ("PP2 x DP2", "--nnodes 2 --nproc_per_node 2 --nums_split 2", []),
-    ("PP2 x DP2, --shard optimizer", "--nnodes 2 --nproc_per_node 2 --nums_split 2 --shard optimizer", [("optimizer", 0.5)]),
-    ("PP2 x DP2, --shard parameters", "--nnodes 2 --nproc_per_node 2 --nums_split 2 --shard parameters", [("optimizer", 0.5), ("parameters", 0.5)]),
+    (
+        "PP2 x DP2, --shard optimizer",
+        "--nnodes 2 --nproc_per_node 2 --nums_split 2 --shard optimizer",
+        [("optimizer", 0.5)],
+    ),
+    (
+        "PP2 x DP2, --shard parameters",
+        "--nnodes 2 --nproc_per_node 2 --nums_split 2 --shard parameters",
+        [("optimizer", 0.5), ("parameters", 0.5)],
+    ),
 ]
 DEEP, SHALLOW = 6, 2
 ONE = "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1 --num_attention_heads 4 --seq_length 128 --train_global_batch_size 16"
@@ -49,8 +62,10 @@ def state_rows(problems: List[str]) -> List[str]:
                 shares.append(f"{kind} {found:.3f}")
                 if abs(found / share - 1) > 0.1:
                     problems.append(f"{name} rank {rank}: {kind} is {found:.3f} of the unsharded, expected {share}")
-            rows.append(f"| {name} | {rank} | {mb(memory.parameters)} | {mb(memory.masters)} | {mb(memory.optimizer)} | "
-                        f"{', '.join(shares) or '-'} | {mb(memory.registers)} | {mb(memory.live)} | {mb(memory.rss)} |")
+            rows.append(
+                f"| {name} | {rank} | {mb(memory.parameters)} | {mb(memory.masters)} | {mb(memory.optimizer)} | "
+                f"{', '.join(shares) or '-'} | {mb(memory.registers)} | {mb(memory.live)} | {mb(memory.rss)} |"
+            )
             print(rows[-1], flush=True)
     return rows
 
@@ -59,8 +74,10 @@ def recompute_rows(problems: List[str]) -> List[str]:
     """Activations of one layer: the difference between two depths, in the plan and as the layer's cost predicts."""
     rows, saved, predicted_saving = [], {}, {}
     for how in ("none", "full"):
-        memory: List[RankMemory] = [measure([*ONE.split(), "--num_hidden_layers", str(layers), "--recompute", how])[0]
-                                    for layers in (SHALLOW, DEEP)]
+        memory: List[RankMemory] = [
+            measure([*ONE.split(), "--num_hidden_layers", str(layers), "--recompute", how])[0]
+            for layers in (SHALLOW, DEEP)
+        ]
         config, plugins = parse(["--plugins", "inter_first,bert,wiki_ofrecord", *ONE.split()])
         plan = make_plan(config, plugins)
         cost = next(block.cost for block in plan.model.blocks if block.layer)
@@ -68,7 +85,9 @@ def recompute_rows(problems: List[str]) -> List[str]:
         found = (memory[1].live - memory[0].live) / (DEEP - SHALLOW)
         registers = (memory[1].registers - memory[0].registers) / (DEEP - SHALLOW)
         saved[how], predicted_saving[how] = found, predicted
-        rows.append(f"| {how} | {mb(predicted)} | {mb(found)} | {mb(memory[1].live)} | {mb(registers)} | {mb(memory[1].rss)} |")
+        rows.append(
+            f"| {how} | {mb(predicted)} | {mb(found)} | {mb(memory[1].live)} | {mb(registers)} | {mb(memory[1].rss)} |"
+        )
         print(rows[-1], flush=True)
     cut, wanted = saved["none"] - saved["full"], predicted_saving["none"] - predicted_saving["full"]
     rows.append(f"\nSaved per layer: {mb(cut)} MB; predicted {mb(wanted)} MB ({cut / wanted - 1:+.1%}).")

@@ -1,8 +1,9 @@
 """Every layout against a single process, on the same data and weights: python benchmarks/parity_table.py [--write]
 
-A pairwise choice of layout, strategy, micro-batches, decoder, optimizer, sharding and recompute. Ends with 1 when a row is further from its
-single process than the tolerance, or when one layout trained twice does not give the same bits.
+A pairwise choice of layout, strategy, micro-batches, decoder, optimizer, sharding and recompute. Ends with 1 when a row
+is further from its single process than the tolerance, or when one layout trained twice does not give the same bits.
 """
+
 from __future__ import annotations
 
 import sys
@@ -24,36 +25,58 @@ from pipeloom.core.plan import make_plan  # noqa: E402
 
 TOLERANCE, STEPS = 1e-4, 20
 PAGE = ROOT / "docs" / "parity.md"
-MODEL = "--num_hidden_layers 2 --num_attention_heads 2 --seq_length 128 --train_global_batch_size 16 --clip_grad_norm 0.5"
+MODEL = (
+    "--num_hidden_layers 2 --num_attention_heads 2 --seq_length 128 --train_global_batch_size 16 --clip_grad_norm 0.5"
+)
 LAYOUTS = {
-    "PP2": "--nnodes 1 --nproc_per_node 2 --nums_split 2", "PP4": "--nnodes 2 --nproc_per_node 2 --nums_split 4",
-    "DP2": "--nnodes 1 --nproc_per_node 2 --nums_split 1", "DP4": "--nnodes 2 --nproc_per_node 2 --nums_split 1",
+    "PP2": "--nnodes 1 --nproc_per_node 2 --nums_split 2",
+    "PP4": "--nnodes 2 --nproc_per_node 2 --nums_split 4",
+    "DP2": "--nnodes 1 --nproc_per_node 2 --nums_split 1",
+    "DP4": "--nnodes 2 --nproc_per_node 2 --nums_split 1",
     "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2",
     "TP2": "--nnodes 1 --nproc_per_node 2 --nums_split 1 --tensor_parallel 2",
     "PP2 x TP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2 --tensor_parallel 2",
     "DP2 x TP2": "--nnodes 2 --nproc_per_node 2 --nums_split 1 --tensor_parallel 2",
     "PP2 x DP2 x TP2": "--nnodes 2 --nproc_per_node 4 --nums_split 2 --tensor_parallel 2",
 }
-DECODERS = {"tied": "", "tied, vectors": "--tied_transfer vectors", "tied, table": "--tied_transfer table", "untied": "--tie_embeddings false"}
-OPTIMIZERS = {"adamw": "--optimizer adamw --learning_rate 1e-3", "sgd": "--optimizer sgd --learning_rate 1",
-              "lamb": "--optimizer lamb --learning_rate 1e-2"}
+DECODERS = {
+    "tied": "",
+    "tied, vectors": "--tied_transfer vectors",
+    "tied, table": "--tied_transfer table",
+    "untied": "--tie_embeddings false",
+}
+OPTIMIZERS = {
+    "adamw": "--optimizer adamw --learning_rate 1e-3",
+    "sgd": "--optimizer sgd --learning_rate 1",
+    "lamb": "--optimizer lamb --learning_rate 1e-2",
+}
 #: (layout, strategy, micro-batches, decoder, optimizer, further options)
 ROWS = [
-    ("PP2", "inter_first", 4, "tied, vectors", "adamw", ""), ("PP2", "intra_first", 1, "untied", "sgd", ""),
-    ("PP4", "inter_first", 4, "tied, table", "sgd", ""), ("PP4", "intra_first", 1, "tied, vectors", "adamw", ""),
+    ("PP2", "inter_first", 4, "tied, vectors", "adamw", ""),
+    ("PP2", "intra_first", 1, "untied", "sgd", ""),
+    ("PP4", "inter_first", 4, "tied, table", "sgd", ""),
+    ("PP4", "intra_first", 1, "tied, vectors", "adamw", ""),
     ("PP4", "inter_first", 4, "untied", "lamb", "--recompute full"),
-    ("DP2", "inter_first", 1, "tied", "sgd", ""), ("DP2", "intra_first", 4, "untied", "adamw", ""),
+    ("DP2", "inter_first", 1, "tied", "sgd", ""),
+    ("DP2", "intra_first", 4, "untied", "adamw", ""),
     ("DP2", "inter_first", 4, "tied", "lamb", "--shard parameters"),
-    ("DP4", "inter_first", 4, "tied", "adamw", "--shard parameters"), ("DP4", "intra_first", 1, "untied", "sgd", ""),
-    ("PP2 x DP2", "inter_first", 4, "tied, vectors", "adamw", ""), ("PP2 x DP2", "inter_first", 1, "tied, table", "sgd", ""),
-    ("PP2 x DP2", "inter_first", 4, "untied", "sgd", ""), ("PP2 x DP2", "intra_first", 4, "tied, vectors", "sgd", ""),
-    ("PP2 x DP2", "intra_first", 1, "untied", "adamw", ""), ("PP2 x DP2", "intra_first", 4, "tied, table", "adamw", ""),
+    ("DP4", "inter_first", 4, "tied", "adamw", "--shard parameters"),
+    ("DP4", "intra_first", 1, "untied", "sgd", ""),
+    ("PP2 x DP2", "inter_first", 4, "tied, vectors", "adamw", ""),
+    ("PP2 x DP2", "inter_first", 1, "tied, table", "sgd", ""),
+    ("PP2 x DP2", "inter_first", 4, "untied", "sgd", ""),
+    ("PP2 x DP2", "intra_first", 4, "tied, vectors", "sgd", ""),
+    ("PP2 x DP2", "intra_first", 1, "untied", "adamw", ""),
+    ("PP2 x DP2", "intra_first", 4, "tied, table", "adamw", ""),
     ("PP2 x DP2", "inter_first", 4, "tied, vectors", "lamb", ""),
     ("PP2 x DP2", "inter_first", 2, "tied, table", "adamw", "--shard optimizer"),
     ("PP2 x DP2", "intra_first", 4, "tied, vectors", "sgd", "--shard optimizer --recompute full"),
-    ("TP2", "inter_first", 1, "tied", "adamw", ""), ("TP2", "intra_first", 4, "untied", "sgd", "--recompute full"),
-    ("PP2 x TP2", "inter_first", 4, "tied, vectors", "sgd", ""), ("PP2 x TP2", "intra_first", 4, "tied, table", "adamw", "--recompute 1"),
-    ("DP2 x TP2", "inter_first", 1, "tied", "lamb", "--shard optimizer"), ("DP2 x TP2", "intra_first", 4, "untied", "sgd", "--shard parameters"),
+    ("TP2", "inter_first", 1, "tied", "adamw", ""),
+    ("TP2", "intra_first", 4, "untied", "sgd", "--recompute full"),
+    ("PP2 x TP2", "inter_first", 4, "tied, vectors", "sgd", ""),
+    ("PP2 x TP2", "intra_first", 4, "tied, table", "adamw", "--recompute 1"),
+    ("DP2 x TP2", "inter_first", 1, "tied", "lamb", "--shard optimizer"),
+    ("DP2 x TP2", "intra_first", 4, "untied", "sgd", "--shard parameters"),
     ("PP2 x DP2 x TP2", "inter_first", 2, "tied, vectors", "adamw", ""),
     ("PP2 x DP2 x TP2", "intra_first", 4, "tied, table", "sgd", "--shard parameters --recompute full"),
 ]
@@ -71,8 +94,10 @@ class Row:
         return f"| {' | '.join(cells)} |"
 
 
-HEAD = ("| layout | strategy | micro-batches | decoder | optimizer | further | loss | final parameter |\n"
-        "|---|---|---:|---|---|---|---:|---:|")
+HEAD = (
+    "| layout | strategy | micro-batches | decoder | optimizer | further | loss | final parameter |\n"
+    "|---|---|---:|---|---|---|---:|---:|"
+)
 
 
 class Table:
@@ -101,7 +126,9 @@ class Table:
         config, outputs = self.config(*name)
         first, second = train(config), train(config)
         same = all(a[loss] == b[loss] for a, b in zip(first.curve, second.curve) for loss in ("loss", *outputs))
-        return same and all(np.array_equal(first.weights[parameter], second.weights[parameter]) for parameter in first.weights)
+        return same and all(
+            np.array_equal(first.weights[parameter], second.weights[parameter]) for parameter in first.weights
+        )
 
 
 def train(config) -> Trained:
@@ -124,7 +151,7 @@ at any step, and of any number in the final parameters.
 The largest difference is {worst:.1e}; the tolerance is {TOLERANCE:g}. SGD stands beside AdamW because AdamW hides a wrong scale of
 the gradients. "vectors" and "table" are the two ways of a tied embedding across stages (`--tied_transfer`).
 
-The same run twice ({', '.join(str(part) for part in TWICE if part)}): {"the same bits, losses and parameters" if repeats else "NOT the same bits"}.
+The same run twice ({", ".join(str(part) for part in TWICE if part)}): {"the same bits, losses and parameters" if repeats else "NOT the same bits"}.
 
 One row as a command, with both curves: `python entry.py parity --plugins inter_first,bert,wiki_ofrecord --nums_split 2 --steps 20`.
 """

@@ -1,9 +1,11 @@
 """What a pipeline of two stages gains, by how a tied embedding travels: python benchmarks/pipeline_time.py [--write]
 
-Two stages of about the same work on two cores against one process, in interleaved rounds; on one machine, and as two nodes with a slow
-link between them (network namespaces: root, iproute2 and tc needed; left out where they are not). Ends with 1 when the default is slower
-than the limit. About ten minutes; a machine that does other work shows that work.
+Two stages of about the same work on two cores against one process, in interleaved rounds; on one machine, and as two
+nodes with a slow link between them (network namespaces: root, iproute2 and tc needed; left out where they are not).
+Ends with 1 when the default is slower than the limit. About ten minutes; a machine that does other work shows that
+work.
 """
+
 from __future__ import annotations
 
 import json
@@ -25,22 +27,42 @@ from benchmarks.machine import entry, origin, page_parser  # noqa: E402
 PAGE = ROOT / "docs" / "pipeline.md"
 LIMIT, RATE, STEPS = 0.70, "300mbit", 9
 PLUGINS = "inter_first,by_flops,bert,wiki_ofrecord"
-MODEL = ("--num_hidden_layers 4 --hidden_size 256 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 "
-         "--max_predictions 20 --clip_grad_norm 1 --optimizer adamw")
+MODEL = (
+    "--num_hidden_layers 4 --hidden_size 256 --num_attention_heads 4 --seq_length 128 --vocab_size 30522 "
+    "--max_predictions 20 --clip_grad_norm 1 --optimizer adamw"
+)
 MICRO_BATCH = 4
 ONE = "one process"
 FORMS = {"tied (default)": "", "tied, table": "--tied_transfer table", "untied": "--tie_embeddings false"}
 DEFAULT = "tied (default)"
 #: (micro-batches, over the link, forms, rounds)
-CASES = [(8, False, [ONE, DEFAULT, "tied, table", "untied"], 2), (8, True, [DEFAULT, "tied, table", "untied"], 2),
-         (4, False, [ONE, DEFAULT, "tied, table"], 1), (4, True, [DEFAULT], 1)]
+CASES = [
+    (8, False, [ONE, DEFAULT, "tied, table", "untied"], 2),
+    (8, True, [DEFAULT, "tied, table", "untied"], 2),
+    (4, False, [ONE, DEFAULT, "tied, table"], 1),
+    (4, True, [DEFAULT], 1),
+]
 
 
 def flags_of(form: str, micro_batches: int, records: List[str]) -> List[str]:
     layout = ["--nums_split", "1"] if form == ONE else ["--nums_split", "2", *FORMS[form].split()]
-    return [*records, *MODEL.split(), *layout, "--train_global_batch_size", str(MICRO_BATCH * micro_batches),
-            "--grad_acc_steps", str(micro_batches), "--train_steps", str(STEPS), "--log_every", "1", "--save_every", "0",
-            "--save_final_weights", "false"]
+    return [
+        *records,
+        *MODEL.split(),
+        *layout,
+        "--train_global_batch_size",
+        str(MICRO_BATCH * micro_batches),
+        "--grad_acc_steps",
+        str(micro_batches),
+        "--train_steps",
+        str(STEPS),
+        "--log_every",
+        "1",
+        "--save_every",
+        "0",
+        "--save_final_weights",
+        "false",
+    ]
 
 
 def milliseconds(form: str, micro_batches: int, linked: bool, records: List[str]) -> float:
@@ -101,7 +123,10 @@ def main() -> int:
             for form in forms if number < rounds and not (linked and reason) else ():
                 measured = milliseconds(form, micro_batches, linked, records)
                 times.setdefault((micro_batches, linked, form), []).append(measured)
-                print(f"{micro_batches} micro-batches, {'link' if linked else 'one machine'}, {form}: {measured:.1f} ms a sample", flush=True)
+                print(
+                    f"{micro_batches} micro-batches, {'link' if linked else 'one machine'}, {form}: {measured:.1f} ms a sample",
+                    flush=True,
+                )
     rows = rows_of(times)
     print("\n".join(rows))
     if options.write:

@@ -1,8 +1,10 @@
 """What `prepare pretraining` takes and gives, on a real Wikipedia dump: python benchmarks/prepare.py [--write]
 
-Speed and memory with 1 and 2 workers and on 20 times the input, the same bytes after kills at random instants, what the examples
-say when they are decoded, bad input, and a pre-training run on them. Ends with 1 when something of it does not hold.
+Speed and memory with 1 and 2 workers and on 20 times the input, the same bytes after kills at random instants, what the
+examples say when they are decoded, bad input, and a pre-training run on them. Ends with 1 when something of it does not
+hold.
 """
+
 from __future__ import annotations
 
 import json
@@ -25,15 +27,18 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
 from preparations import digest, records  # noqa: E402
+
+from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
 
 PAGE = ROOT / "docs" / "prepare.md"
 DATA = ROOT.parent / "shared" / "data"
 DUMP, VOCAB = DATA / "wiki_dump" / "enwiki-sample-pages-articles.xml.bz2", DATA / "bert-base-uncased-vocab.txt"
 TIMES, KILLS, STEPS, SEED = 20, 10, 300, 11
 #: What is left of markup when it is split into WordPieces.
-MARKUP = re.compile(r"\{ \{|\} \}|\[ \[|\] \]|\{ \||\| \}|' ' '|< ref|< /|& (?:nbsp|amp|lt|gt|ndash) ;|https? : /|thumb \||= =|\| align|style =")
+MARKUP = re.compile(
+    r"\{ \{|\} \}|\[ \[|\] \]|\{ \||\| \}|' ' '|< ref|< /|& (?:nbsp|amp|lt|gt|ndash) ;|https? : /|thumb \||= =|\| align|style ="
+)
 MASK_ID = 103
 
 
@@ -85,8 +90,21 @@ class Made:
 
 
 def command(inputs: Sequence[Path], out: Path, workers: int, *more: str) -> List[str]:
-    return [sys.executable, str(ROOT / "entry.py"), "prepare", "pretraining", "--input", *map(str, inputs), "--vocab", str(VOCAB),
-            "--output", str(out), "--workers", str(workers), *more]
+    return [
+        sys.executable,
+        str(ROOT / "entry.py"),
+        "prepare",
+        "pretraining",
+        "--input",
+        *map(str, inputs),
+        "--vocab",
+        str(VOCAB),
+        "--output",
+        str(out),
+        "--workers",
+        str(workers),
+        *more,
+    ]
 
 
 def prepare(inputs: Sequence[Path], out: Path, workers: int, *more: str) -> Made:
@@ -113,7 +131,7 @@ def _resident(session: int) -> Iterator[float]:
         try:
             if os.getsid(int(folder.name)) == session:
                 yield int(re.search(r"^Pss:\s+(\d+)", (folder / "smaps_rollup").read_text(), re.M).group(1)) / 1024
-        except (OSError, AttributeError):    # it has ended meanwhile
+        except (OSError, AttributeError):  # it has ended meanwhile
             pass
 
 
@@ -121,7 +139,9 @@ def killed(out: Path, whole: Made) -> int:
     """SIGKILL, SIGINT or SIGTERM at random instants; returns how many there were until the folder stood."""
     rng, count = random.Random(SEED), 0
     while count < KILLS:
-        process = subprocess.Popen(command([DUMP], out, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command([DUMP], out, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             process.wait(rng.uniform(0.2, whole.seconds / 3))
             assert process.returncode == 0 and count > 3, process.returncode
@@ -143,7 +163,11 @@ def decoded(folder: Path) -> Tuple[Dict[str, float], List[str], int]:
     for record in found:
         count = int(record["masked_lm_weights"].sum())
         seen, true = record["input_ids"][record["masked_lm_positions"][:count]], record["masked_lm_ids"][:count]
-        kinds += [(seen == MASK_ID).sum(), ((seen != MASK_ID) & (seen == true)).sum(), ((seen != MASK_ID) & (seen != true)).sum()]
+        kinds += [
+            (seen == MASK_ID).sum(),
+            ((seen != MASK_ID) & (seen == true)).sum(),
+            ((seen != MASK_ID) & (seen != true)).sum(),
+        ]
     shares = dict(zip(("[MASK]", "kept", "another word"), 100 * kinds / kinds.sum()))
     shares["random next"] = 100 * float(np.mean([record["next_sentence_labels"][0] for record in found]))
     texts = []
@@ -190,8 +214,11 @@ def bad_inputs(folder: Path) -> List[Tuple[str, int, str]]:
         ("an empty file", ["empty.txt"], []),
         ("an empty file among others", ["empty.txt", "damaged.txt"], [*blank, *small, "--seed", "2"]),
         ("an HTML page", ["page.html"], small),
-        ("the same among others, `--bad_input skip`", ["page.html", "one.txt"], ["--bad_input", "skip", *blank,
-                                                                                 *small]),
+        (
+            "the same among others, `--bad_input skip`",
+            ["page.html", "one.txt"],
+            ["--bad_input", "skip", *blank, *small],
+        ),
         ("comma-separated values", ["table.csv"], small),
         ("text with some markup", ["mixed.txt"], [*blank, *small]),
         ("JSON lines with another key", ["other_key.jsonl"], small),
@@ -208,8 +235,12 @@ def bad_inputs(folder: Path) -> List[Tuple[str, int, str]]:
     rows = []
     for what, names, more in cases:
         out = folder / ("out-" + names[0])
-        result = subprocess.run(command([folder / name for name in names], out, 1, "--dupe_factor", "1", *more), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+        result = subprocess.run(
+            command([folder / name for name in names], out, 1, "--dupe_factor", "1", *more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         warned = "; ".join(line for line in result.stderr.splitlines() if "warning: " in line)
         said = result.stderr if result.returncode else warned or result.stdout.splitlines()[-1]
         said = said.replace("pipeloom: warning: ", "")
@@ -221,18 +252,59 @@ def bad_inputs(folder: Path) -> List[Tuple[str, int, str]]:
 
 def trained(folder: Path, run: Path) -> List[Tuple[int, float, float]]:
     """Step, loss of masked words and of next sentences of a small BERT that is trained on the folder."""
-    subprocess.run([sys.executable, str(ROOT / "entry.py"), "--plugins", "inter_first,bert,wiki_ofrecord", "--ofrecord_path", str(folder),
-                    "--output_dir", str(run), "--nnodes", "2", "--nproc_per_node", "1", "--nums_split", "2", "--num_hidden_layers", "2",
-                    "--num_attention_heads", "2", "--train_global_batch_size", "16", "--train_steps", str(STEPS), "--log_every", "50",
-                    "--learning_rate", "1e-3", "--save_every", "0"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "entry.py"),
+            "--plugins",
+            "inter_first,bert,wiki_ofrecord",
+            "--ofrecord_path",
+            str(folder),
+            "--output_dir",
+            str(run),
+            "--nnodes",
+            "2",
+            "--nproc_per_node",
+            "1",
+            "--nums_split",
+            "2",
+            "--num_hidden_layers",
+            "2",
+            "--num_attention_heads",
+            "2",
+            "--train_global_batch_size",
+            "16",
+            "--train_steps",
+            str(STEPS),
+            "--log_every",
+            "50",
+            "--learning_rate",
+            "1e-3",
+            "--save_every",
+            "0",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(entry["step"], entry["mlm_loss"], entry["nsp_loss"]) for entry in logged]
 
 
-def page(made: Sequence[Made], count: int, shares: Dict[str, float], texts: List[str], left: int, bad: List, losses: List, seconds: float) -> str:
+def page(
+    made: Sequence[Made],
+    count: int,
+    shares: Dict[str, float],
+    texts: List[str],
+    left: int,
+    bad: List,
+    losses: List,
+    seconds: float,
+) -> str:
     one, two, many = made
-    speed = "\n".join(f"| {what} | {made.workers} | {made.samples:,} | {made.seconds:.1f} | {made.samples / made.seconds:,.0f} | {made.memory:.0f} |"
-                      for what, made in (("the dump", one), ("the dump", two), (f"{TIMES} copies of it", many)))
+    speed = "\n".join(
+        f"| {what} | {made.workers} | {made.samples:,} | {made.seconds:.1f} | {made.samples / made.seconds:,.0f} | {made.memory:.0f} |"
+        for what, made in (("the dump", one), ("the dump", two), (f"{TIMES} copies of it", many))
+    )
     said = "\n".join(f"| {what} | {code} | {line.replace('|', '/')} |" for what, code, line in bad)
     curve = "\n".join(f"| {step} | {masked:.3f} | {following:.3f} |" for step, masked, following in losses)
     return f"""# From raw text to training data
@@ -312,10 +384,16 @@ def main() -> int:
         losses = trained(two.folder, folder / "run")
         print(losses, flush=True)
     if arguments.write:
-        PAGE.write_text(page((one, two, many), count, shares, texts, left, bad, losses, time.monotonic() - began), encoding="utf-8")
+        PAGE.write_text(
+            page((one, two, many), count, shares, texts, left, bad, losses, time.monotonic() - began), encoding="utf-8"
+        )
     wanted = {"[MASK]": 80, "kept": 10, "another word": 10, "random next": 50}
     balanced = all(abs(shares[name] - share) < 1 for name, share in wanted.items())
-    return 0 if same and left == 0 and balanced and many.memory < 1.1 * two.memory and losses[-1][1] < losses[0][1] - 0.5 else 1
+    return (
+        0
+        if same and left == 0 and balanced and many.memory < 1.1 * two.memory and losses[-1][1] < losses[0][1] - 0.5
+        else 1
+    )
 
 
 if __name__ == "__main__":

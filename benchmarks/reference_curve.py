@@ -16,6 +16,7 @@ Two environments take part, since OneFlow 0.9.0 and a recent PyTorch want differ
 ``--recipe tiny`` is what tests/fixtures/reference_curve.json holds. Nothing here imports pipeloom; torch and
 transformers are imported where the reference runs.
 """
+
 import argparse
 import json
 import struct
@@ -31,14 +32,30 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH, RATE, TOLERANCE = 20, 16, 1e-3, 1e-4
 #: case -> (warmup steps, decays linearly, clips to this norm or 0)
 CASES = {"constant": (0, False, 0.0), "linear": (4, True, 1.0)}
-LAYOUTS = {"one process": "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1".split(),
-           "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2 --grad_acc_steps 4".split()}
+LAYOUTS = {
+    "one process": "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1".split(),
+    "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2 --grad_acc_steps 4".split(),
+}
 #: Sizes as config.json has them. ``tiny`` differs from every default, so that an ignored setting shows.
 RECIPES = {
-    "small": dict(num_hidden_layers=2, num_attention_heads=4, hidden_size=128, intermediate_size=512,
-                  max_position_embeddings=512, vocab_size=30522, layer_norm_eps=1e-12),
-    "tiny": dict(num_hidden_layers=2, num_attention_heads=2, hidden_size=64, intermediate_size=96,
-                 max_position_embeddings=160, vocab_size=30528, layer_norm_eps=1e-3),
+    "small": dict(
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        hidden_size=128,
+        intermediate_size=512,
+        max_position_embeddings=512,
+        vocab_size=30522,
+        layer_norm_eps=1e-12,
+    ),
+    "tiny": dict(
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        hidden_size=64,
+        intermediate_size=96,
+        max_position_embeddings=160,
+        vocab_size=30528,
+        layer_norm_eps=1e-3,
+    ),
 }
 
 
@@ -77,7 +94,7 @@ def value(name, shape, seed=7):
     From the raw words of the generator: numpy keeps those the same, what it makes of them may change.
     """
     words = np.random.Philox(key=np.array([crc32(name.encode()), seed], np.uint64)).random_raw(int(np.prod(shape)))
-    uniform = ((words >> np.uint64(40)).astype(np.float64) / 2 ** 24 - 0.5) * (0.07 if "embeddings" in name else 0.5)
+    uniform = ((words >> np.uint64(40)).astype(np.float64) / 2**24 - 0.5) * (0.07 if "embeddings" in name else 0.5)
     return (uniform.reshape(shape) + name.endswith("LayerNorm.weight")).astype(np.float32)
 
 
@@ -87,11 +104,23 @@ def write_folder(folder, recipe):
 
     folder, sizes = Path(folder), RECIPES[recipe]
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"architectures": ["BertForPreTraining"], "model_type": "bert", **sizes, "hidden_act": "gelu", "type_vocab_size": 2,
-              "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "tie_word_embeddings": True, "pad_token_id": 0}
+    config = {
+        "architectures": ["BertForPreTraining"],
+        "model_type": "bert",
+        **sizes,
+        "hidden_act": "gelu",
+        "type_vocab_size": 2,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file({name: value(name, shape) for name, shape in shapes(sizes).items()}, str(folder / "model.safetensors"),
-              metadata={"format": "pt"})
+    save_file(
+        {name: value(name, shape) for name, shape in shapes(sizes).items()},
+        str(folder / "model.safetensors"),
+        metadata={"format": "pt"},
+    )
 
 
 def _varint(data, position):
@@ -110,7 +139,7 @@ def _message(data):
         key, position = _varint(data, position)
         assert key & 7 == 2, "no OFRecord"
         length, position = _varint(data, position)
-        yield key >> 3, data[position:position + length]
+        yield key >> 3, data[position : position + length]
         position += length
 
 
@@ -130,9 +159,9 @@ def read_records(path, count):
     with open(path, "rb") as file:
         for _ in range(count):
             message = file.read(*struct.unpack("<q", file.read(8)))
-            for _, entry in _message(message):                           # map<string, Feature> feature = 1
+            for _, entry in _message(message):  # map<string, Feature> feature = 1
                 entry = dict(_message(entry))
-                (kind, values), = _message(entry[2])                      # one typed list: 2 = float, 4 = int32
+                ((kind, values),) = _message(entry[2])  # one typed list: 2 = float, 4 = int32
                 values = dict(_message(values)).get(1, b"")
                 parsed = np.frombuffer(values, "<f4") if kind == 2 else np.array(list(_packed_ints(values)), np.int64)
                 columns.setdefault(entry[1].decode(), []).append(parsed)
@@ -146,25 +175,36 @@ def train_reference(folder, records, case, double):
     from transformers import BertForPreTraining, get_linear_schedule_with_warmup
 
     model, report = BertForPreTraining.from_pretrained(
-        folder, attn_implementation="eager", output_loading_info=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        folder,
+        attn_implementation="eager",
+        output_loading_info=True,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     assert not any(report.values()), f"the folder and BertForPreTraining do not match: {report}"
     model = (model.double() if double else model.float()).train()
     warmup, decays, clip = CASES[case]
     plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
     decayed = [p for p in model.parameters() if all(p is not other for other in plain)]
-    optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=0.01), dict(params=plain, weight_decay=0.0)],
-                                  lr=RATE, betas=(0.9, 0.999), eps=1e-6)
+    optimizer = torch.optim.AdamW(
+        [dict(params=decayed, weight_decay=0.01), dict(params=plain, weight_decay=0.0)],
+        lr=RATE,
+        betas=(0.9, 0.999),
+        eps=1e-6,
+    )
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, STEPS) if decays else None
     losses, norms = [], []
     for step in range(STEPS):
-        batch = {name: torch.tensor(column[step * BATCH:(step + 1) * BATCH]) for name, column in records.items()}
+        batch = {name: torch.tensor(column[step * BATCH : (step + 1) * BATCH]) for name, column in records.items()}
         output = model.bert(batch["input_ids"], attention_mask=batch["input_mask"], token_type_ids=batch["segment_ids"])
         hidden, positions = output.last_hidden_state, batch["masked_lm_positions"]
         chosen = torch.gather(hidden, 1, positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
         logits, relationship = model.cls(chosen, output.pooler_output)
         weights = batch["masked_lm_weights"].to(logits.dtype).reshape(-1)
         each = cross_entropy(logits.reshape(len(weights), -1), batch["masked_lm_ids"].reshape(-1), reduction="none")
-        loss = (each * weights).sum() / weights.sum() + cross_entropy(relationship, batch["next_sentence_labels"].reshape(-1))
+        loss = (each * weights).sum() / weights.sum() + cross_entropy(
+            relationship, batch["next_sentence_labels"].reshape(-1)
+        )
         optimizer.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), clip or float("inf")).item())
@@ -186,13 +226,20 @@ def run_reference(options):
     if options.recipe == "small":  # as transformers itself writes a folder
         transformers.BertForPreTraining.from_pretrained(options.folder).save_pretrained(options.folder)
     records = read_records(options.records, STEPS * BATCH)
-    result = {"recipe": options.recipe, "cases": {},
-              "made_by": f"torch {torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}"}
+    result = {
+        "recipe": options.recipe,
+        "cases": {},
+        "made_by": f"torch {torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}",
+    }
     for case in CASES:
-        (single, norms), (double, _) = (train_reference(options.folder, records, case, double) for double in (False, True))
+        (single, norms), (double, _) = (
+            train_reference(options.folder, records, case, double) for double in (False, True)
+        )
         result["cases"][case] = {"float32": single, "float64": double, "gradient_norm": norms}
-        print(f"{case}: loss {single[0]:.4f} -> {single[-1]:.4f}, gradient norm {min(norms):.2f} to {max(norms):.2f}, "
-              f"float32 against float64 {largest(single, double)[0]:.1e}")
+        print(
+            f"{case}: loss {single[0]:.4f} -> {single[-1]:.4f}, gradient norm {min(norms):.2f} to {max(norms):.2f}, "
+            f"float32 against float64 {largest(single, double)[0]:.1e}"
+        )
     Path(options.curves).write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -205,16 +252,35 @@ def largest(ours, theirs):
 def flags(folder, records, case):
     """Flags of entry.py for a case, but for the layout."""
     warmup, decays, clip = CASES[case]
-    return ["--init_from", str(folder), "--ofrecord_path", str(records), *(
-        f"--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --shuffle false "
-        f"--log_every 1 --train_steps {STEPS} --train_global_batch_size {BATCH} --learning_rate {RATE} --warmup_steps {warmup} "
-        f"--lr_schedule {'linear' if decays else 'constant'} --clip_grad_norm {clip} --weight_decay 0.01 --adam_eps 1e-6").split()]
+    return [
+        "--init_from",
+        str(folder),
+        "--ofrecord_path",
+        str(records),
+        *(
+            f"--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --shuffle false "
+            f"--log_every 1 --train_steps {STEPS} --train_global_batch_size {BATCH} --learning_rate {RATE} --warmup_steps {warmup} "
+            f"--lr_schedule {'linear' if decays else 'constant'} --clip_grad_norm {clip} --weight_decay 0.01 --adam_eps 1e-6"
+        ).split(),
+    ]
 
 
 def train_ours(arguments, directory):
     """Losses of each step of a run of entry.py in this Python."""
-    done = subprocess.run([sys.executable, str(ROOT / "entry.py"), "--plugins", "inter_first,bert,wiki_ofrecord", *arguments,
-                           "--output_dir", str(directory)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "entry.py"),
+            "--plugins",
+            "inter_first,bert,wiki_ofrecord",
+            *arguments,
+            "--output_dir",
+            str(directory),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(f"entry.py ended with exit code {done.returncode}:\n{done.stdout}")
     return [json.loads(line)["loss"] for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
@@ -230,8 +296,11 @@ def run_compare(options):
                 ours = train_ours([*flags(options.folder, options.records, case), *where], Path(directory) / "run")
             single, double = largest(ours, curves["float32"]), largest(ours, curves["float64"])
             worst = max(worst, single[0], double[0])
-            print(f"{case:<10} {layout:<12} {single[0]:>12.1e} ({single[1]:>2}) {double[0]:>14.1e}   "
-                  f"{largest(curves['float32'], curves['float64'])[0]:.1e}", flush=True)
+            print(
+                f"{case:<10} {layout:<12} {single[0]:>12.1e} ({single[1]:>2}) {double[0]:>14.1e}   "
+                f"{largest(curves['float32'], curves['float64'])[0]:.1e}",
+                flush=True,
+            )
     print(f"at most {TOLERANCE:g} at every step: {'yes' if worst <= TOLERANCE else 'NO'}")
     return int(worst > TOLERANCE)
 

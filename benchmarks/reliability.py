@@ -1,8 +1,10 @@
 """Every fault that a run should survive, tried: python benchmarks/reliability.py [--kills 50] [--write]
 
-Kills of the whole job, faults of ranks, nodes, disks and files, resumes in other layouts, and the fuzzer. Ends with 1 when a
-resumed curve differs from the undisturbed one (at all in the same layout, by more than the tolerance in another).
+Kills of the whole job, faults of ranks, nodes, disks and files, resumes in other layouts, and the fuzzer. Ends with 1
+when a resumed curve differs from the undisturbed one (at all in the same layout, by more than the tolerance in
+another).
 """
+
 from __future__ import annotations
 
 import sys
@@ -15,12 +17,13 @@ from typing import Dict, List, Tuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
 
-from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
 import cases  # noqa: E402
 import fuzz  # noqa: E402
 import kills  # noqa: E402
 from fuzz_targets import TARGETS  # noqa: E402
 from harness import Job, curve, kill_all  # noqa: E402
+
+from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
 
 PAGE = ROOT / "docs" / "reliability.md"
 TOLERANCE, STEPS, FROM = 1e-4, 30, 10
@@ -32,19 +35,30 @@ LAYOUTS = {
     "one process": "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1",
     "PP2 x DP2": "--nnodes 2 --nproc_per_node 2 --nums_split 2",
     "PP2 x DP2, other split": "--nnodes 2 --nproc_per_node 2 --nums_split 2 --split 3,2",
-    "DP4": "--nnodes 2 --nproc_per_node 2 --nums_split 1", "PP4 on 4 nodes": "--nnodes 4 --nproc_per_node 1 --nums_split 4",
+    "DP4": "--nnodes 2 --nproc_per_node 2 --nums_split 1",
+    "PP4 on 4 nodes": "--nnodes 4 --nproc_per_node 1 --nums_split 4",
     "TP2": "--nnodes 1 --nproc_per_node 2 --nums_split 1 --tensor_parallel 2",
     "DP2, parameters sharded": "--nnodes 1 --nproc_per_node 2 --nums_split 1 --shard parameters",
     "PP2, untied transfer by table": "--nnodes 2 --nproc_per_node 1 --nums_split 2 --tied_transfer table",
 }
 #: Saved in the first, resumed in the second.
-PAIRS = [("PP2 x DP2", "PP2 x DP2"), ("PP2 x DP2", "one process"), ("PP2 x DP2", "DP4"), ("PP2 x DP2", "PP4 on 4 nodes"), ("PP2 x DP2", "TP2"),
-         ("PP2 x DP2", "PP2 x DP2, other split"), ("TP2", "DP2, parameters sharded"), ("DP2, parameters sharded", "PP2, untied transfer by table")]
+PAIRS = [
+    ("PP2 x DP2", "PP2 x DP2"),
+    ("PP2 x DP2", "one process"),
+    ("PP2 x DP2", "DP4"),
+    ("PP2 x DP2", "PP4 on 4 nodes"),
+    ("PP2 x DP2", "TP2"),
+    ("PP2 x DP2", "PP2 x DP2, other split"),
+    ("TP2", "DP2, parameters sharded"),
+    ("DP2, parameters sharded", "PP2, untied transfer by table"),
+]
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The largest differences of a loss in the further steps: from one process that nothing stopped, and from the layout's own curve."""
+    """The largest differences of a loss in the further steps: from one process that nothing stopped, and from the
+    layout's own curve.
+    """
 
     pair: Tuple[str, str]
     against_one: float
@@ -58,13 +72,23 @@ class Layouts:
     """Runs of ``STEPS`` steps that stop after ``FROM`` in one layout and go on in another."""
 
     def __init__(self, folder: Path, data: List[str]) -> None:
-        self._folder, self._data, self._sources = folder, data, {}    # type: ignore[var-annotated]
+        self._folder, self._data, self._sources = folder, data, {}  # type: ignore[var-annotated]
         self._whole: Dict[str, List] = {}
 
     def _run(self, name: str, layout: str, *flags: str) -> Path:
         plugins = "manual," if "--split" in LAYOUTS[layout] else ""
-        job = Job(self._folder, name, *MODEL.split(), *PLAIN.split(), *LAYOUTS[layout].split(), "--train_steps", str(STEPS),
-                  *self._data, *flags, plugins=plugins)
+        job = Job(
+            self._folder,
+            name,
+            *MODEL.split(),
+            *PLAIN.split(),
+            *LAYOUTS[layout].split(),
+            "--train_steps",
+            str(STEPS),
+            *self._data,
+            *flags,
+            plugins=plugins,
+        )
         ended = job.end(limit=600)
         assert ended.code == 0, ended.said
         return job.directory
@@ -85,7 +109,7 @@ class Layouts:
 
 
 def _difference(further: List, whole: List) -> float:
-    rest = whole[-len(further):]
+    rest = whole[-len(further) :]
     assert [entry["step"] for entry in further] == [entry["step"] for entry in rest]
     return max(abs(a["loss"] - b["loss"]) for a, b in zip(further, rest))
 
@@ -102,11 +126,18 @@ def fuzzed() -> Dict[str, Dict[str, int]]:
 
 def page(struck: List, lost: int, rows: List, resumed: List[Resumed], damaged: Dict, data: str, seconds: float) -> str:
     points = sum("write point" in kill.what for kill in struck)
-    fault_lines = "\n".join(f"| {row.fault} | {row.seconds:.1f} | {row.survived} | 0 | `{_short(row.line)}` |" for row in rows)
-    pair_lines = "\n".join(f"| {r.pair[0]} | {r.pair[1]} | {r.against_one:.1e} | {'%.1e' % r.against_itself if r.pair[0] == r.pair[1] else ''} |"
-                           for r in resumed)
-    fuzz_lines = "\n".join(f"| {name} | {sum(counts.values())} | {counts.get('accepted', 0)} | {counts.get('refused', 0)} | "
-                           f"{counts.get('crashed', 0)} | {counts.get('hung', 0)} |" for name, counts in damaged.items())
+    fault_lines = "\n".join(
+        f"| {row.fault} | {row.seconds:.1f} | {row.survived} | 0 | `{_short(row.line)}` |" for row in rows
+    )
+    pair_lines = "\n".join(
+        f"| {r.pair[0]} | {r.pair[1]} | {r.against_one:.1e} | {'%.1e' % r.against_itself if r.pair[0] == r.pair[1] else ''} |"
+        for r in resumed
+    )
+    fuzz_lines = "\n".join(
+        f"| {name} | {sum(counts.values())} | {counts.get('accepted', 0)} | {counts.get('refused', 0)} | "
+        f"{counts.get('crashed', 0)} | {counts.get('hung', 0)} |"
+        for name, counts in damaged.items()
+    )
     return f"""# Reliability: what a run survives
 
 {origin("python benchmarks/reliability.py --write", seconds)}
@@ -178,7 +209,7 @@ def main() -> int:
             except OSError as error:
                 print(f"left out: {error}", flush=True)
                 continue
-            except AssertionError as error:    # the others are still to be tried; the page and the exit code tell
+            except AssertionError as error:  # the others are still to be tried; the page and the exit code tell
                 print(f"FAILED: case {number}: {error}", flush=True)
                 found = cases.Row(f"case {number}", 0.0, "**NOT SURVIVED**", str(error)[:100])
             for row in found if isinstance(found, list) else [found]:
@@ -186,7 +217,9 @@ def main() -> int:
                 print(row, flush=True)
         damaged = fuzzed()
         print(damaged, flush=True)
-        lost = kills.strike_and_compare(arguments.kills, SEED, lambda kill: (struck.append(kill), print(kill, flush=True)), steps=200)
+        lost = kills.strike_and_compare(
+            arguments.kills, SEED, lambda kill: (struck.append(kill), print(kill, flush=True)), steps=200
+        )
     kill_all()
     print(f"steps of the curve that differ after {len(struck)} kills: {lost}", flush=True)
     if arguments.write:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fine-tuning on SQuAD by PyTorch and HuggingFace transformers, and how far ours is from it.
 
-Both sides start from one HuggingFace folder (MiniLM with a new head for answers), see the same inputs in the same order, and follow one
-recipe: AdamW (0.9, 0.999, eps 1e-6, decay 0.01 but not on biases and LayerNorm), learning rate 1e-4 after a warmup over a tenth of the
-steps, linear decay to 0, gradient clipped to norm 1.
+Both sides start from one HuggingFace folder (MiniLM with a new head for answers), see the same inputs in the same
+order, and follow one recipe: AdamW (0.9, 0.999, eps 1e-6, decay 0.01 but not on biases and LayerNorm), learning rate
+1e-4 after a warmup over a tenth of the steps, linear decay to 0, gradient clipped to norm 1.
 
 Two environments take part, since OneFlow 0.9.0 and a recent PyTorch want different Pythons:
 
@@ -12,10 +12,11 @@ Two environments take part, since OneFlow 0.9.0 and a recent PyTorch want differ
   ref/bin/python benchmarks/squad_reference.py reference --folder /tmp/squad
   .venv/bin/python benchmarks/squad_reference.py compare --folder /tmp/squad
 
-Without dropout the losses of 30 steps must agree to 1e-3; with it (another seed gives another head, order and dropout) exact match and F1
-on the development questions to 2 points, as means over seeds: benchmarks/squad.py runs several and writes docs/squad.md. Nothing of pipeloom is
-imported where the reference runs.
+Without dropout the losses of 30 steps must agree to 1e-3; with it (another seed gives another head, order and dropout)
+exact match and F1 on the development questions to 2 points, as means over seeds: benchmarks/squad.py runs several and
+writes docs/squad.md. Nothing of pipeloom is imported where the reference runs.
 """
+
 import argparse
 import json
 import subprocess
@@ -50,18 +51,45 @@ def prepare(options):
     folder, model = options.folder, Path(options.model)
     start = folder / "start"
     start.mkdir(parents=True)
-    config = {**json.loads((model / "config.json").read_text()), "architectures": ["BertForQuestionAnswering"],
-              "hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
+    config = {
+        **json.loads((model / "config.json").read_text()),
+        "architectures": ["BertForQuestionAnswering"],
+        "hidden_dropout_prob": options.dropout,
+        "attention_probs_dropout_prob": options.dropout,
+    }
     (start / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (start / "vocab.txt").write_bytes((model / "vocab.txt").read_bytes())
-    tensors = {f"bert.{name}": value for name, value in load_file(str(model / "model.safetensors")).items()
-               if value.dtype == np.float32 and not name.startswith("pooler")}
+    tensors = {
+        f"bert.{name}": value
+        for name, value in load_file(str(model / "model.safetensors")).items()
+        if value.dtype == np.float32 and not name.startswith("pooler")
+    }
     head = np.random.default_rng(options.seed).standard_normal((2, config["hidden_size"])) * 0.02
-    save_file({**tensors, "qa_outputs.weight": head.astype(np.float32), "qa_outputs.bias": np.zeros(2, np.float32)},
-              str(start / "model.safetensors"), metadata={"format": "pt"})
+    save_file(
+        {**tensors, "qa_outputs.weight": head.astype(np.float32), "qa_outputs.bias": np.zeros(2, np.float32)},
+        str(start / "model.safetensors"),
+        metadata={"format": "pt"},
+    )
     for split, source in (("train", options.train), ("eval", options.dev)):
-        subprocess.run([sys.executable, str(ROOT / "entry.py"), "prepare", "squad", "--input", str(source), "--vocab", str(start / "vocab.txt"),
-                        "--output", str(folder / split), "--split", split, "--seq_length", str(options.seq_length)], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / "entry.py"),
+                "prepare",
+                "squad",
+                "--input",
+                str(source),
+                "--vocab",
+                str(start / "vocab.txt"),
+                "--output",
+                str(folder / split),
+                "--split",
+                split,
+                "--seq_length",
+                str(options.seq_length),
+            ],
+            check=True,
+        )
 
     def opened(split):
         return SquadDataset(folder / split, folder / split, config["vocab_size"], AnswerSettings())
@@ -72,7 +100,13 @@ def prepare(options):
     batches = np.concatenate([order.indices(step) for step in range(steps)])
     np.savez(folder / "train.npz", **train.read(batches, [*INPUTS, *LABELS]))
     np.savez(folder / "dev.npz", **dev.read(range(len(dev)), list(INPUTS)))
-    recipe = {"steps": steps, "batch": options.batch, "seed": options.seed, "dropout": options.dropout, "seq_length": options.seq_length}
+    recipe = {
+        "steps": steps,
+        "batch": options.batch,
+        "seed": options.seed,
+        "dropout": options.dropout,
+        "seq_length": options.seq_length,
+    }
     (folder / "recipe.json").write_text(json.dumps(recipe) + "\n")
     print(recipe)
 
@@ -87,12 +121,18 @@ def reference(options):
     model = BertForQuestionAnswering.from_pretrained(folder / "start", attn_implementation="eager").float().train()
     plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
     decayed = [p for p in model.parameters() if all(p is not other for other in plain)]
-    optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=0.01), dict(params=plain, weight_decay=0.0)],
-                                  lr=RATE, betas=(0.9, 0.999), eps=1e-6)
+    optimizer = torch.optim.AdamW(
+        [dict(params=decayed, weight_decay=0.01), dict(params=plain, weight_decay=0.0)],
+        lr=RATE,
+        betas=(0.9, 0.999),
+        eps=1e-6,
+    )
     schedule = get_linear_schedule_with_warmup(optimizer, warmup(recipe["steps"]), recipe["steps"])
 
     def tensors(columns, rows):
-        return {INPUTS.get(name, name): torch.tensor(column[rows]).long().squeeze(-1) for name, column in columns.items()}
+        return {
+            INPUTS.get(name, name): torch.tensor(column[rows]).long().squeeze(-1) for name, column in columns.items()
+        }
 
     columns, began, losses = dict(np.load(folder / "train.npz")), time.time(), []
     for step in range(recipe["steps"]):
@@ -122,8 +162,10 @@ def compare(options):
     """Train ours, print losses and scores of both; exit code 1 where they do not agree. Leaves ``ours-<stages>.json``."""
     found = outcome(options.folder, options.stages)
     print(f"{found['recipe']}, {options.stages} stages, {found['seconds']:.0f} s")
-    print(f"largest difference of a loss in the first {COMPARED} steps: {found['difference']:.1e}; at the end {found['losses'][-1]:.4f} and "
-          f"{found['their_losses'][-1]:.4f}")
+    print(
+        f"largest difference of a loss in the first {COMPARED} steps: {found['difference']:.1e}; at the end {found['losses'][-1]:.4f} and "
+        f"{found['their_losses'][-1]:.4f}"
+    )
     for name in ("exact_match", "f1"):
         print(f"{name}: ours {found['ours'][name]:.2f}, transformers {found['theirs'][name]:.2f}")
     agree = all(abs(found["ours"][name] - found["theirs"][name]) <= POINTS for name in ("exact_match", "f1"))
@@ -148,8 +190,16 @@ def outcome(folder, stages):
     scorer = dev.scorer()
     scorer.add(range(len(dev)), theirs)
     difference = max(abs(a - b) for a, b in list(zip(ours["losses"], theirs["losses"]))[:COMPARED])
-    return {"recipe": recipe, "difference": difference, "ours": ours["scores"], "theirs": scorer.finish(None), "seconds": ours["seconds"],
-            "their_seconds": float(theirs["seconds"]), "losses": ours["losses"], "their_losses": theirs["losses"].tolist()}
+    return {
+        "recipe": recipe,
+        "difference": difference,
+        "ours": ours["scores"],
+        "theirs": scorer.finish(None),
+        "seconds": ours["seconds"],
+        "their_seconds": float(theirs["seconds"]),
+        "losses": ours["losses"],
+        "their_losses": theirs["losses"].tolist(),
+    }
 
 
 def train(folder, stages, recipe):
@@ -157,12 +207,24 @@ def train(folder, stages, recipe):
     layout = f"--nnodes {stages} --nproc_per_node 1 --nums_split {stages} --grad_acc_steps {stages}"
     dropout = f"--hidden_dropout_prob {recipe['dropout']} --attention_probs_dropout_prob {recipe['dropout']}"
     began = time.time()
-    entry("--plugins", "inter_first,bert,squad", "--squad_train", folder / "train", "--squad_dev", folder / "eval",
-          "--init_from", folder / "start", "--output_dir", folder / f"run-{stages}", *(
-              f"--seq_length {recipe['seq_length']} --seed {recipe['seed']} --train_steps {recipe['steps']} --log_every 1 "
-              f"--eval_every {recipe['steps']} --train_global_batch_size {recipe['batch']} --learning_rate {RATE} "
-              f"--warmup_steps {warmup(recipe['steps'])} --lr_schedule linear --clip_grad_norm 1 --weight_decay 0.01 --adam_eps 1e-6 "
-              f"{layout} {dropout}").split())
+    entry(
+        "--plugins",
+        "inter_first,bert,squad",
+        "--squad_train",
+        folder / "train",
+        "--squad_dev",
+        folder / "eval",
+        "--init_from",
+        folder / "start",
+        "--output_dir",
+        folder / f"run-{stages}",
+        *(
+            f"--seq_length {recipe['seq_length']} --seed {recipe['seed']} --train_steps {recipe['steps']} --log_every 1 "
+            f"--eval_every {recipe['steps']} --train_global_batch_size {recipe['batch']} --learning_rate {RATE} "
+            f"--warmup_steps {warmup(recipe['steps'])} --lr_schedule linear --clip_grad_norm 1 --weight_decay 0.01 --adam_eps 1e-6 "
+            f"{layout} {dropout}"
+        ).split(),
+    )
     return time.time() - began
 
 

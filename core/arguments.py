@@ -1,4 +1,5 @@
 """Command lines: argparse whose mistakes are one line, with a suggestion where a name is close."""
+
 from __future__ import annotations
 
 import argparse
@@ -57,6 +58,7 @@ def boolean(text: str) -> bool:
 
 def at_least(low: int) -> Callable[[str], int]:
     """The type of a flag that is a whole number not below ``low``."""
+
     def whole_number(text: str) -> int:
         try:
             value = int(text)

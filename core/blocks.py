@@ -2,6 +2,7 @@
 
 Nothing here imports oneflow: a layout can be planned and checked before the engine starts.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -12,9 +13,9 @@ import numpy as np
 if TYPE_CHECKING:
     from pipeloom.core.data.dataset import Field
 
-#: Fields that the core itself provides to a block that asks for them: two int32 per sample that key the
-#: dropout masks (``None`` in evaluation, where nothing is dropped), and one float32 per sample, its share of the whole: 1 /
-#: global batch, in evaluation 1 / held-out samples.
+#: Fields that the core itself provides to a block that asks for them: two int32 per sample that key the dropout masks
+#: (``None`` in evaluation, where nothing is dropped), and one float32 per sample, its share of the whole: 1 / global
+#: batch, in evaluation 1 / held-out samples.
 DROPOUT_SEEDS = "dropout_seeds"
 SAMPLE_WEIGHT = "sample_weight"
 
@@ -57,7 +58,9 @@ def shard_dim(spec: ParameterSpec, data: int, tensor: int) -> Optional[int]:
     that tensor parallelism leaves alone; ``None`` where there is none, and it stays whole."""
     if data == 1:
         return None
-    free = (dim for dim, size in enumerate(spec.shape) if size % data == 0 and not (tensor > 1 and dim == spec.tensor_dim))
+    free = (
+        dim for dim, size in enumerate(spec.shape) if size % data == 0 and not (tensor > 1 and dim == spec.tensor_dim)
+    )
     return next(free, None)
 
 
@@ -80,11 +83,11 @@ class Cost:
 class Borrow:
     """A block's use of a part of another block, wherever that lives: the tied word embedding.
 
-    The sub-module ``part`` of the block ``owner`` is called with ``field`` on the owner's stage, and its
-    output travels to the borrowing block, which receives it as its hidden state. So a table shared by the
-    first and the last stage stays in one place, and batch x sequence x hidden travels instead of it. In a pipeline of
-    micro-batches it is called with a second argument, a function: it must compute with what that makes of its one parameter, whose
-    gradient is accumulated apart then (``core/executor/lending.py``).
+    The sub-module ``part`` of the block ``owner`` is called with ``field`` on the owner's stage, and its output travels
+    to the borrowing block, which receives it as its hidden state. So a table shared by the first and the last stage
+    stays in one place, and batch x sequence x hidden travels instead of it. In a pipeline of micro-batches it is called
+    with a second argument, a function: it must compute with what that makes of its one parameter, whose gradient is
+    accumulated apart then (``core/executor/lending.py``).
 
     ``copy`` is the block to use instead where that is more than the table itself: one that has the part's
     parameters too, by the same names. Parameters of one name on several stages are copies of one parameter:
@@ -127,16 +130,17 @@ class ModelSpec:
     """A model for one task.
 
     The last block returns a dict of scalar tensors. Each is a *sum* over the samples it saw, weighted by
-    ``SAMPLE_WEIGHT`` or a field of ``normalize`` so that the sum over the whole global batch (in evaluation: over the whole
-    held-out set) is the value to report. ``losses`` gives the weight of those that make up the training loss;
-    ``metrics`` names those that it returns beside them in evaluation, when the module's ``training`` is false (in training
-    nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global batch before they
-    are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what ``config.json`` of a
-    HuggingFace folder would say of the model, ``repeated`` the tensors that it has besides where nothing is tied, each
-    with the parameter that it is a copy of.
+    ``SAMPLE_WEIGHT`` or a field of ``normalize`` so that the sum over the whole global batch (in evaluation: over the
+    whole held-out set) is the value to report. ``losses`` gives the weight of those that make up the training loss;
+    ``metrics`` names those that it returns beside them in evaluation, when the module's ``training`` is false (in
+    training nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global
+    batch before they are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what
+    ``config.json`` of a HuggingFace folder would say of the model, ``repeated`` the tensors that it has besides where
+    nothing is tied, each with the parameter that it is a copy of.
 
-    In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes. ``labels`` are
-    the fields that the losses and metrics alone need; where samples have none the block is fed zeros, and only its outputs count.
+    In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes.
+    ``labels`` are the fields that the losses and metrics alone need; where samples have none the block is fed zeros,
+    and only its outputs count.
     """
 
     name: str
@@ -180,7 +184,7 @@ class ModelSpec:
         """The blocks of each stage for a partition given as counts."""
         stages, start = [], 0
         for count in split:
-            stages.append(self.blocks[start:start + count])
+            stages.append(self.blocks[start : start + count])
             start += count
         return tuple(stages)
 

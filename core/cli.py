@@ -1,4 +1,5 @@
 """The command line: ``entry.py [train] --plugins a,b,c [flags]``, ``entry.py plugins``."""
+
 from __future__ import annotations
 
 import argparse
@@ -9,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom import __version__
-from pipeloom.core import config as configs
 from pipeloom.core import cluster_environment
+from pipeloom.core import config as configs
 from pipeloom.core.arguments import Parser, no_such_home, normalize
 from pipeloom.core.control.rank_link import RESUME
 from pipeloom.core.core_options import add_core_options
@@ -59,7 +60,7 @@ def _ended(arguments: List[str]) -> int:
     except PipeloomError as error:
         print(f"pipeloom: error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    except KeyboardInterrupt:    # while there was nothing to save yet
+    except KeyboardInterrupt:  # while there was nothing to save yet
         return 128 + signal.SIGINT
 
 
@@ -116,7 +117,7 @@ def _dispatch(arguments: List[str]) -> int:
         config, plugins = parse(arguments)
         with telling_origins(config):
             return parity(config, plugins, options.steps, options.tolerance)
-    if "RANK" in os.environ:    # of another launcher, perhaps; and before a plugin may import the engine
+    if "RANK" in os.environ:  # of another launcher, perhaps; and before a plugin may import the engine
         forget_proxies()
     config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.train_command import train  # numpy and the data room: not needed for --help
@@ -124,16 +125,20 @@ def _dispatch(arguments: List[str]) -> int:
     return train(config, plugins, arguments, resumed)
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Tuple[configs.Config, PluginManager]:
+def parse(
+    arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
+) -> Tuple[configs.Config, PluginManager]:
     """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits.
 
-    ``environment``: where a cluster's batch system may say what was not given. Of a command that is one node's part of a job.
+    ``environment``: where a cluster's batch system may say what was not given. Of a command that is one node's part of
+    a job.
     """
     return parse_run(arguments, environment)[:2]
 
 
-def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
-              ) -> Tuple[configs.Config, PluginManager, Optional[Any]]:
+def parse_run(
+    arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
+) -> Tuple[configs.Config, PluginManager, Optional[Any]]:
     """As ``parse``, and what ``--resume`` found (``core/checkpoint/resume.py``), ``None`` without it."""
     arguments = [normalize(argument) for argument in arguments]
     first = Parser(add_help=False)
@@ -160,10 +165,14 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
     shown = manager.default_options(configs.resolve(options, names, has_gpu), options) if wants_help else {}
     parser = _full_parser(options, has_gpu, shown)
     flags = vars(parser.parse_args(rest))
-    given = {option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags}
+    given = {
+        option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags
+    }
     _check_aliases(flags, options, given)
     if not names:
-        raise UsageError("no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)")
+        raise UsageError(
+            "no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)"
+        )
     assigned = configs.parse_assignments(selected.set or [], options)
     for name in set(assigned) & set(given):
         if assigned[name] != given[name]:
@@ -183,13 +192,23 @@ def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = Mapping
         raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
     carried = {name: base[name] for name in chosen & base.keys()}
     from_cluster = _from_cluster(environment, {**carried, **said})
-    config = configs.resolve(options, names, has_gpu, *sources, environment=from_cluster,
-                             transient=cluster_environment.TRANSIENT, defaults=defaults, base=base, carried=chosen)
+    config = configs.resolve(
+        options,
+        names,
+        has_gpu,
+        *sources,
+        environment=from_cluster,
+        transient=cluster_environment.TRANSIENT,
+        defaults=defaults,
+        base=base,
+        carried=chosen,
+    )
     return config, manager, resumed
 
 
-def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any],
-          assignments: Sequence[str]) -> Dict[str, Any]:
+def _peek(
+    names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]
+) -> Dict[str, Any]:
     """The options ``names`` as the command gives them, in the file, by ``--set`` or by flag, each stronger than the one
     before.
 
@@ -208,8 +227,9 @@ def _peek(names: Sequence[str], arguments: Sequence[str], content: Mapping[str, 
     return {name: said.get(name) if isinstance(said.get(name), str) else None for name in names}
 
 
-def _plugins_of_checkpoint(arguments: Sequence[str], content: Mapping[str, Any],
-                           assignments: Sequence[str]) -> List[str]:
+def _plugins_of_checkpoint(
+    arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]
+) -> List[str]:
     """The plugins of the checkpoint that --resume names, for a command that selects none."""
     path, output_dir = _peek(("resume", "output_dir"), arguments, content, assignments).values()
     if path is None or (path == "auto" and output_dir is None):
@@ -230,7 +250,7 @@ def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
 def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
     """What Slurm says of options that no command of the run gave; printed by the launcher."""
     if "RANK" in environment and "PIPELOOM_LAUNCHED" not in environment:
-        return {}   # a rank of another launcher, which has said everything
+        return {}  # a rank of another launcher, which has said everything
     taken = cluster_environment.options_from_slurm(environment, given)
     if taken and "RANK" not in environment:
         print(cluster_environment.describe(taken), flush=True)
@@ -245,7 +265,9 @@ def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any], where: 
     strategy = selected.strategy or content.get("strategy")
     for key, values in (("plugins", listed), ("strategy", [strategy or ""])):
         if not isinstance(values, (list, tuple)) or not all(isinstance(value, (str, int)) for value in values):
-            raise UsageError(f"{where}: '{key}' must be {'names' if key == 'plugins' else 'a name'}, not {shown(content[key])}")
+            raise UsageError(
+                f"{where}: '{key}' must be {'names' if key == 'plugins' else 'a name'}, not {shown(content[key])}"
+            )
     names = [str(name).strip() for name in listed if str(name).strip()]
     if strategy and strategy not in names:
         names.append(str(strategy))
@@ -268,9 +290,13 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
     group.add_argument("-V", "--version", action="version", version=__version__, help="print the version and exit")
     group.add_argument("--plugins", metavar="A,B,C", help="plugins by name, module.path or ./file.py")
-    group.add_argument("--strategy", metavar="NAME", help="another way to select a strategy plugin: intra_first or inter_first")
+    group.add_argument(
+        "--strategy", metavar="NAME", help="another way to select a strategy plugin: intra_first or inter_first"
+    )
     group.add_argument("--config", metavar="FILE.yaml", help="YAML file with options; flags override it")
-    group.add_argument("--set", action="append", metavar="KEY.PATH=VALUE", help="set one option by its place in the YAML file")
+    group.add_argument(
+        "--set", action="append", metavar="KEY.PATH=VALUE", help="set one option by its place in the YAML file"
+    )
 
 
 def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -> Parser:
@@ -288,16 +314,24 @@ def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -
             metavar = getattr(option.type, "metavar", option.type.__name__.upper())
             if option.choices:
                 metavar = "{" + ",".join(map(str, option.choices)) + "}"
-            group.add_argument(f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
+            group.add_argument(
+                f"--{option.name}", metavar=metavar, default=argparse.SUPPRESS, help=text.replace("%", "%%")
+            )
             for alias in option.aliases:
-                group.add_argument(f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}")
+                group.add_argument(
+                    f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}"
+                )
     return parser
 
 
 def _flags(flags: Mapping[str, Any], given: Mapping[str, Any], options: Options) -> List[Tuple[str, Dict[str, Any]]]:
     """What flags give as sources: those under their own names, and by themselves those under other names."""
-    other = {option.name: alias for option in options for alias in option.aliases
-             if alias in flags and option.name not in flags}
+    other = {
+        option.name: alias
+        for option in options
+        for alias in option.aliases
+        if alias in flags and option.name not in flags
+    }
     own = {name: value for name, value in given.items() if name not in other}
     return [(configs.FLAGS, own), *((f"--{alias}", {name: given[name]}) for name, alias in other.items())]
 
@@ -308,4 +342,6 @@ def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any
             if alias in flags:
                 value = option.parse(flags[alias], f"--{alias}")
                 if given.setdefault(option.name, value) != value:
-                    raise UsageError(f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, or equal values")
+                    raise UsageError(
+                        f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, or equal values"
+                    )

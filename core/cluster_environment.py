@@ -4,6 +4,7 @@ Used for a launcher that ``srun --ntasks-per-node=1`` has started on each of sev
 neither the command line nor the YAML file gives. The variables are those of https://slurm.schedmd.com/srun.html; those
 of the step come first, since a step may have fewer nodes than its job, and SLURM_NODEID counts inside the step.
 """
+
 from __future__ import annotations
 
 import re
@@ -20,9 +21,9 @@ _FIRST_PORT, _PORTS = 20000, 6000
 def options_from_slurm(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
     """The options of the cluster by the environment of an srun step of several nodes; none outside of such a step.
 
-    ``given`` are the options that were given otherwise; those with a value are left alone. With ``--nnodes 1`` each node
-    is on its own, and nothing is taken. Raises ``UsageError`` when srun started several launchers on a node, and for
-    variables that are not as Slurm writes them.
+    ``given`` are the options that were given otherwise; those with a value are left alone. With ``--nnodes 1`` each
+    node is on its own, and nothing is taken. Raises ``UsageError`` when srun started several launchers on a node, and
+    for variables that are not as Slurm writes them.
     """
     if "SLURM_PROCID" not in environment or "SLURM_NODEID" not in environment:
         return {}
@@ -32,7 +33,11 @@ def options_from_slurm(environment: Mapping[str, str], given: Mapping[str, Any])
         return {}
     _refuse_several_launchers(environment)
     taken: Dict[str, Any] = {"nnodes": nodes, "node_rank": _number(environment, "SLURM_NODEID")}
-    hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST")
+    hosts = (
+        environment.get("SLURM_STEP_NODELIST")
+        or environment.get("SLURM_JOB_NODELIST")
+        or environment.get("SLURM_NODELIST")
+    )
     if hosts:
         taken["master_addr"] = expand_hosts(hosts)[0]
     job = _number(environment, "SLURM_JOB_ID", "SLURM_JOBID")
@@ -61,8 +66,10 @@ def _refuse_several_launchers(environment: Mapping[str, str]) -> None:
     counts = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE") or "1"
     several = [int(count) for count in re.findall(r"(?:^|,)(\d+)", counts) if int(count) > 1]  # "2(x3),1" is 2, 2, 2, 1
     if several or environment.get("SLURM_LOCALID", "0") != "0":
-        raise UsageError(f"srun started {max(several, default=2)} launchers on a node: one is enough, it starts the ranks itself; "
-                         "use srun --ntasks-per-node=1 (and --nproc_per_node for the number of ranks)")
+        raise UsageError(
+            f"srun started {max(several, default=2)} launchers on a node: one is enough, it starts the ranks itself; "
+            "use srun --ntasks-per-node=1 (and --nproc_per_node for the number of ranks)"
+        )
 
 
 def _number(environment: Mapping[str, str], *names: str) -> Optional[int]:
@@ -71,7 +78,9 @@ def _number(environment: Mapping[str, str], *names: str) -> Optional[int]:
         text = environment.get(name)
         if text:
             if not (text.isascii() and text.isdigit() and len(text) < 19):
-                raise UsageError(f"{name}={text} in the environment is not a number: is this really an srun step? (give --nnodes 1 to ignore it)")
+                raise UsageError(
+                    f"{name}={text} in the environment is not a number: is this really an srun step? (give --nnodes 1 to ignore it)"
+                )
             return int(text)
     return None
 
@@ -119,4 +128,6 @@ def _numbers(ranges: str, text: str) -> List[str]:
 
 
 def _no_list(text: str) -> UsageError:
-    return UsageError(f"the node list of Slurm, '{text}', cannot be read: give --master_addr, the address of the first node")
+    return UsageError(
+        f"the node list of Slurm, '{text}', cannot be read: give --master_addr, the address of the first node"
+    )

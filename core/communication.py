@@ -3,6 +3,7 @@
 Counted from the plan alone, from the hops that the engine really makes; nothing is measured here
 (``benchmarks/bytes_over_link.py`` compares with a real link).
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -48,8 +49,9 @@ class Traffic:
         return {name: sum(part.values()) for name, part in self.parts().items()}
 
 
-def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int = 1,
-                 gathers: int = 0) -> Traffic:
+def step_traffic(
+    model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int = 1, gathers: int = 0
+) -> Traffic:
     """The traffic of a step whose global batch has ``tokens`` (samples x sequence), in 4-byte floats.
 
     - hidden: a hop carries its share of ``tokens`` times the stage's output forward, and the gradient of that
@@ -60,11 +62,11 @@ def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, t
     - shared, copied (``share_copies`` in core/executor/sharing.py): each rank of the copy's stage sends its share
       of the copy's gradient to the rank of the same position on the owner's stage, and gets the sum back.
     - gradients: a ring all-reduce over d ranks (Patarasuk & Yuan 2009) passes ``2 (d - 1) / d`` x the
-      parameters of a rank along each of its edges, once a step, whatever the number of micro-batches. The ranks of
-      one position in their tensor groups hold the same part of each parameter and form a ring.
-      With ``--shard optimizer`` the same bytes go as a reduce-scatter of gradients and a gathering of parameters.
-      With ``--shard parameters`` (``gathers``: the micro-batches of a step, else 0) every micro-batch gathers each spread
-      parameter for each use, ``(d - 1) / d`` of it along each edge, and spreads the gradient of each use.
+      parameters of a rank along each of its edges, once a step, whatever the number of micro-batches. The ranks of one
+      position in their tensor groups hold the same part of each parameter and form a ring. With ``--shard optimizer``
+      the same bytes go as a reduce-scatter of gradients and a gathering of parameters. With ``--shard parameters``
+      (``gathers``: the micro-batches of a step, else 0) every micro-batch gathers each spread parameter for each use,
+      ``(d - 1) / d`` of it along each edge, and spreads the gradient of each use.
     - tensor: the same for what the blocks of a stage all-reduce in a tensor group.
     """
     result, stages = Traffic(), placement.stages
@@ -86,16 +88,25 @@ def step_traffic(model: ModelSpec, split: Sequence[int], placement: Placement, t
 
     # What a block borrows is looked up in the owner's parameters: those that its copy would have too.
     names = {block.name: {spec.name for spec in block.parameters} for block in model.blocks}
-    lent = Counter(spec.name for block in model.blocks if block.borrow is not None
-                   for spec in block.borrow.copy.parameters if spec.name in names[block.borrow.owner])
+    lent = Counter(
+        spec.name
+        for block in model.blocks
+        if block.borrow is not None
+        for spec in block.borrow.copy.parameters
+        if spec.name in names[block.borrow.owner]
+    )
     for ranks, blocks in zip(stages, by_stage):
-        size = sum(_passes(spec, width // tensor, tensor, gathers, lent[spec.name]) * (spec.size if spec.tensor_dim is None else spec.size / tensor)
-                   for block in blocks for spec in block.parameters)
+        size = sum(
+            _passes(spec, width // tensor, tensor, gathers, lent[spec.name])
+            * (spec.size if spec.tensor_dim is None else spec.size / tensor)
+            for block in blocks
+            for spec in block.parameters
+        )
         for position in range(tensor):
             _all_reduce(result.gradients, ranks[position::tensor], size * _FLOAT_BYTES / 2)
         amount = sum(block.cost.tensor_bytes for block in blocks) * tokens * tensor / width
         for first in range(0, width, tensor):
-            _all_reduce(result.tensor, ranks[first:first + tensor], amount)
+            _all_reduce(result.tensor, ranks[first : first + tensor], amount)
     return result
 
 
@@ -103,7 +114,7 @@ def _passes(spec: ParameterSpec, data: int, tensor: int, gathers: int, lent: int
     """How often ``(d - 1) / d`` of a parameter goes along an edge in a step: 2 for an all-reduce."""
     if not gathers or shard_dim(spec, data, tensor) is None:
         return 2
-    return gathers * (3 * spec.products + 2 * (spec.lookups + lent))    # a product gathers forward and backward
+    return gathers * (3 * spec.products + 2 * (spec.lookups + lent))  # a product gathers forward and backward
 
 
 def copied_parameters(model: ModelSpec, split: Sequence[int]):

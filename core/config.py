@@ -1,4 +1,5 @@
 """The resolved configuration: defaults, then the cluster's environment, the YAML file, ``--set``, and flags."""
+
 from __future__ import annotations
 
 from types import MappingProxyType
@@ -31,10 +32,18 @@ class Config:
     that name (``core/origins.py``).
     """
 
-    def __init__(self, values: Mapping[str, Any], sections: Mapping[str, str], plugins: Iterable[str],
-                 given: Iterable[str] = (), transient: Iterable[str] = (),
-                 resumes: Mapping[str, str] = MappingProxyType({}), typed: Iterable[str] = (),
-                 carried: Iterable[str] = (), origins: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        sections: Mapping[str, str],
+        plugins: Iterable[str],
+        given: Iterable[str] = (),
+        transient: Iterable[str] = (),
+        resumes: Mapping[str, str] = MappingProxyType({}),
+        typed: Iterable[str] = (),
+        carried: Iterable[str] = (),
+        origins: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.__dict__["_values"] = dict(values)
         self.__dict__["_sections"] = dict(sections)
         self.__dict__["plugins"] = tuple(plugins)
@@ -58,8 +67,17 @@ class Config:
         """A copy with some values changed. Raises ``AttributeError`` for a name that is no option."""
         for name in changes:
             getattr(self, name)
-        return Config({**self._values, **changes}, self._sections, self.plugins, self.given, self.transient,
-                      self.resumes, self.typed, self.carried, self.origins)
+        return Config(
+            {**self._values, **changes},
+            self._sections,
+            self.plugins,
+            self.given,
+            self.transient,
+            self.resumes,
+            self.typed,
+            self.carried,
+            self.origins,
+        )
 
     def to_dict(self) -> Dict[str, Any]:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
@@ -89,8 +107,10 @@ def flatten(content: Mapping[str, Any], options: Options, where: str) -> Dict[st
             for inner, inner_value in (value or {}).items():
                 _put(values, f"{key}.{inner}", inner_value, options, where)
         elif isinstance(value, dict) and key not in options:
-            raise UsageError(f"{where}: no section '{key}'{did_you_mean(key, options.sections())}; "
-                             "what others refer to may stand under a key that begins with x-")
+            raise UsageError(
+                f"{where}: no section '{key}'{did_you_mean(key, options.sections())}; "
+                "what others refer to may stand under a key that begins with x-"
+            )
         else:
             _put(values, key, value, options, where)
     return values
@@ -106,8 +126,10 @@ def _put(values: Dict[str, Any], path: str, value: Any, options: Options, where:
     option = options.get(name)
     parsed = option.parse(value, where)
     if option.name in values and values[option.name] != parsed:
-        raise UsageError(f"{where}: '{option.name}' is given twice, as {values[option.name]} and {parsed}"
-                         + (f" ('{name}' is another name of it)" if name != option.name else ""))
+        raise UsageError(
+            f"{where}: '{option.name}' is given twice, as {values[option.name]} and {parsed}"
+            + (f" ('{name}' is another name of it)" if name != option.name else "")
+        )
     values[option.name] = parsed
 
 
@@ -132,10 +154,17 @@ def _not_replaced(weaker: Mapping[str, Any], stronger: Mapping[str, Any], option
     return {name: value for name, value in weaker.items() if name not in gone}
 
 
-def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: Tuple[str, Mapping[str, Any]],
-            environment: Mapping[str, Any] = MappingProxyType({}), transient: Iterable[str] = (),
-            defaults: Mapping[str, Any] = MappingProxyType({}), base: Mapping[str, Any] = MappingProxyType({}),
-            carried: Iterable[str] = ()) -> Config:
+def resolve(
+    options: Options,
+    plugins: Iterable[str],
+    has_gpu: bool,
+    *sources: Tuple[str, Mapping[str, Any]],
+    environment: Mapping[str, Any] = MappingProxyType({}),
+    transient: Iterable[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+    base: Mapping[str, Any] = MappingProxyType({}),
+    carried: Iterable[str] = (),
+) -> Config:
     """Merge ``sources`` (weakest first) over ``base``, ``defaults`` of plugins and the defaults of ``options``.
 
     ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is
@@ -157,6 +186,14 @@ def resolve(options: Options, plugins: Iterable[str], has_gpu: bool, *sources: T
     values.update(environment)
     not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
     typed = {name for where, source in sources if not where.startswith(_FILE) for name in source}
-    return Config(values, {option.name: option.section for option in options}, plugins, given, not_for_the_file,
-                  {option.name: option.resume for option in options}, typed, carried,
-                  {name: where for name, where in origins.items() if where != FLAGS})
+    return Config(
+        values,
+        {option.name: option.section for option in options},
+        plugins,
+        given,
+        not_for_the_file,
+        {option.name: option.resume for option in options},
+        typed,
+        carried,
+        {name: where for name, where in origins.items() if where != FLAGS},
+    )

@@ -4,6 +4,7 @@ The driver's library is asked: it alone knows what ``CUDA_VISIBLE_DEVICES`` mean
 MIG instances, Slurm's NoDevFiles), and counts what exists. A process of its own asks, since the library may crash, or
 keep one waiting. Where there is no such library there is no GPU for the engine, and no process is started.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -26,7 +27,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 CODE_FOR = ((6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6))
 #: The lowest driver that runs programs of any CUDA 11 ("minor version compatibility"), as cuDriverGetVersion says it.
 _LOWEST_DRIVER, _NEEDS = 11000, "CUDA 11.7 needs driver 450.80.02 or newer"
-_SECONDS = 60.0     # eight GPUs that nothing holds awake take half of that
+_SECONDS = 60.0  # eight GPUs that nothing holds awake take half of that
 _DEV = Path("/dev")
 #: How the first entry of CUDA_VISIBLE_DEVICES must begin to be one.
 _FIRST = re.compile(r"\s*(\d|GPU-|MIG-)")
@@ -55,7 +56,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """Those that are visible, in the engine's order. ``fault``: why none of them can be used, where one reason is all's."""
+    """Those that are visible, in the engine's order. ``fault``: why none of them can be used, where one reason is
+    all's.
+    """
 
     devices: Tuple[Gpu, ...] = ()
     fault: str = ""
@@ -67,7 +70,7 @@ class Gpus:
     def trouble(self, count: Optional[int] = None) -> str:
         """Why the first ``count`` of them (default: all) cannot be trained on, and what to do; empty if they can."""
         unusable = [(number, gpu) for number, gpu in enumerate(self.devices[:count]) if not gpu.has_code]
-        if self.fault and (not self.devices or any(gpu.has_code for gpu in self.devices)):    # a driver makes no code
+        if self.fault and (not self.devices or any(gpu.has_code for gpu in self.devices)):  # a driver makes no code
             return f"{self.fault}; or use --device cpu, or hide the GPUs by {VISIBLE}="
         if not unusable:
             return ""
@@ -78,8 +81,10 @@ class Gpus:
             instead = f"leave it out by {VISIBLE}={others_only}, or use --device cpu"
         else:
             instead = f"use another GPU, or --device cpu (or {VISIBLE}=)"
-        return (f"GPU {number} ({gpu}){others} cannot run OneFlow 0.9.0, which has code for "
-                f"{', '.join(f'{major}.{minor}' for major, minor in CODE_FOR)} (Pascal to Ampere and Ada): {instead}")
+        return (
+            f"GPU {number} ({gpu}){others} cannot run OneFlow 0.9.0, which has code for "
+            f"{', '.join(f'{major}.{minor}' for major, minor in CODE_FOR)} (Pascal to Ampere and Ada): {instead}"
+        )
 
 
 def count_gpus() -> int:
@@ -124,7 +129,7 @@ def find_gpus() -> Gpus:
 @lru_cache(maxsize=None)
 def _find(visible: Optional[str], *_: Optional[str]) -> Gpus:
     if visible is not None and not _FIRST.match(visible):
-        return Gpus()     # "", -1, NoDevFiles, all: whatever follows an invalid entry is not seen
+        return Gpus()  # "", -1, NoDevFiles, all: whatever follows an invalid entry is not seen
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -138,11 +143,13 @@ def understand(answer: Mapping[str, Any], visible: Optional[str] = None) -> Gpus
     if "fault" in answer or answer["result"] not in (0, _NO_DEVICE):
         said = answer.get("fault") or f"cuInit fails with {answer['result']} ({answer['error']})"
         if not nodes:
-            return Gpus()     # a login node may well have the library and nothing to drive
+            return Gpus()  # a login node may well have the library and nothing to drive
         return Gpus((), f"{_gpus(nodes)} and a driver that does not answer: {said}; see what nvidia-smi says")
     names = [name.strip() for name in visible.split(",")] if visible is not None else []
-    devices = [Gpu(name, (major, minor), memory, names[number] if number < len(names) else str(number))
-               for number, (name, major, minor, memory) in enumerate(answer["devices"])]
+    devices = [
+        Gpu(name, (major, minor), memory, names[number] if number < len(names) else str(number))
+        for number, (name, major, minor, memory) in enumerate(answer["devices"])
+    ]
     version = answer["driver"]
     if devices and version < _LOWEST_DRIVER:
         of_driver = f"{version // 1000}.{version % 1000 // 10}"
@@ -161,8 +168,11 @@ def _without_driver_library() -> Gpus:
     count = _device_files() or sum(line.startswith("GPU ") for line in listed)
     if not count:
         return Gpus()
-    return Gpus((), f"{_gpus(count)}, but no driver library libcuda.so.1: install the NVIDIA driver (in a container: "
-                    "run it with --gpus all, and NVIDIA_DRIVER_CAPABILITIES=compute,utility)")
+    return Gpus(
+        (),
+        f"{_gpus(count)}, but no driver library libcuda.so.1: install the NVIDIA driver (in a container: "
+        "run it with --gpus all, and NVIDIA_DRIVER_CAPABILITIES=compute,utility)",
+    )
 
 
 def _gpus(count: int) -> str:
@@ -182,8 +192,14 @@ def ask_driver() -> Mapping[str, Any]:
 def _run(command: Sequence[str]) -> str:
     """What a command prints; nothing if it cannot be run, fails, or takes too long."""
     try:
-        done = subprocess.run(list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, timeout=_SECONDS, check=True)
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_SECONDS,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode("utf-8", "replace")

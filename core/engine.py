@@ -1,4 +1,5 @@
 """Importing OneFlow: quietly, once, and with a clear line where it cannot work."""
+
 from __future__ import annotations
 
 import os
@@ -50,7 +51,7 @@ def _check_machine() -> None:
 
 def _advice() -> str:
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if space != resource.RLIM_INFINITY:    # its libraries alone take 4 GB of addresses
+    if space != resource.RLIM_INFINITY:  # its libraries alone take 4 GB of addresses
         return f"the address space is limited to {space / 1e9:.1f} GB (ulimit -v): ulimit -v unlimited"
     return "install the project's dependencies (pip install -e .)"
 

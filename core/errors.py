@@ -1,4 +1,5 @@
 """The two errors that a user may see. Each is one line: what is wrong, where, what to change."""
+
 from __future__ import annotations
 
 import difflib
@@ -54,12 +55,14 @@ def similar_path(path: Path) -> str:
     """As ``did_you_mean``, for a path that is not there: a name beside it that is nearly right is the usual reason."""
     try:
         return "" if path.exists() else did_you_mean(path.name, [other.name for other in path.parent.iterdir()])
-    except OSError:    # nothing there either, or not for our eyes
+    except OSError:  # nothing there either, or not for our eyes
         return ""
 
 
 def shown(value: Any) -> str:
-    """``value`` as it is shown in an error: like ``repr``, but never long (a YAML file can stand for more than memory holds)."""
+    """``value`` as it is shown in an error: like ``repr``, but never long (a YAML file can stand for more than memory
+    holds).
+    """
     return _SHORT.repr(value)
 
 

@@ -1,4 +1,5 @@
 """``entry.py export``: a checkpoint as a folder that transformers loads, with tokenizer files and a model card."""
+
 from __future__ import annotations
 
 import argparse
@@ -35,22 +36,41 @@ def export_command(arguments: Sequence[str]) -> int:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from error
     config = folder.config
     size = sum(path.stat().st_size for path in output.iterdir())
-    print(f"{output}: {' or '.join(config.get('architectures', ['a model']))} with {len(folder.tensors)} tensors, its tokenizer and a model card "
-          f"({size / 1e6:.1f} MB)")
+    print(
+        f"{output}: {' or '.join(config.get('architectures', ['a model']))} with {len(folder.tensors)} tensors, its tokenizer and a model card "
+        f"({size / 1e6:.1f} MB)"
+    )
     return 0
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH",
+    add(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
         help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
-             "HuggingFace folder")
+        "HuggingFace folder",
+    )
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
-    add("--vocab", metavar="PATH",
-        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}",
-        help="as that vocabulary was made [as its files say, else true]")
-    add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace an --output that is a model [false]")
+    add(
+        "--vocab",
+        metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it",
+    )
+    add(
+        "--lowercase",
+        type=boolean,
+        metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]",
+    )
+    add(
+        "--overwrite",
+        type=boolean,
+        default=False,
+        metavar="{true,false}",
+        help="replace an --output that is a model [false]",
+    )
 
 
 def _check(output: Path, overwrite: bool) -> None:
@@ -65,7 +85,8 @@ def _check(output: Path, overwrite: bool) -> None:
 
 
 def export(folder: Any, vocabulary: Any, output: Path) -> None:
-    """Write the model of ``folder`` (see ``open_pretrained``) to the folder ``output``, in place of what may stand there.
+    """Write the model of ``folder`` (see ``open_pretrained``) to the folder ``output``, in place of what may stand
+    there.
 
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
@@ -79,7 +100,7 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
     files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
     private = output.with_name(f".{output.name}.writing")
     if private.exists():
-        disk.remove_folder(private)     # of an export that was killed
+        disk.remove_folder(private)  # of an export that was killed
     disk.make_folder(private)
     sources = _sources(folder)
     kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
@@ -120,7 +141,9 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))
     if len(words) > size:
-        raise UsageError(f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was trained with by --vocab")
+        raise UsageError(
+            f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was trained with by --vocab"
+        )
     content = files.content()
     settings = {"tokenizer_class": "BertTokenizer", "model_max_length": longest, **files.settings}
     if not files.is_whole:

@@ -17,6 +17,7 @@ of a rank it is kept in the folder ``logs`` of the run.
 Importing a plugin must be cheap: import oneflow inside the functions that run tensors, not at the
 top of the module, so that ``--help`` and ``plugins`` stay quick.
 """
+
 from __future__ import annotations
 
 import pluggy
@@ -93,11 +94,11 @@ def pipeloom_place(cluster, mesh, config):
 def pipeloom_tasks(config):
     """The tasks that this plugin adds: a list of ``pipeloom.core.tasks.Task``.
 
-    Called before the model is built, of every plugin; the run's task is the one that the dataset names as its ``task``, so
-    nothing selects it besides. A ``Task`` states the head that stands on the hidden states of whatever encoder the model plugin
-    has: its block, losses, metrics, and its outputs per sample, which the dataset's ``scorer()`` turns into figures. Two plugins that
-    add one name are an error, as is a dataset whose task nobody adds. Pre-training and question answering are always there;
-    ``plugins/tasks/question_answering.py`` is one to start from.
+    Called before the model is built, of every plugin; the run's task is the one that the dataset names as its ``task``,
+    so nothing selects it besides. A ``Task`` states the head that stands on the hidden states of whatever encoder the
+    model plugin has: its block, losses, metrics, and its outputs per sample, which the dataset's ``scorer()`` turns
+    into figures. Two plugins that add one name are an error, as is a dataset whose task nobody adds. Pre-training and
+    question answering are always there; ``plugins/tasks/question_answering.py`` is one to start from.
     """
 
 
@@ -105,9 +106,9 @@ def pipeloom_tasks(config):
 def pipeloom_build_model(config, task):
     """One answer, no default: the ``ModelSpec`` for ``task``, a ``pipeloom.core.tasks.Task``.
 
-    Called when the dataset has named the task: the blocks of the model's encoder, and last ``task.head(config, encoder).block``. States
-    parameters, costs and loss without importing oneflow; each block's ``build`` is called later, in the ranks. Raise
-    ``UsageError`` for sizes that do not fit or a task it cannot do.
+    Called when the dataset has named the task: the blocks of the model's encoder, and last ``task.head(config,
+    encoder).block``. States parameters, costs and loss without importing oneflow; each block's ``build`` is called
+    later, in the ranks. Raise ``UsageError`` for sizes that do not fit or a task it cannot do.
     """
 
 
@@ -115,14 +116,13 @@ def pipeloom_build_model(config, task):
 def pipeloom_open_dataset(config, split):
     """One answer, no default: the ``Dataset`` of ``split``, ``"train"`` or ``"eval"``.
 
-    Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an
-    error that lists the datasets there are. ``"eval"`` is asked for with ``--eval_every``, and where the training data
-    says by ``held_out`` that an option names such samples: held-out samples with the fields, the task and the
-    vocabulary of the training data. ``None`` where the dataset has no such split, or a
-    ``UsageError`` that says how to get one. To train on several sources in given shares, answer with a
-    ``pipeloom.core.data.mixture.MixedDataset`` of them. The fields that losses alone need may be absent from held-out samples, where
-    their ``scored`` names outputs per sample that their ``scorer()`` makes figures of. A dataset's ``vocabulary`` is copied into
-    checkpoints.
+    Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an error that lists the
+    datasets there are. ``"eval"`` is asked for with ``--eval_every``, and where the training data says by ``held_out``
+    that an option names such samples: held-out samples with the fields, the task and the vocabulary of the training
+    data. ``None`` where the dataset has no such split, or a ``UsageError`` that says how to get one. To train on
+    several sources in given shares, answer with a ``pipeloom.core.data.mixture.MixedDataset`` of them. The fields that
+    losses alone need may be absent from held-out samples, where their ``scored`` names outputs per sample that their
+    ``scorer()`` makes figures of. A dataset's ``vocabulary`` is copied into checkpoints.
     """
 
 
@@ -168,11 +168,13 @@ def pipeloom_on_step_end(run, step, metrics):
 
 @hookspec
 def pipeloom_on_evaluate(run, step, metrics):
-    """The model was evaluated on the held-out set after step ``step``. Called on every rank, after ``pipeloom_on_step_end``.
+    """The model was evaluated on the held-out set after step ``step``.
+
+    Called on every rank, after ``pipeloom_on_step_end``.
 
     ``metrics`` is a dict of floats over the whole set: ``loss``, its parts, the model's metrics, and the figures of the
-    dataset's scorer; of samples without labels these alone. Files of the scorer are in ``evaluations/step_NNNNNNN`` by then. Every ``--eval_every``
-    steps and after the last step; never without a held-out set.
+    dataset's scorer; of samples without labels these alone. Files of the scorer are in ``evaluations/step_NNNNNNN`` by
+    then. Every ``--eval_every`` steps and after the last step; never without a held-out set.
     """
 
 

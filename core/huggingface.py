@@ -4,6 +4,7 @@ The folder states sizes and holds tensors by name (https://huggingface.co/docs/s
 names belongs to which parameter, the model plugin says. Tensors are read one at a time, and by each rank
 only those of its own stage. Nothing is ever unpickled, and neither transformers nor torch is needed.
 """
+
 from __future__ import annotations
 
 import json
@@ -26,7 +27,8 @@ _REQUIRED = object()
 class Folder:
     """An opened folder: its settings and the headers of its tensors. Raises ``UsageError`` where it is broken.
 
-    ``option`` is how the user named it. ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes it (``"F32"``).
+    ``option`` is how the user named it. ``tensors`` maps each name to ``(shape, type)``, the type as safetensors writes
+    it (``"F32"``).
     """
 
     #: Tensors that such a model has besides where nothing is tied, each with that which it is a copy of, as far as is
@@ -55,7 +57,9 @@ class Folder:
             raise self.error(f"{CONFIG} has no '{name}'")
         fits = type(value) is kind or (kind is float and type(value) is int)
         if not fits or (kind in (int, float) and not 0 < value < float("inf")):
-            wanted = {int: "a whole number from 1 on", float: "a positive number", bool: "true or false", str: "text"}[kind]
+            wanted = {int: "a whole number from 1 on", float: "a positive number", bool: "true or false", str: "text"}[
+                kind
+            ]
             raise self.error(f"'{name}' in {CONFIG} must be {wanted}, not {shown(value)}")
         return kind(value)
 
@@ -115,16 +119,20 @@ class Folder:
                 raise self.error(f"{INDEX} has no 'weight_map' from tensors to files of this folder")
             return sorted(set(names))
         if (self.path / "pytorch_model.bin").exists() or list(self.path.glob("pytorch_model-*.bin")):
-            raise self.error("pytorch_model.bin is a pickle, which is never loaded: convert it to "
-                             f"{TENSORS} (transformers: load the model, model.save_pretrained(folder))")
+            raise self.error(
+                "pytorch_model.bin is a pickle, which is never loaded: convert it to "
+                f"{TENSORS} (transformers: load the model, model.save_pretrained(folder))"
+            )
         other = sorted(path.name for path in self.path.glob("*.safetensors"))
         raise self.error(f"it has no {TENSORS}" + (f" (rename {other[0]}, if that is it)" if other else ""))
 
     def _check_index(self, places: Mapping[str, Tuple[str, str]]) -> None:
         absent = sorted(name for name in self._index if name not in places)
         if absent:
-            raise self.error(f"'{absent[0]}' is not in {self._index[absent[0]]}, where {INDEX} says that it is: copy "
-                             "the folder again")
+            raise self.error(
+                f"'{absent[0]}' is not in {self._index[absent[0]]}, where {INDEX} says that it is: copy "
+                "the folder again"
+            )
 
     def _unwrapped(self, names: Sequence[str]) -> Dict[str, str]:
         """Name in the files -> name in the model, which something that wrapped it put its own in front of."""
@@ -138,7 +146,7 @@ class Folder:
             if not names or not around:
                 break
             start += around[0]
-        return {name: name[len(start):] for name in names}
+        return {name: name[len(start) :] for name in names}
 
     def _damaged(self, file: str, error: Exception) -> UsageError:
         if isinstance(error, OSError):
@@ -155,8 +163,14 @@ class Weights:
     about what was decided. Raises ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
     """
 
-    def __init__(self, source: Any, specs: Sequence[ParameterSpec], stored_names: Callable[[str], Sequence[str]],
-                 ignored: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        source: Any,
+        specs: Sequence[ParameterSpec],
+        stored_names: Callable[[str], Sequence[str]],
+        ignored: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
         self._source, self.notes = source, list(notes)
         #: Parameter -> tensor.
         self.found: Dict[str, str] = {}
@@ -189,7 +203,9 @@ class Weights:
 
     def report(self) -> List[str]:
         """Lines for the log: what was found, what is missing, what is left over."""
-        lines = [f"weights    {len(self.found)} of {len(self.found) + len(self.missing)} parameters start from {self._source.path}"]
+        lines = [
+            f"weights    {len(self.found)} of {len(self.found) + len(self.missing)} parameters start from {self._source.path}"
+        ]
         if self.missing:
             lines.append(f"missing    {len(self.missing)}, with their usual initial values: {', '.join(self.missing)}")
         if self.unexpected:

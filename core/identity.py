@@ -2,6 +2,7 @@
 
 Nodes that differ in code, data or options would train on, each its own job, and no loss curve would show it.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
 import pipeloom
-from pipeloom import core, plugins as builtin_plugins
+from pipeloom import core
+from pipeloom import plugins as builtin_plugins
 from pipeloom.core.errors import RunError
 from pipeloom.core.host.shape import module_of
 from pipeloom.core.plan import Plan
 from pipeloom.core.plugin_manager import PluginManager
 
-#: Options that may differ between the nodes of one job: which node it is, how it is reached and reaches node 0, where it
-#: writes, what it calls its own device (the type that came of it counts), from where it would resume (node 0 decides).
+#: Options that may differ between the nodes of one job: which node it is, how it is reached and reaches node 0, where
+#: it writes, what it calls its own device (the type that came of it counts), from where it would resume (node 0
+#: decides).
 NODE_LOCAL = ("node_rank", "interface", "master_addr", "output_dir", "device", "resume", "resume_allow")
 #: Options with such an ending name files: what lies there counts, not where it lies.
 PATH_ENDINGS = ("_path", "_from", "_file", "_dir")
@@ -56,8 +59,11 @@ def _hash(content: Any) -> str:
 
 def _code() -> List[Tuple[str, str]]:
     """The sources of this checkout or installation; where it lies does not matter."""
-    return [(package.__name__, *source) for package in (pipeloom, core, builtin_plugins)
-            for source in _sources(Path(package.__file__).parent, "**/*.py" if package is not pipeloom else "*.py")]
+    return [
+        (package.__name__, *source)
+        for package in (pipeloom, core, builtin_plugins)
+        for source in _sources(Path(package.__file__).parent, "**/*.py" if package is not pipeloom else "*.py")
+    ]
 
 
 def _plugins(plugins: PluginManager) -> List[Any]:
@@ -67,7 +73,13 @@ def _plugins(plugins: PluginManager) -> List[Any]:
         module = module_of(plugins.get(name))
         file = Path(getattr(module, "__file__", None) or ours)
         # A file may lie elsewhere on another node; what it is called there is the same.
-        found.append([Path(name).name if "/" in name else name, version, [] if ours in (file, *file.parents) else _sources_of(module, file)])
+        found.append(
+            [
+                Path(name).name if "/" in name else name,
+                version,
+                [] if ours in (file, *file.parents) else _sources_of(module, file),
+            ]
+        )
     return found
 
 
@@ -88,17 +100,25 @@ def _content(path: Path) -> str:
 
 
 def _config(plan: Plan) -> Dict[str, Any]:
-    options = {name: _by_content(value) if name.endswith(PATH_ENDINGS) and isinstance(value, str) else value
-               for name, value in plan.config.to_flat_dict().items() if name not in NODE_LOCAL}
+    options = {
+        name: _by_content(value) if name.endswith(PATH_ENDINGS) and isinstance(value, str) else value
+        for name, value in plan.config.to_flat_dict().items()
+        if name not in NODE_LOCAL
+    }
     cluster, mesh = plan.cluster, plan.mesh
-    return {"options": options, "cluster": [cluster.nodes, cluster.devices_per_node, cluster.device_type],
-            "mesh": [mesh.pipeline, mesh.data, mesh.tensor], "split": list(plan.split),
-            "placement": [list(ranks) for ranks in plan.placement.stages]}
+    return {
+        "options": options,
+        "cluster": [cluster.nodes, cluster.devices_per_node, cluster.device_type],
+        "mesh": [mesh.pipeline, mesh.data, mesh.tensor],
+        "split": list(plan.split),
+        "placement": [list(ranks) for ranks in plan.placement.stages],
+    }
 
 
 def _by_content(value: str) -> Any:
-    """Of an existing file or folder the names, sizes and both ends of its files; of several (``a:0.7,b:0.3``) those of each, and its weight;
-    else the text itself."""
+    """Of an existing file or folder the names, sizes and both ends of its files; of several (``a:0.7,b:0.3``) those of
+    each, and its weight; else the text itself.
+    """
     from pipeloom.core.data.mixture import paths_in
 
     path = Path(value).expanduser()

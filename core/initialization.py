@@ -1,4 +1,5 @@
 """Initial weights and dropout seeds, from generators that know nothing about ranks (law 1)."""
+
 from __future__ import annotations
 
 from zlib import crc32
@@ -30,4 +31,4 @@ def dropout_seeds(seed: int, step: int, global_batch_size: int) -> np.ndarray:
     """
     bits = np.random.Philox(key=[seed, _DROPOUT_STREAM], counter=[0, 0, 0, step])
     generator = np.random.Generator(bits)
-    return generator.integers(-2 ** 31, 2 ** 31, size=(global_batch_size, 2), dtype=np.int64).astype(np.int32)
+    return generator.integers(-(2**31), 2**31, size=(global_batch_size, 2), dtype=np.int64).astype(np.int32)

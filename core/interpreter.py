@@ -1,4 +1,5 @@
 """The Python that the engine runs in: what of its settings the engine cannot bear is kept from it."""
+
 from __future__ import annotations
 
 import os
@@ -9,9 +10,9 @@ from pipeloom.core.errors import RunError
 
 #: Variables that OneFlow 0.9.0 cannot bear, or that are not meant for a rank, whose end is watched.
 _KEPT_AWAY = (
-    "PYTHONOPTIMIZE",   # python -O: it does work inside of asserts, which are left out then
-    "PYTHONDEVMODE",    # python -X dev: a segmentation fault in the first graph
-    "PYTHONINSPECT",    # python -i: a prompt in the place of the end
+    "PYTHONOPTIMIZE",  # python -O: it does work inside of asserts, which are left out then
+    "PYTHONDEVMODE",  # python -X dev: a segmentation fault in the first graph
+    "PYTHONINSPECT",  # python -i: a prompt in the place of the end
 )
 
 

@@ -5,6 +5,7 @@ others wait for minutes or for ever. What is done about it: rank 0 starts first 
 listens (a rank that comes earlier sleeps 10 s); the first bad end, or a hang, stops every rank of every node; and
 the ranks die with the launcher, even when that is killed by SIGKILL. ``core/control/`` holds the machinery.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -26,16 +27,18 @@ __all__ = ["LaunchSpec", "NodesSpec", "free_port", "launch"]
 class LaunchSpec:
     """What to start on this node. All times are in seconds.
 
-    ``ranks`` are the global ranks of this node; the i-th of them gets local rank ``first_local_rank + i``. Every rank executes
-    ``command`` in the launcher's environment plus ``env``. ``nodes`` is given when each of several nodes has a launcher.
+    ``ranks`` are the global ranks of this node; the i-th of them gets local rank ``first_local_rank + i``. Every rank
+    executes ``command`` in the launcher's environment plus ``env``. ``nodes`` is given when each of several nodes has a
+    launcher.
 
     ``start_timeout`` bounds the wait for rank 0's port, ``end_timeout`` how much later than the first rank the last may
-    finish, ``step_timeout`` the time in which no rank begins a step (0: no bound), ``stop_limit`` how long ranks that were
-    asked to stop may take to finish their step and save, ``stop_grace`` how long before their first step.
+    finish, ``step_timeout`` the time in which no rank begins a step (0: no bound), ``stop_limit`` how long ranks that
+    were asked to stop may take to finish their step and save, ``stop_grace`` how long before their first step.
 
-    After a fault the job starts again, ``max_restarts`` times at most, with ``choose_resume()`` in PIPELOOM_RESUME (the folder
-    to go on from, or ``None``: from the beginning), unless it failed at the step of the fault before. The first start
-    has in it what ``env`` has. ``port_is_free_to_choose``: a new start takes another free port than ``master_port``.
+    After a fault the job starts again, ``max_restarts`` times at most, with ``choose_resume()`` in PIPELOOM_RESUME (the
+    folder to go on from, or ``None``: from the beginning), unless it failed at the step of the fault before. The first
+    start has in it what ``env`` has. ``port_is_free_to_choose``: a new start takes another free port than
+    ``master_port``.
     """
 
     command: Sequence[str]
@@ -62,15 +65,18 @@ class LaunchSpec:
         if not ranks or len(set(ranks)) != len(ranks) or not all(0 <= r < self.world_size for r in ranks):
             raise ValueError(f"ranks {ranks} are not distinct ranks of a world of {self.world_size}")
         if self.nodes is None and len(ranks) != self.world_size:
-            raise ValueError(f"ranks {ranks} are not the whole world of {self.world_size}: say in ``nodes`` where the others are")
+            raise ValueError(
+                f"ranks {ranks} are not the whole world of {self.world_size}: say in ``nodes`` where the others are"
+            )
 
 
 def launch(spec: LaunchSpec) -> int:
     """Runs the ranks of ``spec`` to their end; must be called from the main thread.
 
-    Returns 0 if all ended with 0; 2 if a rank ended with 2 (a usage error, which that rank has explained);
-    128 + n after signal n to the launcher, or SIGTERM to a rank; 1 otherwise, after one line on stderr that names the first
-    rank or node that failed, how, and the rank's log, followed by the last lines of the log. No rank is alive when it returns.
+    Returns 0 if all ended with 0; 2 if a rank ended with 2 (a usage error, which that rank has explained); 128 + n
+    after signal n to the launcher, or SIGTERM to a rank; 1 otherwise, after one line on stderr that names the first
+    rank or node that failed, how, and the rank's log, followed by the last lines of the log. No rank is alive when it
+    returns.
 
     Raises:
         UsageError: the master port is taken, the address unknown, or the log folder cannot be written; this machine

@@ -1,4 +1,5 @@
 """Turning what a step returned into the numbers of a log line, and telling better ones from worse."""
+
 from __future__ import annotations
 
 import time
@@ -63,4 +64,6 @@ def check_evaluation(step: int, metrics: Dict[str, float]) -> None:
     """Raise ``RunError`` when the loss on the held-out set, where it has one, is not a finite number."""
     if "loss" in metrics and not np.isfinite(metrics["loss"]):
         parts = ", ".join(f"{name} {value:g}" for name, value in metrics.items() if name != "loss")
-        raise RunError(f"the loss on the held-out set is {metrics['loss']} after step {step} ({parts}): try a lower --learning_rate")
+        raise RunError(
+            f"the loss on the held-out set is {metrics['loss']} after step {step} ({parts}): try a lower --learning_rate"
+        )

@@ -5,6 +5,7 @@ which its first connection came to rank 0, and all listen on every card. So the 
 ``MASTER_ADDR``. The engine's own setting for another choice, ``BootstrapConf.host``, has no variable;
 :func:`announce` sets it. IPv4 only, as the engine.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -49,15 +50,20 @@ def card_address(name: str) -> str:
     """The address of the card ``name``. Raises ``UsageError``, with the cards that there are, if it has none."""
     found = cards()
     if found.get(name) is None:
-        what = f"no network card '{name}' here{did_you_mean(name, found)}" if name not in found else f"the card '{name}' has no IPv4 address"
+        what = (
+            f"no network card '{name}' here{did_you_mean(name, found)}"
+            if name not in found
+            else f"the card '{name}' has no IPv4 address"
+        )
         there = ", ".join(f"{card} {address or '(no address)'}" for card, address in found.items())
         raise UsageError(f"--interface {name}: {what}; there are: {there}")
     return found[name]
 
 
 def rank_environment(interface: Optional[str], master_addr: Optional[str] = None) -> Dict[str, str]:
-    """The variables by which the ranks of this machine are reached: at the card ``interface``, or where the name of node 0 needs
-    it (:func:`hidden_address`). Raises ``UsageError`` as :func:`card_address` and :func:`hidden_address` do.
+    """The variables by which the ranks of this machine are reached: at the card ``interface``, or where the name of
+    node 0 needs it (:func:`hidden_address`). Raises ``UsageError`` as :func:`card_address` and :func:`hidden_address`
+    do.
     """
     if interface is not None:
         # NCCL takes a prefix; with = in front, the name as it is.
@@ -82,8 +88,9 @@ def check_address(address: str, option: str = "--master_addr") -> None:
         own = _addresses(address, socket.AF_INET6) if not _addresses(address, socket.AF_INET) else []
         what = f"has IPv6 addresses alone ({', '.join(own)})" if own else ""
     if what:
-        raise UsageError(f"{option} {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: give an IPv4 "
-                         "address of node 0")
+        raise UsageError(
+            f"{option} {address} {what}, and OneFlow 0.9.0 connects over IPv4 alone: give an IPv4 address of node 0"
+        )
 
 
 def _addresses(name: str, family: int) -> List[str]:
@@ -96,22 +103,24 @@ def _addresses(name: str, family: int) -> List[str]:
 def hidden_address(master_addr: Optional[str]) -> Optional[str]:
     """This machine's address on its network, if here alone ``master_addr`` is a name for 127.x; else ``None``.
 
-    Many a Linux has its own name in /etc/hosts as 127.0.1.1. Ranks on node 0 would meet rank 0 by that address, be known
-    by it, and be looked for by ranks of other machines at those machines themselves: a hang. Numbers and ``localhost`` are
-    taken at their word. Raises ``UsageError`` where several cards could be meant.
+    Many a Linux has its own name in /etc/hosts as 127.0.1.1. Ranks on node 0 would meet rank 0 by that address, be
+    known by it, and be looked for by ranks of other machines at those machines themselves: a hang. Numbers and
+    ``localhost`` are taken at their word. Raises ``UsageError`` where several cards could be meant.
     """
     if master_addr is None or master_addr == "localhost" or master_addr.replace(".", "").isdigit():
         return None
     meant = _addresses(master_addr, socket.AF_INET)
     if not meant:
-        return None     # whoever connects to it says so
+        return None  # whoever connects to it says so
     if not all(address.startswith("127.") for address in meant):
         return None
     there = {card: address for card, address in cards().items() if address and not address.startswith("127.")}
     if len(there) != 1:
         known = ", ".join(f"{card} {address}" for card, address in there.items()) or "none has an address"
-        raise UsageError(f"--master_addr {master_addr} is {', '.join(meant)} on this machine, where no other finds it: "
-                         f"give it as a number, or name the card by --interface ({known})")
+        raise UsageError(
+            f"--master_addr {master_addr} is {', '.join(meant)} on this machine, where no other finds it: "
+            f"give it as a number, or name the card by --interface ({known})"
+        )
     return next(iter(there.values()))
 
 
@@ -145,20 +154,24 @@ def _loopback_fault() -> Optional[str]:
             server.bind((_LOOPBACK, 0))
             server.listen(1)
             # The kernel answers for whoever listens: nobody has to accept at the same time.
-            with socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS) as client, \
-                    server.accept()[0] as connection:
+            with socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS) as client, server.accept()[
+                0
+            ] as connection:
                 connection.settimeout(_LOOPBACK_SECONDS)
                 client.sendall(b"hello")
                 said = connection.recv(5)
     except OSError as error:
         why = error.strerror or error
-        return (f"no connection by {_LOOPBACK} ({why}): ip link set lo up, and look at the firewall "
-                "and for free ports (sysctl net.ipv4.ip_local_port_range)")
+        return (
+            f"no connection by {_LOOPBACK} ({why}): ip link set lo up, and look at the firewall "
+            "and for free ports (sysctl net.ipv4.ip_local_port_range)"
+        )
     return None if said == b"hello" else f"a connection by {_LOOPBACK} lost what was sent: look at the firewall"
 
 
 def announce(environment: Mapping[str, str] = os.environ) -> None:
-    """Let the engine, which is imported next, tell the other ranks the address in ``PIPELOOM_ADDRESS``, if there is one.
+    """Let the engine, which is imported next, tell the other ranks the address in ``PIPELOOM_ADDRESS``, if there is
+    one.
 
     The engine connects its ranks while it is imported, and between the reading of MASTER_ADDR and that there is no
     call into which an address could go; so the module that reads it is changed as it is loaded.

@@ -1,5 +1,6 @@
 """Whether the declaration of an option makes sense, so that a plugin's mistake is told to its author and not to some
 user, later."""
+
 from __future__ import annotations
 
 import keyword
@@ -31,8 +32,9 @@ def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]
     if option.resume not in ("fixed", "free", "fresh"):
         raise ContractError(f"{where}: resume must be 'fixed', 'free' or 'fresh', not {shown(option.resume)}")
     if option.replaces is not None and option.replaces not in names:
-        raise ContractError(f"{where}: replaces must name an option that is there already, not "
-                            f"{shown(option.replaces)}")
+        raise ContractError(
+            f"{where}: replaces must name an option that is there already, not {shown(option.replaces)}"
+        )
     for name in ("default", "cuda_default"):
         if getattr(option, name) is not None:
             _check_value(option, getattr(option, name), f"{where}: its {name}")
@@ -44,16 +46,18 @@ def with_type(option: Any, value: Any) -> Any:
 
 
 def _check_name(name: Any, where: str, sections: Sequence[str]) -> None:
-    from pipeloom.core.config import Config    # which is made of options
+    from pipeloom.core.config import Config  # which is made of options
 
     if not isinstance(name, str) or not (name.isidentifier() and name.isascii()) or name.startswith("_"):
         close = str(name).strip("-_ ").replace("-", "_").replace(" ", "_")
         better = f", for instance '{close}'" if close.isidentifier() and close.isascii() else ""
-        raise ContractError(f"{where}: a name is made of letters, digits and underscores, and begins with a "
-                            f"letter{better}")
+        raise ContractError(
+            f"{where}: a name is made of letters, digits and underscores, and begins with a letter{better}"
+        )
     if keyword.iskeyword(name):
-        raise ContractError(f"{where}: this is a word of Python's, so config.{name} could not be written: choose "
-                            "another name")
+        raise ContractError(
+            f"{where}: this is a word of Python's, so config.{name} could not be written: choose another name"
+        )
     if name in OTHER_FLAGS:
         raise ContractError(f"{where}: --{name} is pipeloom's own flag: choose another name")
     if hasattr(Config, name) or name in vars(Config({}, {}, ())):
@@ -75,9 +79,11 @@ def _check_section(option: Any, where: str, names: Sequence[str]) -> None:
 def _check_type(option: Any, where: str) -> None:
     kinds = {int: "int", float: "float", bool: "bool", str: "str"}
     if not (isinstance(option.type, type) and (option.type in kinds or hasattr(option.type, "convert"))):
-        raise ContractError(f"{where}: its type must be {', '.join(kinds.values())}, or IntList or IntLists of "
-                            "pipeloom.core.options, "
-                            f"not {getattr(option.type, '__name__', None) or shown(option.type)}")
+        raise ContractError(
+            f"{where}: its type must be {', '.join(kinds.values())}, or IntList or IntLists of "
+            "pipeloom.core.options, "
+            f"not {getattr(option.type, '__name__', None) or shown(option.type)}"
+        )
     choices, bounded = option.choices, option.type in (int, float)
     if choices is not None and (isinstance(choices, str) or not isinstance(choices, AnySequence) or not choices):
         raise ContractError(f"{where}: choices must be a list of values, not {shown(option.choices)}")

@@ -1,4 +1,5 @@
 """Options: each is a flag, a YAML key and an attribute of the config, declared once."""
+
 from __future__ import annotations
 
 import math
@@ -29,7 +30,9 @@ class IntLists:
 
     @staticmethod
     def convert(value: Any) -> Optional[List[List[int]]]:
-        rows = [IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else _text(value).split(";"))]
+        rows = [
+            IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else _text(value).split(";"))
+        ]
         return rows if rows and None not in rows else None
 
 
@@ -91,7 +94,9 @@ class Option:
         if parsed is None:
             raise UsageError(f"{where}: '{self.name}' must be {self._wanted()}, not {shown(value)}")
         if self.choices is not None and parsed not in self.choices:
-            raise UsageError(f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {shown(value)}")
+            raise UsageError(
+                f"{where}: '{self.name}' must be one of {', '.join(map(str, self.choices))}, not {shown(value)}"
+            )
         if self.minimum is not None and not parsed >= self.minimum:
             raise UsageError(f"{where}: '{self.name}' must be at least {self.minimum}, not {_short(value)}")
         if self.maximum is not None and not parsed <= self.maximum:
@@ -101,7 +106,7 @@ class Option:
     def _convert(self, value: Any) -> Any:
         if hasattr(self.type, "convert"):
             return self.type.convert(value)
-        if not isinstance(value, (str, int, float, date)):   # a list, a mapping, bytes: whatever YAML has besides
+        if not isinstance(value, (str, int, float, date)):  # a list, a mapping, bytes: whatever YAML has besides
             return None
         if self.type is bool:
             text = str(value).lower()
@@ -112,9 +117,9 @@ class Option:
             if self.type is int and not isinstance(value, int):
                 if isinstance(value, str):
                     try:
-                        return int(value)    # keeps every digit; float knows 53 bits
+                        return int(value)  # keeps every digit; float knows 53 bits
                     except ValueError:
-                        pass    # 1e4 perhaps
+                        pass  # 1e4 perhaps
                 number = float(value)
                 return int(number) if number == int(number) else None
             parsed = self.type(value)
@@ -126,7 +131,10 @@ class Option:
             return None
 
     def _wanted(self) -> str:
-        return getattr(self.type, "wanted", None) or {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+        return (
+            getattr(self.type, "wanted", None)
+            or {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+        )
 
 
 def _short(value: Any) -> str:
@@ -142,12 +150,24 @@ class Options:
         self._aliases: Dict[str, str] = {}
         self.owner = "core"
 
-    def add(self, name: str, type: type, default: Any = None, *, help: str, section: str = "plugin_options",
-            choices: Optional[Sequence[Any]] = None, cuda_default: Any = None, minimum: Optional[float] = None,
-            maximum: Optional[float] = None, aliases: Sequence[str] = (), resume: str = FIXED,
-            replaces: Optional[str] = None) -> None:
-        """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run may
-        have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
+    def add(
+        self,
+        name: str,
+        type: type,
+        default: Any = None,
+        *,
+        help: str,
+        section: str = "plugin_options",
+        choices: Optional[Sequence[Any]] = None,
+        cuda_default: Any = None,
+        minimum: Optional[float] = None,
+        maximum: Optional[float] = None,
+        aliases: Sequence[str] = (),
+        resume: str = FIXED,
+        replaces: Optional[str] = None,
+    ) -> None:
+        """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run
+        may have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
         ``replaces`` names an option that says the same in another way: of the two that counts which a stronger source
         gives (a flag over the YAML file, both over a checkpoint).
 
@@ -155,14 +175,31 @@ class Options:
         declaration that makes no sense: a name that cannot be a flag, a key of the YAML file and an attribute of
         ``config`` at once, a default that is no value of the option (``core/option_checks.py``).
         """
-        option = Option(name, type, default, help, section, self.owner, choices, cuda_default, minimum, maximum,
-                        aliases, resume, replaces)
+        option = Option(
+            name,
+            type,
+            default,
+            help,
+            section,
+            self.owner,
+            choices,
+            cuda_default,
+            minimum,
+            maximum,
+            aliases,
+            resume,
+            replaces,
+        )
         check_declaration(option, [known.name for known in self], self.sections())
         for key in (name, *aliases):
             if key in self:
                 self._refuse_taken(key)
-        self._by_name[name] = replace(option, aliases=tuple(aliases), default=with_type(option, default),
-                                      cuda_default=with_type(option, cuda_default))
+        self._by_name[name] = replace(
+            option,
+            aliases=tuple(aliases),
+            default=with_type(option, default),
+            cuda_default=with_type(option, cuda_default),
+        )
         for alias in aliases:
             self._aliases[alias] = name
 
@@ -174,8 +211,9 @@ class Options:
             raise ContractError(f"declares the option '{key}' twice")
         if owner == "core" or owner in ALWAYS:
             raise ContractError(f"the option '{key}' is one of pipeloom's own: choose another name")
-        raise UsageError(f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of "
-                         "them")
+        raise UsageError(
+            f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of them"
+        )
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name or name in self._aliases

@@ -1,4 +1,5 @@
 """Messages name an option as a flag; where the user has said it elsewhere, or under another name, they say so."""
+
 from __future__ import annotations
 
 import re
@@ -33,6 +34,8 @@ def with_origins(message: str, origins: Mapping[str, str]) -> str:
             message = re.sub(rf"--{name}\b", origin, message)
         else:
             elsewhere.setdefault(origin, []).append(f"--{name}")
-    told = "; ".join(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} from {origin}"
-                     for origin, names in elsewhere.items())
+    told = "; ".join(
+        f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} from {origin}"
+        for origin, names in elsewhere.items()
+    )
     return f"{message} ({told})" if told else message

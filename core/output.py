@@ -1,4 +1,5 @@
 """Printing: on consoles that do not know every character, into what is full, and when nobody reads it any more."""
+
 from __future__ import annotations
 
 import codecs
@@ -9,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Set, Tuple, Union
 
-#: For ``errors=`` of what encodes text: a character that cannot be written becomes ``\\uXXXX``, one beyond U+FFFF two of
-#: them. So text in JSON stays what it is, and half a character, which no encoding has, can be read.
+#: For ``errors=`` of what encodes text: a character that cannot be written becomes ``\\uXXXX``, one beyond U+FFFF two
+#: of them. So text in JSON stays what it is, and half a character, which no encoding has, can be read.
 ESCAPE = "pipeloom.escape"
 
 
 def _escape(error: UnicodeError) -> Tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    units = error.object[error.start:error.end].encode("utf-16-be", "surrogatepass")
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2])), error.end
 
 
@@ -35,7 +36,7 @@ def printing(body: Callable[[], int]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=ESCAPE)
     if stderr is not None:
-        sys.stderr = _Surviving(stderr)    # what ends a command is its result, not its progress
+        sys.stderr = _Surviving(stderr)  # what ends a command is its result, not its progress
     if stdout is not None:
         sys.stdout = _Recording(stdout)
     told = sys.stdout
@@ -44,7 +45,7 @@ def printing(body: Callable[[], int]) -> int:
             return body()
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()    # a training has put there what lets nothing fail
+                sys.stdout.flush()  # a training has put there what lets nothing fail
     except OSError as error:
         if told is None or error is not told.fault:
             raise
@@ -83,7 +84,8 @@ class _Recording:
 def survive_closed_output() -> None:
     """From now on, output that nobody takes (a closed terminal, ``| head``) is dropped instead of ending the process.
 
-    A run is worth more than what it says, and says it in its log too. A rank that ended of it would leave the others hanging.
+    A run is worth more than what it says, and says it in its log too. A rank that ended of it would leave the others
+    hanging.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -131,7 +133,7 @@ def open_closed_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)    # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))

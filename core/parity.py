@@ -1,4 +1,5 @@
 """``entry.py parity``: the given layout against a single process, on the same data and initial weights."""
+
 from __future__ import annotations
 
 import argparse
@@ -39,7 +40,9 @@ def take_options(arguments: Sequence[str]) -> Tuple[argparse.Namespace, List[str
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run left: the logged metrics of each step, the final parameters by name, and with ``--eval_every`` the evaluations."""
+    """What a run left: the logged metrics of each step, the final parameters by name, and with ``--eval_every`` the
+    evaluations.
+    """
 
     curve: List[Dict[str, float]]
     weights: Dict[str, np.ndarray]
@@ -55,7 +58,7 @@ class Comparison:
     worst_parameter: str
 
     def within(self, tolerance: float) -> bool:
-        return self.loss <= tolerance and self.parameter <= tolerance    # a NaN is within nothing
+        return self.loss <= tolerance and self.parameter <= tolerance  # a NaN is within nothing
 
 
 def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float) -> int:
@@ -75,8 +78,11 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
     config = for_comparison(config, steps)
     plan = make_plan(config, plugins)
     tensor = f" x {plan.mesh.tensor} tensor-parallel" if plan.mesh.tensor > 1 else ""
-    print(f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel{tensor} x {config.grad_acc_steps} micro-batches on "
-          f"{plan.cluster}; {plan.placement.summary()}", flush=True)
+    print(
+        f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel{tensor} x {config.grad_acc_steps} micro-batches on "
+        f"{plan.cluster}; {plan.placement.summary()}",
+        flush=True,
+    )
     layout = train_alone(config, "the layout's")
     print("single process ...", flush=True)
     single = train_alone(single_process(config), "the single process's")
@@ -85,14 +91,31 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
 
 def for_comparison(config: Config, steps: int) -> Config:
     """``config`` as a run of ``steps`` steps that logs each of them and keeps its final parameters."""
-    return config.replace(train_steps=steps, epochs=None, log_every=1, output_dir=None, save_final_weights=True,
-                          save_every=0, stop_at=None)
+    return config.replace(
+        train_steps=steps,
+        epochs=None,
+        log_every=1,
+        output_dir=None,
+        save_final_weights=True,
+        save_every=0,
+        stop_at=None,
+    )
 
 
 def single_process(config: Config) -> Config:
     """``config`` on one device: one stage, the whole batch in one go, nothing spread or computed twice."""
-    return config.replace(nnodes=1, nproc_per_node=1, nums_split=1, grad_acc_steps=1, master_addr=None, master_port=None,
-                          tensor_parallel=1, shard="none", recompute="none", tied_transfer="auto")
+    return config.replace(
+        nnodes=1,
+        nproc_per_node=1,
+        nums_split=1,
+        grad_acc_steps=1,
+        master_addr=None,
+        master_port=None,
+        tensor_parallel=1,
+        shard="none",
+        recompute="none",
+        tied_transfer="auto",
+    )
 
 
 def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Trained:
@@ -107,8 +130,14 @@ def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Tr
         file.write_text(config.to_yaml(), encoding="utf-8")
         start = [sys.executable, program] if program else own_command()
         command = [*start, "train", "--config", str(file), "--output_dir", str(directory)]
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                env=outside_environment(os.environ), preexec_fn=partial(die_with, os.getpid()))
+        result = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=outside_environment(os.environ),
+            preexec_fn=partial(die_with, os.getpid()),
+        )
         if result.returncode:
             print(result.stdout, file=sys.stderr)
             raise RunError(f"{whose} run ended with exit code {result.returncode}; what it said is above")
@@ -121,10 +150,13 @@ def _read_lines(file: Path) -> List[Dict[str, float]]:
 
 
 def compare(layout: Trained, single: Trained, outputs: Sequence[str]) -> Comparison:
-    """How far ``layout`` is from ``single``; ``outputs`` are the parts of the loss. Of evaluations too, but for what counts hits:
-    rounding may turn round the order of two answers that are nearly equal."""
+    """How far ``layout`` is from ``single``; ``outputs`` are the parts of the loss. Of evaluations too, but for what
+    counts hits: rounding may turn round the order of two answers that are nearly equal.
+    """
     pairs = [*zip(single.curve, layout.curve), *zip(single.evaluations, layout.evaluations)]
-    loss = np.max([abs(a[name] - b[name]) for a, b in pairs for name in ("loss", *outputs) if name in a])    # without labels it has none
+    loss = np.max(
+        [abs(a[name] - b[name]) for a, b in pairs for name in ("loss", *outputs) if name in a]
+    )  # without labels it has none
     differences = {name: np.abs(layout.weights[name] - value).max() for name, value in single.weights.items()}
     worst = max(differences, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
     return Comparison(float(loss), float(differences[worst]), worst)
@@ -136,8 +168,10 @@ def _report(layout: Trained, single: Trained, found: Comparison, tolerance: floa
         print(f"{a['step']:>5} {a['loss']:>16.7f} {b['loss']:>16.7f} {abs(a['loss'] - b['loss']):>12.1e}")
     for a, b in zip(single.evaluations, layout.evaluations):
         for name in [name for name in a if name != "step"]:
-            print(f"evaluation after step {a['step']}: {name} single process {a[name]:.7f}, this layout {b[name]:.7f}, "
-                  f"difference {abs(a[name] - b[name]):.1e}")
+            print(
+                f"evaluation after step {a['step']}: {name} single process {a[name]:.7f}, this layout {b[name]:.7f}, "
+                f"difference {abs(a[name] - b[name]):.1e}"
+            )
     equal = found.within(tolerance)
     print(f"largest difference of a loss: {found.loss:.1e}")
     print(f"largest difference of a final parameter: {found.parameter:.1e} ({found.worst_parameter})")

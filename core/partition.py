@@ -1,4 +1,5 @@
 """Splitting a row of blocks into stages: the exact split whose largest stage is smallest."""
+
 from __future__ import annotations
 
 from typing import List, Sequence
@@ -17,8 +18,10 @@ def min_max_split(weights: Sequence[float], num_stages: int) -> List[int]:
     """
     count = len(weights)
     if num_stages > count:
-        raise UsageError(f"--nums_split {num_stages}: the model has only {count} blocks to split, "
-                         f"so at most {count} stages; add layers or lower --nums_split")
+        raise UsageError(
+            f"--nums_split {num_stages}: the model has only {count} blocks to split, "
+            f"so at most {count} stages; add layers or lower --nums_split"
+        )
     prefix = [0]
     for weight in weights:
         prefix.append(prefix[-1] + weight)

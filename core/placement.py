@@ -4,6 +4,7 @@ OneFlow sorts the ranks of a placement and pairs neighbouring stages by sorted p
 *set* of ranks, the only freedom is how many ranks of each node it holds, and hops are computed from the
 sorted order, not from any order that was intended.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -54,12 +55,15 @@ class Placement:
     def hops(self) -> List[Hop]:
         """Every hop of a micro-batch on its way forward, paired as the engine pairs them."""
         node = self.cluster.node_of
-        return [Hop(s, a, b, node(a) != node(b))
-                for s, (here, there) in enumerate(zip(self.stages, self.stages[1:])) for a, b in zip(here, there)]
+        return [
+            Hop(s, a, b, node(a) != node(b))
+            for s, (here, there) in enumerate(zip(self.stages, self.stages[1:]))
+            for a, b in zip(here, there)
+        ]
 
     def tensor_groups(self, tensor: int) -> List[Tuple[int, ...]]:
         """The groups of ``tensor`` ranks that share each layer: neighbours in a stage, as the engine takes them."""
-        return [ranks[first:first + tensor] for ranks in self.stages for first in range(0, len(ranks), tensor)]
+        return [ranks[first : first + tensor] for ranks in self.stages for first in range(0, len(ranks), tensor)]
 
     def nodes_of_stages(self) -> List[int]:
         """On how many nodes each stage lies, and with it its data-parallel groups."""
@@ -72,7 +76,9 @@ class Placement:
         if len(self.stages[0]) == 1:
             reduce = "no data parallelism"
         else:
-            reduce = "gradients all-reduced inside nodes" if spread == 1 else f"gradients all-reduced across {spread} nodes"
+            reduce = (
+                "gradients all-reduced inside nodes" if spread == 1 else f"gradients all-reduced across {spread} nodes"
+            )
         return f"pipeline hops: {crossing} between nodes, {len(self.hops()) - crossing} inside; {reduce}"
 
     def grid(self) -> str:
@@ -80,7 +86,10 @@ class Placement:
         lines = []
         for node in range(self.cluster.nodes):
             first = node * self.cluster.devices_per_node
-            cells = [f"rank {rank}: stage {self.stage_of(rank)}" for rank in range(first, first + self.cluster.devices_per_node)]
+            cells = [
+                f"rank {rank}: stage {self.stage_of(rank)}"
+                for rank in range(first, first + self.cluster.devices_per_node)
+            ]
             lines.append(f"node {node} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -112,7 +121,9 @@ def by_tensor_groups(cluster: Cluster, mesh: Mesh, place: Callable[[Cluster, Mes
     if cluster.devices_per_node % width:
         return contiguous(cluster, mesh)
     groups = place(replace(cluster, devices_per_node=cluster.devices_per_node // width), Mesh(mesh.pipeline, mesh.data))
-    return Placement.of(cluster, [[group * width + rank for group in stage for rank in range(width)] for stage in groups.stages])
+    return Placement.of(
+        cluster, [[group * width + rank for group in stage for rank in range(width)] for stage in groups.stages]
+    )
 
 
 def contiguous(cluster: Cluster, mesh: Mesh) -> Placement:
@@ -141,12 +152,20 @@ def side_by_side(cluster: Cluster, mesh: Mesh) -> Placement:
     """Stages side by side inside nodes, for a number of stages that divides the devices of a node or is a
     multiple of it. A stage then takes equally many ranks of each node of its group of nodes."""
     stages, devices, width = mesh.pipeline, cluster.devices_per_node, mesh.data * mesh.tensor
-    inside = min(stages, devices)                       # stages that share a node
-    each = devices // inside                            # ranks of one stage on one node
-    nodes = width // each                               # nodes that a stage lies on
-    return Placement.of(cluster, [
-        [((s // inside) * nodes + node) * devices + (s % inside) * each + rank for node in range(nodes) for rank in range(each)]
-        for s in range(stages)])
+    inside = min(stages, devices)  # stages that share a node
+    each = devices // inside  # ranks of one stage on one node
+    nodes = width // each  # nodes that a stage lies on
+    return Placement.of(
+        cluster,
+        [
+            [
+                ((s // inside) * nodes + node) * devices + (s % inside) * each + rank
+                for node in range(nodes)
+                for rank in range(each)
+            ]
+            for s in range(stages)
+        ],
+    )
 
 
 def search(cluster: Cluster, mesh: Mesh, cost: Callable[[Counts, Counts], Tuple[int, ...]]) -> Optional[Placement]:
@@ -176,8 +195,11 @@ def search(cluster: Cluster, mesh: Mesh, cost: Callable[[Counts, Counts], Tuple[
                 if min(remaining) < 0:
                     continue
                 added = cost(last, counts)
-                candidate = (tuple(a + b for a, b in zip(total, added)) if total else tuple(added),
-                             order + (index,), chosen + (counts,))
+                candidate = (
+                    tuple(a + b for a, b in zip(total, added)) if total else tuple(added),
+                    order + (index,),
+                    chosen + (counts,),
+                )
                 key = (remaining, counts)
                 if key not in following or candidate[:2] < following[key][:2]:
                     following[key] = candidate

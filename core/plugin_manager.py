@@ -1,4 +1,5 @@
 """The selected plugins of a run, held to the contract. ``core/host/`` has what this is made of."""
+
 from __future__ import annotations
 
 import importlib
@@ -80,8 +81,10 @@ class PluginManager:
                     continue
                 value = options.get(name).parse(value, f"{self.whose(plugin)}, hook pipeloom_default_options")
                 if found.setdefault(name, (value, plugin))[0] != value:
-                    raise UsageError(f"plugins '{found[name][1]}' and '{plugin}' have different defaults for the "
-                                     f"option '{name}': give it with --{name}, or select only one of them")
+                    raise UsageError(
+                        f"plugins '{found[name][1]}' and '{plugin}' have different defaults for the "
+                        f"option '{name}': give it with --{name}, or select only one of them"
+                    )
         return {name: value for name, (value, _) in found.items() if name not in config.given}
 
     def require(self, hook_name: str) -> None:
@@ -91,8 +94,11 @@ class PluginManager:
         kind = hookspecs.ONE_ANSWER[hook_name]
         able = sorted(name for name in BUILTIN if hook_name in hooks_of(importlib.import_module(BUILTIN[name])))
         others = sorted(installed_plugins())
-        raise UsageError(f"no {kind} is selected: add one to --plugins ({', '.join(able)}"
-                         + (f"; installed: {', '.join(others)}" if others else "") + ")")
+        raise UsageError(
+            f"no {kind} is selected: add one to --plugins ({', '.join(able)}"
+            + (f"; installed: {', '.join(others)}" if others else "")
+            + ")"
+        )
 
     def who_answers(self, hook_name: str) -> str:
         """The plugin whose answer to a one-answer hook counts; "" if there is none."""
@@ -130,7 +136,9 @@ class PluginManager:
             answering = [one.plugin_name for one in self.implementations(hook_name) if one.plugin_name in self.versions]
             if len(answering) > 1:
                 first, second = sorted(answering, key=self.names.index)[:2]
-                raise UsageError(f"plugins '{first}' and '{second}' are both a {kind} ({hook_name}): select only one of them")
+                raise UsageError(
+                    f"plugins '{first}' and '{second}' are both a {kind} ({hook_name}): select only one of them"
+                )
 
 
 def _source_of(plugin: Any) -> Optional[Path]:

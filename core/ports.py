@@ -1,4 +1,5 @@
 """TCP ports: finding a free one, and seeing whether rank 0 listens on its own."""
+
 from __future__ import annotations
 
 import random

@@ -1,4 +1,5 @@
 """``entry.py predict``: answers of a trained model to questions about texts, with what each is worth."""
+
 from __future__ import annotations
 
 import argparse
@@ -20,7 +21,10 @@ _NONE = "(no answer)"
 
 def predict_command(arguments: Sequence[str]) -> int:
     """Answer; returns the exit code. Raises ``UsageError`` and ``RunError``."""
-    parser = Parser(prog="entry.py predict", description="Answers to questions about texts, by a model that was trained to give them.")
+    parser = Parser(
+        prog="entry.py predict",
+        description="Answers to questions about texts, by a model that was trained to give them.",
+    )
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
     questions = [replace(asked, text=whole(asked.text), context=whole(asked.context)) for asked in _questions(options)]
@@ -40,31 +44,74 @@ def predict_command(arguments: Sequence[str]) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH",
+    add(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
         help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
-             "HuggingFace folder")
+        "HuggingFace folder",
+    )
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
-    add("--input", metavar="FILE",
-        help='many: JSON lines {"question": ..., "context": ..., "id": ...}, whose id may be left out; or SQuAD JSON')
+    add(
+        "--input",
+        metavar="FILE",
+        help='many: JSON lines {"question": ..., "context": ..., "id": ...}, whose id may be left out; or SQuAD JSON',
+    )
     add("--output", metavar="FILE", help="where the answers go, as JSON lines [printed]")
     add("--n_best_size", type=at_least(1), default=3, metavar="N", help="answers to give to each question [3]")
     add("--max_answer_length", type=at_least(1), default=30, metavar="N", help="tokens of an answer [30]")
-    add("--may_be_impossible", type=boolean, default=False, metavar="{true,false}",
-        help='"no answer" is a possible answer, for a model that was trained on SQuAD 2.0 [false]')
-    add("--null_score_diff_threshold", type=float, default=0.0, metavar="X", help='by how much "no answer" must be ahead [0.0]')
-    add("--seq_length", type=at_least(8), metavar="N", help=f"tokens of an input [{_LONGEST}, or what the model has positions for]")
-    add("--doc_stride", type=at_least(1), metavar="N",
-        help="tokens from one window of a long context to the next [128, or half of an input]")
-    add("--max_query_length", type=at_least(1), metavar="N",
-        help="tokens of a question; what is longer is cut [64, or half of an input that has no room for it]")
+    add(
+        "--may_be_impossible",
+        type=boolean,
+        default=False,
+        metavar="{true,false}",
+        help='"no answer" is a possible answer, for a model that was trained on SQuAD 2.0 [false]',
+    )
+    add(
+        "--null_score_diff_threshold",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help='by how much "no answer" must be ahead [0.0]',
+    )
+    add(
+        "--seq_length",
+        type=at_least(8),
+        metavar="N",
+        help=f"tokens of an input [{_LONGEST}, or what the model has positions for]",
+    )
+    add(
+        "--doc_stride",
+        type=at_least(1),
+        metavar="N",
+        help="tokens from one window of a long context to the next [128, or half of an input]",
+    )
+    add(
+        "--max_query_length",
+        type=at_least(1),
+        metavar="N",
+        help="tokens of a question; what is longer is cut [64, or half of an input that has no room for it]",
+    )
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="{auto,cpu,cuda}",
-        help="where the model computes [auto: on the first GPU, if there is one]")
-    add("--vocab", metavar="PATH",
-        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it")
-    add("--lowercase", type=boolean, metavar="{true,false}",
-        help="as that vocabulary was made [as its files say, else true]")
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        metavar="{auto,cpu,cuda}",
+        help="where the model computes [auto: on the first GPU, if there is one]",
+    )
+    add(
+        "--vocab",
+        metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it",
+    )
+    add(
+        "--lowercase",
+        type=boolean,
+        metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]",
+    )
 
 
 def _questions(options: argparse.Namespace) -> List[Any]:
@@ -101,11 +148,15 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     positions = folder.setting("max_position_embeddings", int)
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
-        raise UsageError(f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}")
+        raise UsageError(
+            f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}"
+        )
     if (options.max_query_length or 0) + LEAST_BESIDE_QUESTION > seq_length:
-        raise UsageError(f"--max_query_length {options.max_query_length} leaves no room for a context in {seq_length} tokens "
-                         f"(--checkpoint {folder.path} has {positions} positions): give at most "
-                         f"{seq_length - LEAST_BESIDE_QUESTION}")
+        raise UsageError(
+            f"--max_query_length {options.max_query_length} leaves no room for a context in {seq_length} tokens "
+            f"(--checkpoint {folder.path} has {positions} positions): give at most "
+            f"{seq_length - LEAST_BESIDE_QUESTION}"
+        )
     tokenizer = vocabulary.load(special_in_text=True)
     left_out = LeftOut()
     usual = sizes_for(seq_length)
@@ -119,8 +170,10 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
     size = folder.setting("vocab_size", int)
     if fields["input_ids"].max() >= size:
-        raise UsageError(f"{vocabulary.path} gives the id {fields['input_ids'].max()}, the model has {size} tokens: "
-                         "give the vocabulary that it was trained with by --vocab")
+        raise UsageError(
+            f"{vocabulary.path} gives the id {fields['input_ids'].max()}, the model has {size} tokens: "
+            "give the vocabulary that it was trained with by --vocab"
+        )
     if not tokenizer.has_segments:
         fields["segment_ids"][:] = 0
     outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)
@@ -131,9 +184,20 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
 
 
 def _as_json(question: Any, prediction: Any) -> str:
-    candidates = [{"text": candidate.text, "start": candidate.start, "end": candidate.end, "probability": round(candidate.probability, 6),
-                   "score": round(candidate.score, 6)} for candidate in prediction.candidates]
-    return json.dumps({"id": question.id, "question": question.text, "answer": prediction.text, "candidates": candidates}, ensure_ascii=False)
+    candidates = [
+        {
+            "text": candidate.text,
+            "start": candidate.start,
+            "end": candidate.end,
+            "probability": round(candidate.probability, 6),
+            "score": round(candidate.score, 6),
+        }
+        for candidate in prediction.candidates
+    ]
+    return json.dumps(
+        {"id": question.id, "question": question.text, "answer": prediction.text, "candidates": candidates},
+        ensure_ascii=False,
+    )
 
 
 def _as_text(prediction: Any) -> List[str]:
@@ -150,7 +214,7 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     content = ("\n".join(lines) + "\n").encode("utf-8", ESCAPE)
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(content)    # a device or a pipe, which must not be replaced by a file
+            path.write_bytes(content)  # a device or a pipe, which must not be replaced by a file
         else:
             replace_file(path.resolve(), content)
     except OSError as error:

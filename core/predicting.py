@@ -1,4 +1,5 @@
 """What a trained model says of samples: its outputs per sample, in this process alone and without any training state."""
+
 from __future__ import annotations
 
 import os
@@ -27,15 +28,21 @@ from pipeloom.core.tasks import find_task
 from pipeloom.core.topology import Cluster, Mesh
 
 
-def predict(folder: str, task: str, fields: Mapping[str, np.ndarray], batch_size: int = 16, plugins: Sequence[str] = (),
-            device: str = "auto") -> Dict[str, np.ndarray]:
+def predict(
+    folder: str,
+    task: str,
+    fields: Mapping[str, np.ndarray],
+    batch_size: int = 16,
+    plugins: Sequence[str] = (),
+    device: str = "auto",
+) -> Dict[str, np.ndarray]:
     """The outputs of the model in ``folder`` for samples: name -> float32 ``(samples, *shape)``.
 
-    ``folder``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields`` are those of the
-    samples by name, ``(samples, *shape)``, int32 or float32; ``input_ids`` has as many tokens as the sequence. ``plugins`` are needed besides
-    those that a checkpoint was made with; a HuggingFace folder's model is the plugin of the name of its ``model_type``.
-    ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one.
-    Raises ``UsageError``.
+    ``folder``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields``
+    are those of the samples by name, ``(samples, *shape)``, int32 or float32; ``input_ids`` has as many tokens as the
+    sequence. ``plugins`` are needed besides those that a checkpoint was made with; a HuggingFace folder's model is the
+    plugin of the name of its ``model_type``. ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is
+    one. Raises ``UsageError``.
     """
     device = resolve_device(device)
     if device == "cuda":
@@ -53,7 +60,10 @@ class Samples(Dataset):
     def __init__(self, model: ModelSpec, arrays: Mapping[str, np.ndarray]) -> None:
         self.task, self.vocab_size, self.scored = model.task, model.sizes["vocab"], tuple(model.scores)
         self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
-        self.fields = {name: Field(name, array.shape[1:], str(array.dtype), 0, self._bound(name)) for name, array in self._arrays.items()}
+        self.fields = {
+            name: Field(name, array.shape[1:], str(array.dtype), 0, self._bound(name))
+            for name, array in self._arrays.items()
+        }
 
     def _bound(self, name: str) -> Any:
         return {"input_ids": self.vocab_size, "input_mask": 2, "segment_ids": 2}.get(name)
@@ -74,12 +84,16 @@ class Samples(Dataset):
             if array.dtype not in (np.int32, np.float32):
                 raise UsageError(f"field '{name}' is of {array.dtype}: give int32 or float32")
             if len(array) != len(self) or len(array) < 1:
-                raise UsageError(f"field '{name}' has {len(array)} samples, others have {len(self)}: give as many of each, and one at least")
+                raise UsageError(
+                    f"field '{name}' has {len(array)} samples, others have {len(self)}: give as many of each, and one at least"
+                )
             if field.high is not None and not ((array >= 0) & (array < field.high)).all():
                 raise UsageError(f"field '{name}' has values that are not in 0 .. {field.high - 1}")
 
 
-def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str]) -> Tuple[configs.Config, ModelSpec]:
+def _open(
+    path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str]
+) -> Tuple[configs.Config, ModelSpec]:
     folder = open_pretrained(path, "--checkpoint")
     made_with: Dict[str, Any] = {}
     names: List[str] = [folder.setting("model_type", str)]
@@ -94,7 +108,7 @@ def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: 
     add_core_options(options)
     manager.collect_options(options)
     given = {"seq_length": np.shape(fields["input_ids"])[1], "vocab_size": folder.setting("vocab_size", int)}
-    layout = {"tensor_parallel": 1, "precision": "fp32"}    # whatever the run that made it had
+    layout = {"tensor_parallel": 1, "precision": "fp32"}  # whatever the run that made it had
     base = {name: value for name, value in made_with.items() if name in options}
     sources = (("the model", {**given, **layout}), ("--checkpoint", {"init_from": str(folder.path)}))
     config = configs.resolve(options, names, False, *sources, base=base)
@@ -107,17 +121,24 @@ def _open(path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: 
 def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -> None:
     if not model.scores:
         raise UsageError(f"the task '{model.task}' has no outputs per sample to predict")
-    missing = model.weights.missing    # type: ignore[attr-defined]
+    missing = model.weights.missing  # type: ignore[attr-defined]
     if missing:
-        raise folder.error(f"it is not trained for '{model.task}': it has no {', '.join(missing[:3])}" + (" ..." if len(missing) > 3 else ""))
-    unused = [name for name in model.weights.unexpected if ".pooler." not in f".{name}"]    # type: ignore[attr-defined]
+        raise folder.error(
+            f"it is not trained for '{model.task}': it has no {', '.join(missing[:3])}"
+            + (" ..." if len(missing) > 3 else "")
+        )
+    unused = [name for name in model.weights.unexpected if ".pooler." not in f".{name}"]  # type: ignore[attr-defined]
     if unused:
         names = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
-        print(f"pipeloom: warning: {folder.path} has {len(unused)} tensors that no output depends on: {names}",
-              file=sys.stderr)
+        print(
+            f"pipeloom: warning: {folder.path} has {len(unused)} tensors that no output depends on: {names}",
+            file=sys.stderr,
+        )
     # Borrowed parts read fields too.
     labels = {field.name for field in model.labels}
-    for name in (name for block in model.blocks for name in (*block.inputs, *((block.borrow.field,) if block.borrow else ()))):
+    for name in (
+        name for block in model.blocks for name in (*block.inputs, *((block.borrow.field,) if block.borrow else ()))
+    ):
         if name not in fields and name not in labels and name not in CORE_FIELDS:
             raise UsageError(f"predicting '{model.task}' needs the field '{name}'")
 
@@ -127,7 +148,7 @@ def _outputs(config: configs.Config, model: ModelSpec, samples: Samples, device:
     from pipeloom.core.engine import import_oneflow
 
     for name in RANK_VARIABLES:
-        os.environ.pop(name, None)    # left over from a job, they would make the engine wait for its other ranks
+        os.environ.pop(name, None)  # left over from a job, they would make the engine wait for its other ranks
     if device == "cpu":
         hide_gpus()
     import_oneflow()

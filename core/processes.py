@@ -1,4 +1,5 @@
 """One rank as a child process: its environment, its log, its end, and what it leaves behind."""
+
 from __future__ import annotations
 
 import ctypes
@@ -51,8 +52,9 @@ class RankProcess:
         RunError: the command cannot be executed.
     """
 
-    def __init__(self, rank: int, command: Sequence[str], env: Mapping[str, str], log_dir: Path,
-                 pass_fds: Sequence[int] = ()):
+    def __init__(
+        self, rank: int, command: Sequence[str], env: Mapping[str, str], log_dir: Path, pass_fds: Sequence[int] = ()
+    ):
         self.rank = rank
         self.returncode: Optional[int] = None
         self.log: Optional[Path] = log_dir / f"rank_{rank}.log" if rank != 0 else None
@@ -60,7 +62,7 @@ class RankProcess:
         output = None
         try:
             if self.log is not None:
-                env = {**env, "PYTHONIOENCODING": "utf-8"}    # a log is no console, whatever that is like
+                env = {**env, "PYTHONIOENCODING": "utf-8"}  # a log is no console, whatever that is like
                 output = open(self.log, "ab")
                 self._log_start = output.tell()
             self._process = subprocess.Popen(
@@ -167,14 +169,23 @@ def rank_environment(
 
 def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
     """``env`` without what makes a process a rank, or the launcher of a node: for a command that is a job of its own."""
-    ours = {*RANK_VARIABLES, "LOCAL_WORLD_SIZE", "PIPELOOM_LAUNCHED", "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED", "PIPELOOM_ADDRESS",
-            CONTROL_FD, RESUME}
+    ours = {
+        *RANK_VARIABLES,
+        "LOCAL_WORLD_SIZE",
+        "PIPELOOM_LAUNCHED",
+        "PIPELOOM_RUN_DIR",
+        "PIPELOOM_STARTED",
+        "PIPELOOM_ADDRESS",
+        CONTROL_FD,
+        RESUME,
+    }
     return {name: value for name, value in env.items() if name not in ours and not name.startswith("SLURM_")}
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise, and without what
-    the engine cannot bear."""
+    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise, and without
+    what the engine cannot bear.
+    """
     tuned = {
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
@@ -196,10 +207,12 @@ def allow_open_files(world_size: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
         return
     allowed = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    needed = 64 + 8 * world_size    # measured: 39 for two ranks, 52 for four, and a map for each part of the data
+    needed = 64 + 8 * world_size  # measured: 39 for two ranks, 52 for four, and a map for each part of the data
     if allowed < needed:
-        raise UsageError(f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise "
-                         "the hard limit, for instance in /etc/security/limits.conf")
+        raise UsageError(
+            f"{allowed} open files at most (ulimit -n), a job of {world_size} ranks needs {needed}: raise "
+            "the hard limit, for instance in /etc/security/limits.conf"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 

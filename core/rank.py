@@ -4,6 +4,7 @@ An exception (or ``sys.exit``) that reaches the interpreter's normal exit on one
 there for the other ranks, which wait for this one: all hang. ``os._exit`` skips that wait, and the
 launcher then stops the others.
 """
+
 from __future__ import annotations
 
 import logging
@@ -51,7 +52,7 @@ def _say(line: str, code: int) -> int:
     try:
         print(line, file=sys.stderr)
     except (OSError, ValueError):
-        pass    # nobody listens; it must end all the same
+        pass  # nobody listens; it must end all the same
     return code
 
 

@@ -1,4 +1,5 @@
 """A run as plugins see it: its plan, its directory, its place among the ranks."""
+
 from __future__ import annotations
 
 import fcntl
@@ -75,13 +76,24 @@ class Run:
         """Versions, plugins and cluster, as ``env.json`` holds them."""
         plan = self.plan
         return {
-            "pipeloom": __version__, "python": platform.python_version(), "platform": platform.platform(),
-            "packages": {name: _version(name) for name in ("oneflow", "numpy", "pluggy", "tokenizers", "safetensors", "tensorboard", "protobuf")},
-            "plugins": dict(self.plugins.versions), "command": sys.argv,
-            "cluster": {"nodes": plan.cluster.nodes, "devices_per_node": plan.cluster.devices_per_node,
-                        "device_type": plan.cluster.device_type, "logical": plan.cluster.logical},
+            "pipeloom": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {
+                name: _version(name)
+                for name in ("oneflow", "numpy", "pluggy", "tokenizers", "safetensors", "tensorboard", "protobuf")
+            },
+            "plugins": dict(self.plugins.versions),
+            "command": sys.argv,
+            "cluster": {
+                "nodes": plan.cluster.nodes,
+                "devices_per_node": plan.cluster.devices_per_node,
+                "device_type": plan.cluster.device_type,
+                "logical": plan.cluster.logical,
+            },
             "mesh": {"pipeline": plan.mesh.pipeline, "data": plan.mesh.data, "tensor": plan.mesh.tensor},
-            "split": list(plan.split), "placement": [list(ranks) for ranks in plan.placement.stages],
+            "split": list(plan.split),
+            "placement": [list(ranks) for ranks in plan.placement.stages],
             "parameters": plan.model.size,
         }
 
@@ -94,7 +106,8 @@ def _version(package: str) -> Optional[str]:
 
 
 def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] = None, shared: bool = False) -> Path:
-    """Make the run directory: ``output_dir`` itself, that of the run that ``resumed`` goes on with, or ``runs/<time>-<plugins>``.
+    """Make the run directory: ``output_dir`` itself, that of the run that ``resumed`` goes on with, or
+    ``runs/<time>-<plugins>``.
 
     ``shared``: other nodes may have made it already. Raises ``UsageError`` when it holds another run or
     cannot be written.
@@ -112,9 +125,13 @@ def choose_directory(output_dir: Optional[str], plugins, resumed: Optional[Any] 
         path = Path(output_dir).expanduser()
     full = str(path.absolute())
     if whole(full) != full:
-        raise UsageError(f"--output_dir {full}: the path is no UTF-8 text, which the TensorBoard logger needs; choose another")
+        raise UsageError(
+            f"--output_dir {full}: the path is no UTF-8 text, which the TensorBoard logger needs; choose another"
+        )
     if not shared and own is None and ((path / "config.yaml").exists() or Store(path / FOLDER).checkpoints()):
-        raise UsageError(f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto")
+        raise UsageError(
+            f"--output_dir {path} already holds a run: choose another directory, or go on with it by --resume auto"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         # One without a name: ranks that look at the same moment must not remove each other's.
@@ -134,8 +151,10 @@ def held(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"--output_dir {directory}: another run is writing there at this moment; wait for its end, or choose another "
-                             "directory") from None
+            raise UsageError(
+                f"--output_dir {directory}: another run is writing there at this moment; wait for its end, or choose another "
+                "directory"
+            ) from None
         except OSError:
-            pass    # a file system without locks
+            pass  # a file system without locks
         yield

@@ -1,4 +1,5 @@
 """Learning-rate schedules: one formula for the log, and its form inside the engine."""
+
 from __future__ import annotations
 
 import math
@@ -37,7 +38,9 @@ class LRSchedule:
         if self.kind == "constant":
             return self.rate
         left = max(0.0, (self.total_steps - step) / self._decay_steps)
-        share = {"linear": left, "polynomial": left ** self.power, "cosine": (1 - math.cos(math.pi * left)) / 2}[self.kind]
+        share = {"linear": left, "polynomial": left**self.power, "cosine": (1 - math.cos(math.pi * left)) / 2}[
+            self.kind
+        ]
         return self.final_rate + (self.rate - self.final_rate) * share
 
     @property
@@ -50,11 +53,16 @@ class LRSchedule:
 
         schedulers = flow.optim.lr_scheduler
         if self.kind in ("linear", "polynomial"):
-            inner = schedulers.PolynomialLR(optimizer, decay_batch=self._decay_steps, end_learning_rate=self.final_rate,
-                                            power=self.power if self.kind == "polynomial" else 1.0)
+            inner = schedulers.PolynomialLR(
+                optimizer,
+                decay_batch=self._decay_steps,
+                end_learning_rate=self.final_rate,
+                power=self.power if self.kind == "polynomial" else 1.0,
+            )
         elif self.kind == "cosine":
-            inner = schedulers.CosineDecayLR(optimizer, decay_steps=self._decay_steps,
-                                             alpha=self.final_rate / self.rate if self.rate else 0.0)
+            inner = schedulers.CosineDecayLR(
+                optimizer, decay_steps=self._decay_steps, alpha=self.final_rate / self.rate if self.rate else 0.0
+            )
         elif self.warmup_steps == 0:
             return None
         else:
@@ -62,5 +70,6 @@ class LRSchedule:
         if self.warmup_steps == 0:
             return inner
         # warmup_prefix: the inner schedule starts counting after the warmup.
-        return schedulers.WarmUpLR(inner, warmup_factor=0.0, warmup_iters=self.warmup_steps,
-                                   warmup_method="linear", warmup_prefix=True)
+        return schedulers.WarmUpLR(
+            inner, warmup_factor=0.0, warmup_iters=self.warmup_steps, warmup_method="linear", warmup_prefix=True
+        )

@@ -1,4 +1,5 @@
 """The figures of an evaluation that the dataset's scorer makes of outputs per sample, and the files that it leaves."""
+
 from __future__ import annotations
 
 import json
@@ -17,15 +18,20 @@ FOLDER = "evaluations"
 class ScoredEvaluation:
     """Evaluates and scores. Every rank has one and makes the same calls; the main rank has the scorer and writes.
 
-    ``evaluator`` is a ``core.executor.evaluation.Evaluator``; ``tell_from_main(text)`` gives every rank what the main one says.
+    ``evaluator`` is a ``core.executor.evaluation.Evaluator``; ``tell_from_main(text)`` gives every rank what the main
+    one says.
     """
 
-    def __init__(self, evaluator: Any, dataset: Dataset, directory: Path, is_main: bool, tell_from_main: Callable[[str], str]) -> None:
+    def __init__(
+        self, evaluator: Any, dataset: Dataset, directory: Path, is_main: bool, tell_from_main: Callable[[str], str]
+    ) -> None:
         self._evaluator, self._dataset, self._directory = evaluator, dataset, Path(directory) / FOLDER
         self._is_main, self._tell_from_main = is_main, tell_from_main
 
     def evaluate(self, step: int) -> Dict[str, float]:
-        """Losses, metrics and figures after ``step``, the same on every rank. Raises ``RunError`` where files cannot be written."""
+        """Losses, metrics and figures after ``step``, the same on every rank. Raises ``RunError`` where files cannot be
+        written.
+        """
         if not self._dataset.scored:
             return self._evaluator.evaluate()
         scorer = self._dataset.scorer() if self._is_main else None
@@ -38,7 +44,7 @@ def write_scores(scorer: Scorer, folder: Path) -> Dict[str, float]:
     """The figures of ``scorer``; its files appear as ``folder``, all at once, or not at all. Raises ``RunError``."""
     scratch = folder.with_name(f"{disk.HIDDEN}{folder.name}.writing")
     try:
-        if scratch.exists():    # of a run that was killed there
+        if scratch.exists():  # of a run that was killed there
             disk.remove_folder(scratch)
         disk.make_folder(scratch)
         try:

@@ -7,12 +7,13 @@ grows with the number of micro-batches.
 
 ``auto`` takes the form that is quicker. Both keep the stages about equally busy: the look-ups of a step and their
 gradients are made by one stage or by the other, and look-ups are made ahead of the pipeline
-(``core/executor/lending.py``). So the time that differs is that of the link. Vectors and their gradients travel both ways
-at once, and while stages compute; at the worst nothing hides them. The gradient of the table goes there when all has been
-computed, and the sum comes back after it: nothing hides it, and the two ways take twice as long as one. So the bytes of a
-table weigh twice, and the form with the lower weight between nodes is taken; among equals the one with the lower weight in
-all; among those ``vectors``, which needs no second copy in memory.
+(``core/executor/lending.py``). So the time that differs is that of the link. Vectors and their gradients travel both
+ways at once, and while stages compute; at the worst nothing hides them. The gradient of the table goes there when all
+has been computed, and the sum comes back after it: nothing hides it, and the two ways take twice as long as one. So the
+bytes of a table weigh twice, and the form with the lower weight between nodes is taken; among equals the one with the
+lower weight in all; among those ``vectors``, which needs no second copy in memory.
 """
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -26,8 +27,9 @@ from pipeloom.core.placement import Placement
 CHOICES = ("auto", "vectors", "table")
 
 
-def carry_shared(model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int,
-                 how: str) -> ModelSpec:
+def carry_shared(
+    model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int, how: str
+) -> ModelSpec:
     """``model`` with its borrowed parts carried as ``how`` says; a part borrowed on its owner's stage stays so."""
     stage_of = {block.name: stage for stage, blocks in enumerate(model.stage_blocks(split)) for block in blocks}
     away = {b.name for b in model.blocks if b.borrow is not None and stage_of[b.borrow.owner] != stage_of[b.name]}

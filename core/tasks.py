@@ -1,4 +1,7 @@
-"""What a task is: a head on an encoder's hidden states, the fields it reads, what it gives for scoring, and when it does well."""
+"""What a task is: a head on an encoder's hidden states, the fields it reads, what it gives for scoring, and when it
+does well.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -15,8 +18,8 @@ class Encoder:
     """What a head may know of the encoder before it.
 
     ``prefix``: of the encoder's parameters in HuggingFace's layout (``"bert"``); ``word_table``: the name of its word
-    embedding, ``(vocab, hidden)``; ``tied``: whether a head that turns hidden states into words shall use that table for it;
-    ``padding``: the id whose vector there is not trained by being looked up, as transformers has it for
+    embedding, ``(vocab, hidden)``; ``tied``: whether a head that turns hidden states into words shall use that table
+    for it; ``padding``: the id whose vector there is not trained by being looked up, as transformers has it for
     ``pad_token_id``; ``activation``: what the encoder has between dense layers, one of ``core.layers.ACTIVATIONS``.
     """
 
@@ -35,11 +38,12 @@ class Encoder:
 class Head:
     """The last block of a model, and what the core must know of it.
 
-    ``block`` is called with hidden states ``(B, L, hidden)`` and returns a dict of scalar tensors (``ModelSpec`` says how they are
-    summed) named in ``losses`` and, in evaluation, ``metrics``; and in evaluation the ``outputs`` per sample beside them: name -> shape of
-    one sample, float32, ``(B, *shape)``. ``labels`` are the fields that losses and metrics alone need: samples without them can
-    be evaluated by their outputs, and predicted. ``word_part`` names the sub-module of the block that holds the word table,
-    which the embeddings then borrow; ``None`` where the head has no use for it.
+    ``block`` is called with hidden states ``(B, L, hidden)`` and returns a dict of scalar tensors (``ModelSpec`` says
+    how they are summed) named in ``losses`` and, in evaluation, ``metrics``; and in evaluation the ``outputs`` per
+    sample beside them: name -> shape of one sample, float32, ``(B, *shape)``. ``labels`` are the fields that losses and
+    metrics alone need: samples without them can be evaluated by their outputs, and predicted. ``word_part`` names the
+    sub-module of the block that holds the word table, which the embeddings then borrow; ``None`` where the head has no
+    use for it.
 
     For HuggingFace folders: ``architecture`` is what follows the encoder's name in the class (``"ForPreTraining"``);
     ``aliases`` are further names under which a folder may hold a parameter (its own stands before them, unless it is
@@ -63,10 +67,11 @@ class Head:
 class Task:
     """A task by its ``name``, which datasets give as theirs.
 
-    ``head(config, encoder)`` states the head for an ``Encoder``; it imports oneflow no earlier than its block's ``build``.
-    ``derived(config)`` gives fields that the core makes of those of the dataset, for the head to read. ``figures`` names
-    what the scorer of a dataset of this task measures. The best checkpoint has the best ``best_metric`` (the best loss where
-    that is not measured), unless the user names another; of those in ``higher`` more is better, of all others less.
+    ``head(config, encoder)`` states the head for an ``Encoder``; it imports oneflow no earlier than its block's
+    ``build``. ``derived(config)`` gives fields that the core makes of those of the dataset, for the head to read.
+    ``figures`` names what the scorer of a dataset of this task measures. The best checkpoint has the best
+    ``best_metric`` (the best loss where that is not measured), unless the user names another; of those in ``higher``
+    more is better, of all others less.
     """
 
     name: str
@@ -86,12 +91,16 @@ def find_task(plugins: Any, config: Any, name: str) -> Task:
     for plugin, tasks in plugins.hook.pipeloom_tasks.answers(config=config):
         for task in tasks:
             if task.name in found:
-                raise UsageError(f"plugins '{found[task.name][1]}' and '{plugin}' both add the task '{task.name}': "
-                                 "select only one of them")
+                raise UsageError(
+                    f"plugins '{found[task.name][1]}' and '{plugin}' both add the task '{task.name}': "
+                    "select only one of them"
+                )
             found[task.name] = task, plugin
     if name not in found:
-        raise UsageError(f"no selected plugin has the task '{name}', which the samples are for{did_you_mean(name, found)}; "
-                         f"there are: {', '.join(sorted(found))}")
+        raise UsageError(
+            f"no selected plugin has the task '{name}', which the samples are for{did_you_mean(name, found)}; "
+            f"there are: {', '.join(sorted(found))}"
+        )
     return _guarded(found[name][0], plugins.whose(found[name][1]))
 
 
@@ -103,5 +112,8 @@ def _guarded(task: Task, whose: str) -> Task:
         where = f"hook pipeloom_tasks, {what} of its task '{task.name}'"
         return lambda *arguments: call(whose, where, function, *arguments, check=check)
 
-    return replace(task, head=guarded(task.head, "the head", answers.head),
-                   derived=guarded(task.derived, "the derived fields", answers.derived))
+    return replace(
+        task,
+        head=guarded(task.head, "the head", answers.head),
+        derived=guarded(task.derived, "the derived fields", answers.derived),
+    )

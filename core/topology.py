@@ -1,4 +1,5 @@
 """Cluster and mesh: how many devices there are, and how the kinds of parallelism share them."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ class Cluster:
 
     def __str__(self) -> str:
         kind = "logical node" if self.logical and self.nodes > 1 else "node"
-        return (f"{self.nodes} {kind}{'s' * (self.nodes != 1)} x {self.devices_per_node} "
-                f"{self.device_type.upper()} device{'s' * (self.devices_per_node != 1)}")
+        return (
+            f"{self.nodes} {kind}{'s' * (self.nodes != 1)} x {self.devices_per_node} "
+            f"{self.device_type.upper()} device{'s' * (self.devices_per_node != 1)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,10 @@ class Mesh:
     def check(self, cluster: Cluster) -> None:
         """Raises ``UsageError`` when the mesh does not use exactly the devices of ``cluster``."""
         if self.size != cluster.size:
-            raise UsageError(f"the mesh pipeline {self.pipeline} x data {self.data} x tensor {self.tensor} uses "
-                             f"{self.size} devices, the cluster has {cluster.size} ({cluster})")
+            raise UsageError(
+                f"the mesh pipeline {self.pipeline} x data {self.data} x tensor {self.tensor} uses "
+                f"{self.size} devices, the cluster has {cluster.size} ({cluster})"
+            )
 
 
 def mesh_from_splits(cluster: Cluster, nums_split: int, tensor: int = 1) -> Mesh:
@@ -60,12 +65,16 @@ def mesh_from_splits(cluster: Cluster, nums_split: int, tensor: int = 1) -> Mesh
     """
     size = cluster.size
     if size % tensor:
-        raise UsageError(f"--tensor_parallel {tensor} does not divide the {size} devices of {cluster}: "
-                         f"choose one of {_divisors(size)}")
+        raise UsageError(
+            f"--tensor_parallel {tensor} does not divide the {size} devices of {cluster}: "
+            f"choose one of {_divisors(size)}"
+        )
     if size // tensor % nums_split:
         whose = f"{size // tensor} tensor groups" if tensor > 1 else f"{size} devices"
-        raise UsageError(f"--nums_split {nums_split} does not divide the {whose} of {cluster}: "
-                         f"choose one of {_divisors(size // tensor)}")
+        raise UsageError(
+            f"--nums_split {nums_split} does not divide the {whose} of {cluster}: "
+            f"choose one of {_divisors(size // tensor)}"
+        )
     return Mesh(pipeline=nums_split, data=size // tensor // nums_split, tensor=tensor)
 
 

@@ -1,4 +1,5 @@
 """``entry.py [train]``: the launcher of a job, or one of its ranks."""
+
 from __future__ import annotations
 
 import os
@@ -12,15 +13,15 @@ from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config import Config
 from pipeloom.core.devices import hide_gpus
 from pipeloom.core.errors import UsageError
-from pipeloom.core.huggingface import settle
 from pipeloom.core.host.calls import blaming
+from pipeloom.core.huggingface import settle
 from pipeloom.core.identity import identity
 from pipeloom.core.launcher import LaunchSpec, NodesSpec, free_port, launch
+from pipeloom.core.network import card_address, check_address, local_fault, rank_environment
 from pipeloom.core.origins import telling_origins
+from pipeloom.core.output import survive_closed_output
 from pipeloom.core.plan import Plan, make_plan
 from pipeloom.core.plugin_manager import PluginManager
-from pipeloom.core.network import card_address, check_address, local_fault, rank_environment
-from pipeloom.core.output import survive_closed_output
 from pipeloom.core.ports import is_own_address
 from pipeloom.core.processes import RANK_VARIABLES, own_command
 from pipeloom.core.rank import run_rank
@@ -52,8 +53,10 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
         plan = make_plan(config, plugins, world_size, local_rank != rank)
         directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
     if plan.cluster.size != world_size:
-        raise UsageError(f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
-                         "give --nnodes and --nproc_per_node")
+        raise UsageError(
+            f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
+            "give --nnodes and --nproc_per_node"
+        )
     os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
     if plan.cluster.device_type == "cpu":
         hide_gpus()
@@ -64,15 +67,18 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
 
 def _identity(environment: Mapping[str, str]) -> Tuple[int, int, int]:
     """``RANK, WORLD_SIZE, LOCAL_RANK`` as a launcher has set them. Raises ``UsageError`` for what no launcher would."""
+
     def number(name: str, low: int, high: int) -> int:
         text = environment[name]
         if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
-            raise UsageError(f"{name}={text} in the environment is not a number from {low} to {high}: a launcher sets "
-                             f"{', '.join(RANK_VARIABLES)} for each rank; unset them, and this is the launcher")
+            raise UsageError(
+                f"{name}={text} in the environment is not a number from {low} to {high}: a launcher sets "
+                f"{', '.join(RANK_VARIABLES)} for each rank; unset them, and this is the launcher"
+            )
         return int(text)
 
     number("MASTER_PORT", 1, 65535)
-    world_size = number("WORLD_SIZE", 1, 2 ** 20)
+    world_size = number("WORLD_SIZE", 1, 2**20)
     return number("RANK", 0, world_size - 1), world_size, number("LOCAL_RANK", 0, world_size - 1)
 
 
@@ -106,11 +112,19 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
     spec = LaunchSpec(
-        command=[*own_command(), "train", *arguments, *_settled(config)], ranks=list(ranks),
-        world_size=cluster.size, nproc_per_node=cluster.devices_per_node, master_addr=address, master_port=port,
-        log_dir=directory / "logs", first_local_rank=first_local_rank,
+        command=[*own_command(), "train", *arguments, *_settled(config)],
+        ranks=list(ranks),
+        world_size=cluster.size,
+        nproc_per_node=cluster.devices_per_node,
+        master_addr=address,
+        master_port=port,
+        log_dir=directory / "logs",
+        first_local_rank=first_local_rank,
         env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
-        nodes=_nodes(plan, address, port, plugins), choose_resume=lambda: _resume_point(directory, resumed), **_limits(plan))
+        nodes=_nodes(plan, address, port, plugins),
+        choose_resume=lambda: _resume_point(directory, resumed),
+        **_limits(plan),
+    )
     if 0 not in ranks:
         return launch(spec)
     with held(directory):
@@ -120,15 +134,18 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
 def _settled(config: Config) -> List[str]:
     """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named
     RUN@best."""
-    start = getattr(config, "init_from", None)    # an option of models
+    start = getattr(config, "init_from", None)  # an option of models
     return [f"--init_from={start}"] if start is not None and "init_from" in config.given else []
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:
     """What a hang is, and how a restart goes: fields of a ``LaunchSpec``."""
     config = plan.config
-    return {"step_timeout": config.step_timeout, "max_restarts": config.max_restarts,
-            "port_is_free_to_choose": config.master_port is None and (plan.cluster.logical or plan.cluster.nodes == 1)}
+    return {
+        "step_timeout": config.step_timeout,
+        "max_restarts": config.max_restarts,
+        "port_is_free_to_choose": config.master_port is None and (plan.cluster.logical or plan.cluster.nodes == 1),
+    }
 
 
 def _nodes(plan: Plan, address: str, port: int, plugins: PluginManager) -> Optional[NodesSpec]:
@@ -137,9 +154,19 @@ def _nodes(plan: Plan, address: str, port: int, plugins: PluginManager) -> Optio
     if cluster.logical or cluster.nodes == 1:
         return None
     if port == 65535:
-        raise UsageError("--master_port 65535: the launchers of the nodes meet on the port after it; choose a lower one")
-    return NodesSpec(config.node_rank, cluster.nodes, cluster.devices_per_node, address, port + 1, config.node_timeout,
-                     config.heartbeat_timeout, identity(plan, plugins))
+        raise UsageError(
+            "--master_port 65535: the launchers of the nodes meet on the port after it; choose a lower one"
+        )
+    return NodesSpec(
+        config.node_rank,
+        cluster.nodes,
+        cluster.devices_per_node,
+        address,
+        port + 1,
+        config.node_timeout,
+        config.heartbeat_timeout,
+        identity(plan, plugins),
+    )
 
 
 def _resume_point(directory: Path, resumed: Optional[Resumed]) -> Optional[Path]:
@@ -157,11 +184,16 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
     checkpoint = Checkpoint(resumed.path)
     position, total = checkpoint.manifest.position, plan.config.train_steps
     if position["step"] >= total:
-        raise UsageError(f"the checkpoint {resumed.path} has done step {position['step']} of --train_steps {total}: nothing is left to do; more "
-                         "steps change the schedule: --train_steps N --resume_allow train_steps")
+        raise UsageError(
+            f"the checkpoint {resumed.path} has done step {position['step']} of --train_steps {total}: nothing is left to do; more "
+            "steps change the schedule: --train_steps N --resume_allow train_steps"
+        )
     left_out = f", {position['skipped']} batches left out" if position["skipped"] else ""
-    return [*resumed.notes, f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
-            *check(settle(plan).config, plan, plugins, checkpoint)]
+    return [
+        *resumed.notes,
+        f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
+        *check(settle(plan).config, plan, plugins, checkpoint),
+    ]
 
 
 def _describe_surplus(config: Config, store: Store) -> List[str]:
@@ -183,24 +215,32 @@ def _master(plan: Plan):
         check_address(config.master_addr)
     own = card_address(card) if card is not None else None
     if card is not None and plan.cluster.logical:
-        raise UsageError(f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out")
+        raise UsageError(
+            f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out"
+        )
     if plan.cluster.logical or plan.cluster.nodes == 1:
         if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
-            raise UsageError(f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
-                             "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here")
+            raise UsageError(
+                f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
+                "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here"
+            )
         return config.master_addr or own or "127.0.0.1", config.master_port or free_port()
     if config.master_addr is None and config.node_rank == 0 and own is not None:
         return own, config.master_port or 29500
     if config.master_addr is None:
-        raise UsageError(f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
-                         "(or leave --node_rank out to run logical nodes on this host)")
-    _reached_by(plan, config.master_addr)   # for its error
+        raise UsageError(
+            f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
+            "(or leave --node_rank out to run logical nodes on this host)"
+        )
+    _reached_by(plan, config.master_addr)  # for its error
     return config.master_addr, config.master_port or 29500
 
 
 def _chosen(plan: Plan) -> str:
     cluster, mesh = plan.cluster, plan.mesh
     tensor = f" x {mesh.tensor} tensor-parallel" if mesh.tensor > 1 else ""
-    return (f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel{tensor}, {plan.model.name} with "
-            f"{plan.model.size / 1e6:.1f} M parameters (choose with --nnodes, --nproc_per_node, --nums_split, "
-            "--num_hidden_layers, --num_attention_heads)")
+    return (
+        f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel{tensor}, {plan.model.name} with "
+        f"{plan.model.size / 1e6:.1f} M parameters (choose with --nnodes, --nproc_per_node, --nums_split, "
+        "--num_hidden_layers, --num_attention_heads)"
+    )

@@ -1,4 +1,5 @@
 """The training loop of a rank."""
+
 from __future__ import annotations
 
 import collections
@@ -34,7 +35,6 @@ from pipeloom.core.run import FINAL_WEIGHTS, Run  # noqa: E402
 from pipeloom.core.scoring import ScoredEvaluation  # noqa: E402
 from pipeloom.core.watch import LossWatch, Position  # noqa: E402
 
-
 #: So long may a checkpoint take before a rank that waits for it is taken as hanging.
 SAVE_SECONDS = EVALUATION_SECONDS = 1800
 #: So long may a checkpoint under way take yet when this rank has failed. Other ranks may have gone, and then it is
@@ -67,26 +67,43 @@ class Trainer:
         #: Each parameter by name, with its spec; of copies the last, which is the owner's.
         self.parameters = {spec.name: (spec, tensor) for stage in held for spec, tensor in stage}
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
-        self.updates = Updates(held, axes, value_of, lambda parameters: self.hook.pipeloom_build_optimizer(
-            config=config, parameters=parameters), self.schedule)
-        settings = StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale,
-                                config.precision == "amp")
+        self.updates = Updates(
+            held,
+            axes,
+            value_of,
+            lambda parameters: self.hook.pipeloom_build_optimizer(config=config, parameters=parameters),
+            self.schedule,
+        )
+        settings = StepSettings(
+            config.grad_acc_steps,
+            plan.recomputed(),
+            config.clip_grad_norm,
+            config.loss_scale,
+            config.precision == "amp",
+        )
         self.graph = PipelineGraph(plan.model, plan.split, axes, self.stages, held, settings, self.updates)
         self.state = TrainingState(held, axes, self.updates, self.graph)
         batches = TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, config.seed)
         self.feed = Feed(batches, plan.placement, axes, packings, run.rank)
         self.evaluator = None
         if plan.evaluation is not None:
-            self.evaluator = ScoredEvaluation(Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read, self.collect),
-                                              plan.evaluation, run.directory, run.is_main, self._told(tell_from_main))
+            self.evaluator = ScoredEvaluation(
+                Evaluator(plan, axes, self.stages, held, packings, run.rank, self.read, self.collect),
+                plan.evaluation,
+                run.directory,
+                run.is_main,
+                self._told(tell_from_main),
+            )
 
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
         position = dict(manifest.position)
         kinds = manifest.optimizer_kinds
         if manifest.optimizer != self.state.optimizer_class:
-            self.run.say(f"resume     the optimizer begins anew: the checkpoint has the state of {manifest.optimizer}, "
-                         f"not of {self.state.optimizer_class}")
+            self.run.say(
+                f"resume     the optimizer begins anew: the checkpoint has the state of {manifest.optimizer}, "
+                f"not of {self.state.optimizer_class}"
+            )
             kinds = []
         self.state.load_optimizer(kinds, position["step"], checkpoint.optimizer)
         self.state.set_norm_sum(position["norm_sum"])
@@ -96,11 +113,21 @@ class Trainer:
 
     def _make_saver(self) -> Saver:
         config = self.run.config
-        saver = Saver(self.run.directory, self.state, self.run.rank, self._told(tell_all),
-                      config.keep, self.run.plan.goal, config.async_save, texts_of(self.run.plan.dataset),
-                      spare="keep" not in config.typed)
+        saver = Saver(
+            self.run.directory,
+            self.state,
+            self.run.rank,
+            self._told(tell_all),
+            config.keep,
+            self.run.plan.goal,
+            config.async_save,
+            texts_of(self.run.plan.dataset),
+            spare="keep" not in config.typed,
+        )
         if not saver.shared:
-            self.run.say(f"note: not every node sees {self.run.directory}: checkpoints are gathered and written by rank 0")
+            self.run.say(
+                f"note: not every node sees {self.run.directory}: checkpoints are gathered and written by rank 0"
+            )
         return saver
 
     def _told(self, tell: Callable) -> Callable:
@@ -130,7 +157,10 @@ class Trainer:
                 self.save()
             self.saver.finish()
             self._report_saved(True)
-        run.say(f"stopped after step {step} of {run.total_steps}, as asked" + ("; go on with --resume" if self.saver else ""))
+        run.say(
+            f"stopped after step {step} of {run.total_steps}, as asked"
+            + ("; go on with --resume" if self.saver else "")
+        )
 
     def _step(self, number: int) -> bool:
         """Make step ``number``; false if it was taken back."""
@@ -153,7 +183,9 @@ class Trainer:
         self.position.skipped += 1
         if self.position.skipped > self.run.config.nan_limit:
             self._end_saving()
-            raise RunError(f"{damage}: {self.position.skipped} batches were left out, more than --nan_limit {self.run.config.nan_limit}")
+            raise RunError(
+                f"{damage}: {self.position.skipped} batches were left out, more than --nan_limit {self.run.config.nan_limit}"
+            )
         self.run.say(f"left out: {damage} ({self.position.skipped} of at most {self.run.config.nan_limit})")
 
     def _after_step(self, number: int) -> None:
@@ -166,7 +198,9 @@ class Trainer:
         if logs or saves or evaluates:
             self._check()
         if logs:
-            metrics = self.metrics = self.meter.measure(number, self.watch.losses, self.schedule.at(number - 1), self._mean_norm(number))
+            metrics = self.metrics = self.meter.measure(
+                number, self.watch.losses, self.schedule.at(number - 1), self._mean_norm(number)
+            )
         if first:
             run.say(f"first step {time.time() - run.started:.1f} s after the start")
         self.hook.pipeloom_on_step_end(run=run, step=number, metrics=metrics)
@@ -214,7 +248,11 @@ class Trainer:
         self.run.link.busy("saving a checkpoint", SAVE_SECONDS)
         self.saved_step = self.position.step
         evaluation = self.evaluation if self.evaluated_step == self.position.step else {}
-        self.saver.save(manifest_of(self.run, self.position, self.watch.norm_sum, self.state.optimizer_class, self.metrics, evaluation))
+        self.saver.save(
+            manifest_of(
+                self.run, self.position, self.watch.norm_sum, self.state.optimizer_class, self.metrics, evaluation
+            )
+        )
 
     def _report_saved(self, last: bool) -> None:
         saved = self.saver.poll()
@@ -223,9 +261,13 @@ class Trainer:
                 self.run.say(f"saved      {saved.path.name} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.1f} s)")
                 self.hook.pipeloom_on_checkpoint(run=self.run, step=saved.step, path=saved.path)
             elif last and saved.step == self.position.step:
-                raise RunError(f"the checkpoint of step {saved.step} could not be saved ({saved.error}), and the run is over")
+                raise RunError(
+                    f"the checkpoint of step {saved.step} could not be saved ({saved.error}), and the run is over"
+                )
             else:
-                self.run.say(f"NOT SAVED  step {saved.step}: {saved.error}; training goes on, the next checkpoint is tried as planned")
+                self.run.say(
+                    f"NOT SAVED  step {saved.step}: {saved.error}; training goes on, the next checkpoint is tried as planned"
+                )
             saved = self.saver.poll()
 
     def save_final_weights(self) -> None:
@@ -255,7 +297,7 @@ class Trainer:
 def _from_here(path: Path) -> str:
     try:
         return os.path.relpath(path)
-    except OSError:    # the folder in which the command was given has been removed
+    except OSError:  # the folder in which the command was given has been removed
         return str(path)
 
 
@@ -279,7 +321,7 @@ def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: O
     except BaseException as raised:
         error = raised
         if isinstance(raised, Exception) and trainer is not None and trainer.saver is not None:
-            trainer.saver.wait(LAST_SAVE_SECONDS)    # it is of a step before the fault
+            trainer.saver.wait(LAST_SAVE_SECONDS)  # it is of a step before the fault
         raise
     finally:
         try:
@@ -287,7 +329,7 @@ def train_in_rank(plan: Plan, plugins, directory: Path, rank: int, checkpoint: O
         except PipeloomError as second:
             if error is None:
                 raise
-            run.say(f"and at the end of the run: {second}")    # what ended it is the error to be told
+            run.say(f"and at the end of the run: {second}")  # what ended it is the error to be told
         finally:
             run.close()
     return 0

@@ -1,4 +1,5 @@
 """Looking at losses and gradients before anything rests on them: a log line, a checkpoint, a choice of the best."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ class Damage:
     records: Sequence[int]
 
     def __str__(self) -> str:
-        shown = ", ".join(map(str, self.records[:64])) + (f" and {len(self.records) - 64} more" if len(self.records) > 64 else "")
+        shown = ", ".join(map(str, self.records[:64])) + (
+            f" and {len(self.records) - 64} more" if len(self.records) > 64 else ""
+        )
         return f"{self.what} at step {self.step}, with the records {shown}"
 
 
@@ -42,7 +45,9 @@ class LossWatch:
     ``read(tensor)`` gives the numbers of a tensor on every rank, ``records(data_step)`` those of a batch.
     """
 
-    def __init__(self, outputs: Sequence[str], loss_weights: Mapping[str, float], read: Callable, records: Callable) -> None:
+    def __init__(
+        self, outputs: Sequence[str], loss_weights: Mapping[str, float], read: Callable, records: Callable
+    ) -> None:
         self._outputs, self._weights = tuple(outputs), dict(loss_weights)
         self._read, self._records = read, records
         self._unseen: List[Tuple[int, int, object, object]] = []
@@ -70,13 +75,17 @@ class LossWatch:
         """Look, and raise ``RunError`` for a damaged step: training on would waste the run."""
         damage = self.look()
         if damage is not None:
-            raise RunError(f"{damage}: try a lower --learning_rate, a longer --warmup_steps, or --clip_grad_norm 1 (with --precision amp a "
-                           "lower --loss_scale), or leave such batches out with --on_nan skip")
+            raise RunError(
+                f"{damage}: try a lower --learning_rate, a longer --warmup_steps, or --clip_grad_norm 1 (with --precision amp a "
+                "lower --loss_scale), or leave such batches out with --on_nan skip"
+            )
 
     def _what_is_wrong(self) -> str:
         loss = self.loss
         if not np.isfinite(loss):
-            return f"the loss is {loss} (" + ", ".join(f"{name} {value:g}" for name, value in self._values.items()) + ")"
+            return (
+                f"the loss is {loss} (" + ", ".join(f"{name} {value:g}" for name, value in self._values.items()) + ")"
+            )
         return "" if np.isfinite(self.norm_sum) else "a gradient is not finite"
 
     @property

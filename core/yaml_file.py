@@ -4,6 +4,7 @@ YAML 1.1 guesses the type of a plain value: ``1e-4`` is text to it, ``010`` is 8
 ``1_0`` is 10. Here a plain value stays the text that is written, and the option makes of it what it would make of it on
 the command line.
 """
+
 from __future__ import annotations
 
 import codecs

@@ -4,6 +4,7 @@ It lays the pipeline from the last ranks to the first, so that the last stage, w
 is on node 0; ``--head_on_node_0 false`` turns it round. Everything else comes from the core: the mesh, the partition,
 and the check of what the engine will make of the placement.
 """
+
 import pipeloom
 from pipeloom.core.placement import Placement
 
@@ -15,7 +16,7 @@ def pipeloom_add_options(options):
 
 @pipeloom.hookimpl
 def pipeloom_place(cluster, mesh, config):
-    width = mesh.data * mesh.tensor                       # ranks that hold a stage
+    width = mesh.data * mesh.tensor  # ranks that hold a stage
     stages = [range(stage * width, (stage + 1) * width) for stage in range(mesh.pipeline)]
     if config.head_on_node_0:
         stages.reverse()

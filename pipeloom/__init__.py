@@ -4,13 +4,14 @@ The sources of ``pipeloom.core`` and ``pipeloom.plugins`` stand in ``core/`` and
 root of the checkout. ``setup.py`` maps them into the installed package; from a bare checkout this
 module makes them importable by adding that root to the package's path.
 """
+
 import os
 
 __version__ = "0.1.0"
 
 try:
     from pluggy import HookimplMarker as _Marker
-except ImportError:    # then the command line says what is missing (pipeloom/__main__.py)
+except ImportError:  # then the command line says what is missing (pipeloom/__main__.py)
     pass
 else:
     #: Marks a function as a pipeloom hook: ``@pipeloom.hookimpl def pipeloom_place(...)``.

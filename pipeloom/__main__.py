@@ -1,10 +1,12 @@
 """Runs pipeloom: ``python -m pipeloom --plugins inter_first,bert,wiki_ofrecord``."""
+
 import sys
 
 if not (3, 8) <= sys.version_info[:2] <= (3, 10):
-    sys.stderr.write("pipeloom: needs Python 3.8 to 3.10 (OneFlow 0.9.0 has no wheel for others), this is Python "
-                     "%d.%d\n"
-                     % tuple(sys.version_info[:2]))
+    sys.stderr.write(
+        "pipeloom: needs Python 3.8 to 3.10 (OneFlow 0.9.0 has no wheel for others), this is Python "
+        "%d.%d\n" % tuple(sys.version_info[:2])
+    )
     raise SystemExit(2)
 
 
@@ -18,7 +20,7 @@ def run():
             raise
         sys.stderr.write("pipeloom: %s: ./run_ppl.sh installs what is needed (or: pip install -e .)\n" % error)
         return 2
-    except KeyboardInterrupt:    # as main() ends then
+    except KeyboardInterrupt:  # as main() ends then
         return 130
     return main()
 

@@ -3,6 +3,7 @@
 OneFlow's own leaves the weight decay out of the norm that it divides by, which is not the paper's formula, and sees one
 rank's part of a parameter as the whole.
 """
+
 from __future__ import annotations
 
 import oneflow as flow
@@ -35,8 +36,7 @@ class Lamb(StepOptimizer):
             first.copy_(first * beta1 + gradient * (1 - beta1))
             second.copy_(second * beta2 + gradient * gradient * (1 - beta2))
             weight = self.part(tensor)
-            update = (first * (1 / (1 - beta1 ** number))
-                      / (flow.sqrt(second * (1 / (1 - beta2 ** number))) + self._eps))
+            update = first * (1 / (1 - beta1**number)) / (flow.sqrt(second * (1 / (1 - beta2**number))) + self._eps)
             if spec.decay and self._decay:
                 update = update + weight * self._decay
             updates.append(update)

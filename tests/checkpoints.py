@@ -1,4 +1,5 @@
 """Checkpoints without an engine, for tests: a run's state in numpy, and ranks that are threads."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -29,13 +30,32 @@ def value(name: str, kind: str, step: int) -> np.ndarray:
 
 def manifest(step: int, evaluation: Optional[Dict[str, float]] = None) -> Manifest:
     return Manifest(
-        position={"step": step, "data_step": step, "skipped": 0, "norm_since": 0, "norm_sum": 0.5, "samples": 16 * step},
-        dropout={"generator": "philox", "seed": 1, "data_step": step}, config={"plugins": ["a"], "train": {"train_steps": 100, "seed": 1}},
-        given=["train_steps"], plugins={"a": "1"}, answers={"model": "a"},
-        model={"name": "m", "task": "t", "size": 34, "huggingface": {}}, parameters={name: list(shape) for name, shape in SHAPES.items()},
-        optimizer="AdamW", data="d", layout={"mesh": {"pipeline": 2, "data": 1, "tensor": 1},
-                                             "cluster": {"nodes": 1, "devices_per_node": 2, "device_type": "cpu", "logical": True}},
-        versions={"pipeloom": "0"}, metrics={"loss": 1.5}, evaluation=evaluation or {}, saved_at="2026-11-24 12:00:00 +0000")
+        position={
+            "step": step,
+            "data_step": step,
+            "skipped": 0,
+            "norm_since": 0,
+            "norm_sum": 0.5,
+            "samples": 16 * step,
+        },
+        dropout={"generator": "philox", "seed": 1, "data_step": step},
+        config={"plugins": ["a"], "train": {"train_steps": 100, "seed": 1}},
+        given=["train_steps"],
+        plugins={"a": "1"},
+        answers={"model": "a"},
+        model={"name": "m", "task": "t", "size": 34, "huggingface": {}},
+        parameters={name: list(shape) for name, shape in SHAPES.items()},
+        optimizer="AdamW",
+        data="d",
+        layout={
+            "mesh": {"pipeline": 2, "data": 1, "tensor": 1},
+            "cluster": {"nodes": 1, "devices_per_node": 2, "device_type": "cpu", "logical": True},
+        },
+        versions={"pipeloom": "0"},
+        metrics={"loss": 1.5},
+        evaluation=evaluation or {},
+        saved_at="2026-11-24 12:00:00 +0000",
+    )
 
 
 class State:
@@ -65,7 +85,11 @@ class Ranks:
         settings = {"keep": 2, "goal": Goal("loss"), **settings}
         self.states = [State(rank) for rank in range(len(STAGES))]
         self.savers: List[Saver] = [None] * len(STAGES)  # type: ignore[list-item]
-        self.each(lambda rank: self.savers.__setitem__(rank, Saver(directory, self.states[rank], rank, self._teller(rank), **settings)))
+        self.each(
+            lambda rank: self.savers.__setitem__(
+                rank, Saver(directory, self.states[rank], rank, self._teller(rank), **settings)
+            )
+        )
 
     def _teller(self, rank: int):
         def tell_all(text: str) -> List[str]:
@@ -74,6 +98,7 @@ class Ranks:
             said = list(self._said)
             self._barrier.wait()
             return said
+
         return tell_all
 
     def each(self, action) -> None:
@@ -86,16 +111,19 @@ class Ranks:
 
     def save(self, step: int, evaluation: Optional[Dict[str, float]] = None):
         """Save a step to its end; what rank 0 reports of it."""
+
         def action(rank: int) -> None:
             self.states[rank].step = step
             self.savers[rank].save(manifest(step, evaluation))
             self.savers[rank].finish()
+
         self.each(action)
         return self.savers[0].poll()
 
 
 def save_alone(directory: Path, *steps: int, keep: Optional[int] = 2, spare: bool = False) -> None:
     """Save some steps as a job of one process, whose state is that of both stages."""
+
     class Alone(State):
         stage_count = 1
 
@@ -105,8 +133,9 @@ def save_alone(directory: Path, *steps: int, keep: Optional[int] = 2, spare: boo
                     yield name, kind, value(name, kind, self.step)
 
     state = Alone(0)
-    saver = Saver(directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"},
-                  spare=spare)
+    saver = Saver(
+        directory, state, 0, lambda text: [text], keep, Goal("loss"), texts={"vocab.txt": b"[PAD]\n"}, spare=spare
+    )
     for step in steps:
         state.step = step
         saver.save(manifest(step))

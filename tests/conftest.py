@@ -1,4 +1,5 @@
 """What all tests share: one cache for the embedded sample, out of the user's own."""
+
 import os
 import signal
 
@@ -38,8 +39,9 @@ def texts(tmp_path_factory):
 @pytest.fixture(scope="session")
 def made(texts, tmp_path_factory):
     """What it makes of them."""
-    from pipeloom.core.cli import main
     from preparations import arguments
+
+    from pipeloom.core.cli import main
 
     out = tmp_path_factory.mktemp("made") / "out"
     assert main(arguments(texts, out)) == 0

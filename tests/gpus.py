@@ -1,4 +1,5 @@
 """Machines with GPUs, for tests on one that has none."""
+
 from __future__ import annotations
 
 from pipeloom.core import devices

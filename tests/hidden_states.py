@@ -1,7 +1,10 @@
-"""A plugin as a third party writes one: a task whose outputs per sample are the encoder's hidden states, and samples for it.
+"""A plugin as a third party writes one: a task whose outputs per sample are the encoder's hidden states, and samples
+for it.
 
-What is loaded from a folder, and what a pipeline makes of it, can be looked at with it. Its loss is the mean square of the hidden states.
+What is loaded from a folder, and what a pipeline makes of it, can be looked at with it. Its loss is the mean square of
+the hidden states.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -34,7 +37,9 @@ def _head(config, encoder):
 
         return Module()
 
-    block = Block("hidden_states", (), Cost(flops=2.0 * encoder.hidden, output_bytes=0.0, kept_bytes=4.0), (SAMPLE_WEIGHT,), build)
+    block = Block(
+        "hidden_states", (), Cost(flops=2.0 * encoder.hidden, output_bytes=0.0, kept_bytes=4.0), (SAMPLE_WEIGHT,), build
+    )
     return Head(block, {"square": 1.0}, outputs={"hidden_states": (encoder.seq_length, encoder.hidden)})
 
 

@@ -1,4 +1,5 @@
 """Runs of ``entry.py`` as a user makes them, for the tests that need real ranks."""
+
 from __future__ import annotations
 
 import json
@@ -25,15 +26,21 @@ def command(*flags: str, strategy: str = "inter_first", model: str = "bert", dat
 class Training:
     """A run of ``entry.py`` into ``directory``, under way.
 
-    Most of a tiny run is the compilation of its graph, which takes one core: the run that it is compared with fits beside it.
+    Most of a tiny run is the compilation of its graph, which takes one core: the run that it is compared with fits
+    beside it.
     """
 
     def __init__(self, directory: Path, *flags: str, **plugins: str) -> None:
         """``plugins``: the ``strategy``, ``model`` and ``data`` of ``command``."""
         self.directory, self._output = directory, directory.with_name(f"{directory.name}.out")
         with open(self._output, "wb") as output:
-            self._process = subprocess.Popen(command("--output_dir", directory, *flags, **plugins), stdout=output,
-                                             stderr=subprocess.STDOUT, env=environment(), cwd=directory.parent)
+            self._process = subprocess.Popen(
+                command("--output_dir", directory, *flags, **plugins),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(),
+                cwd=directory.parent,
+            )
 
     def curve(self, timeout: float = 240) -> List[Dict[str, float]]:
         """The objects of its ``metrics.jsonl``, once it has come to its end."""

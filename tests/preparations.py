@@ -1,4 +1,5 @@
 """Small inputs of ``prepare pretraining``, its command line, and what came out of it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -21,11 +22,15 @@ def records(folder: Path):
 
 
 def digest(folder: Path) -> str:
-    return hashlib.md5(b"".join(path.name.encode() + path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
+    return hashlib.md5(
+        b"".join(path.name.encode() + path.read_bytes() for path in sorted(folder.iterdir()))
+    ).hexdigest()
 
 
 def write_texts(folder: Path) -> Path:
-    """Into ``folder`` the sentences of nine topics as JSON lines, thirteen others as files of a folder, and a vocabulary."""
+    """Into ``folder`` the sentences of nine topics as JSON lines, thirteen others as files of a folder, and a
+    vocabulary.
+    """
     documents = sample.sample_documents()[:21]
     train_wordpiece([" ".join(document) for document in documents], 800).save(folder / "vocab.txt")
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in documents[:9]))
@@ -38,5 +43,12 @@ def write_texts(folder: Path) -> Path:
 
 
 def arguments(texts: Path, out: Path, *more: str, inputs=("a.jsonl", "books/*.txt")):
-    given = ["--input", *(str(texts / name) for name in inputs), "--vocab", str(texts / "vocab.txt"), "--output", str(out)]
+    given = [
+        "--input",
+        *(str(texts / name) for name in inputs),
+        "--vocab",
+        str(texts / "vocab.txt"),
+        "--output",
+        str(out),
+    ]
     return ["prepare", "pretraining", *given, *HERE, "--seq_length", "64", "--max_predictions", "10", *more]

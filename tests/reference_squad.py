@@ -1,14 +1,18 @@
-"""SQuAD inputs and answers as BERT's run_squad.py makes them: by words and text, without offsets of tokens, position by position.
+"""SQuAD inputs and answers as BERT's run_squad.py makes them: by words and text, without offsets of tokens, position by
+position.
 
 Written to be plain, not quick; what pipeloom does by offsets and arrays is compared with it.
 """
+
 from __future__ import annotations
 
 import math
 
 
 def inputs(question, tokenizer, seq_length, doc_stride, max_query_length):
-    """[(input_ids, segment_ids, start_position, end_position, {place: (first character of the word, end of the word)}, max_context places)]"""
+    """[(input_ids, segment_ids, start_position, end_position, {place: (first character of the word, end of the word)},
+    max_context places)]
+    """
     number_of = {token: number for number, token in enumerate(tokenizer.tokens)}
     words = words_of(question.context)
     tokens, word_of = [], []
@@ -59,7 +63,11 @@ def answer_tokens(question, words, tokens, word_of, tokenizer):
     if not question.answers:
         return None
     answer = question.answers[0]
-    held = [number for number, (begin, end) in enumerate(words) if begin < answer.start + len(answer.text) and end > answer.start]
+    held = [
+        number
+        for number, (begin, end) in enumerate(words)
+        if begin < answer.start + len(answer.text) and end > answer.start
+    ]
     first, last = word_of.index(held[0]), len(word_of) - 1 - word_of[::-1].index(held[-1])
     spelled = [tokenizer.tokens[piece] for piece in tokenizer.encode(answer.text)]
     for begin in range(first, last + 1):
@@ -74,7 +82,7 @@ def has_max_context(windows, window, token):
     for begin, count in windows:
         if begin <= token < begin + count:
             scores[begin, count] = min(token - begin, begin + count - 1 - token) + 0.01 * count
-    return max(scores, key=scores.get) == window    # the first of equal ones
+    return max(scores, key=scores.get) == window  # the first of equal ones
 
 
 def best_answers(context, windows, starts, ends, n_best, longest):

@@ -1,4 +1,5 @@
 """Data that lies beside the checkout, too big to be part of it."""
+
 from __future__ import annotations
 
 from pathlib import Path

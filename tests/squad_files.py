@@ -1,4 +1,5 @@
 """Small SQuAD files for tests."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +21,10 @@ def qa(name, text="Paris", start=3, question="Where?", impossible=None):
 
 def squad(*paragraphs, version="1.1", context=CONTEXT):
     """The content of a file: an article whose paragraphs have these questions."""
-    return {"version": version, "data": [{"title": "Towns", "paragraphs": [{"context": context, "qas": list(qas)} for qas in paragraphs]}]}
+    return {
+        "version": version,
+        "data": [{"title": "Towns", "paragraphs": [{"context": context, "qas": list(qas)} for qas in paragraphs]}],
+    }
 
 
 def write_json(path: Path, content) -> Path:
@@ -31,6 +35,15 @@ def write_json(path: Path, content) -> Path:
 def write_vocab(path: Path, *words) -> Path:
     """A vocabulary of the special tokens, ``words``, and every ASCII character, so that no word is unknown."""
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *characters, *("##" + character for character in characters)]
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *words,
+        *characters,
+        *("##" + character for character in characters),
+    ]
     path.write_text("".join(token + "\n" for token in dict.fromkeys(tokens)), encoding="utf-8")
     return path

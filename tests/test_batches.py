@@ -1,4 +1,5 @@
 """What each rank reads of a batch: in training its share, in evaluation the whole held-out set once over all of them."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -19,11 +20,19 @@ class Numbered(Dataset):
     """Sample ``i`` has the number ``i``, and three weights; notes what is read of it."""
 
     task, vocab_size = "counting", 0
-    fields = {"number": Field("number", (1,), "int32"), "weights": Field("weights", (3,), "float32"), "plain": Field("plain", (2,), "float32")}
+    fields = {
+        "number": Field("number", (1,), "int32"),
+        "weights": Field("weights", (3,), "float32"),
+        "plain": Field("plain", (2,), "float32"),
+    }
 
     def __init__(self, count, weight=None):
         self.count, self.log = count, []
-        self.weights = np.random.default_rng(3).integers(0, 3, (count, 3)).astype(np.float32) if weight is None else np.full((count, 3), weight)
+        self.weights = (
+            np.random.default_rng(3).integers(0, 3, (count, 3)).astype(np.float32)
+            if weight is None
+            else np.full((count, 3), weight)
+        )
 
     def __len__(self):
         return self.count
@@ -31,7 +40,11 @@ class Numbered(Dataset):
     def read(self, indices, names):
         self.log.append((list(indices), list(names)))
         indices = np.asarray(indices)
-        values = {"number": indices[:, None].astype(np.int32), "weights": self.weights[indices], "plain": np.ones((len(indices), 2), np.float32)}
+        values = {
+            "number": indices[:, None].astype(np.int32),
+            "weights": self.weights[indices],
+            "plain": np.ones((len(indices), 2), np.float32),
+        }
         return {name: values[name] for name in names}
 
     def describe(self):
@@ -54,7 +67,7 @@ def test_a_step_of_training(width):
     np.testing.assert_array_equal(values["weights"], data.weights[indices] / data.weights[indices].sum())
     np.testing.assert_array_equal(values[SAMPLE_WEIGHT], np.full((8, 1), 1 / 8, np.float32))
     np.testing.assert_array_equal(values[DROPOUT_SEEDS], dropout_seeds(5, 2, 8))
-    assert values["plain"].min() == 1    # no weight, so left as it is
+    assert values["plain"].min() == 1  # no weight, so left as it is
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 29])
@@ -79,12 +92,18 @@ def test_a_rank_reads_its_own_samples_and_what_it_needs(monkeypatch):
     data = Numbered(10)
     source = HeldOutBatches(data, 4, ("weights",))
     assert set(source.read(0, ["number"], 1, 2)) == {"number", DROPOUT_SEEDS, SAMPLE_WEIGHT}
-    assert data.log == [([2, 3], ["number"])]    # of the weights nothing
+    assert data.log == [([2, 3], ["number"])]  # of the weights nothing
     data.log.clear()
     for step in (0, 1, 2, 0):
         source.read(step, ["weights"], 0, 2)
-    sums = [([0, 1, 2, 3], ["weights"]), ([4, 5, 6, 7], ["weights"]), ([8, 9], ["weights"])]    # once, in pieces
-    assert data.log == [([0, 1], ["weights"]), *sums, ([4, 5], ["weights"]), ([8, 9], ["weights"]), ([0, 1], ["weights"])]
+    sums = [([0, 1, 2, 3], ["weights"]), ([4, 5, 6, 7], ["weights"]), ([8, 9], ["weights"])]  # once, in pieces
+    assert data.log == [
+        ([0, 1], ["weights"]),
+        *sums,
+        ([4, 5], ["weights"]),
+        ([8, 9], ["weights"]),
+        ([0, 1], ["weights"]),
+    ]
 
 
 def test_weights_that_are_all_zero_stay_so():

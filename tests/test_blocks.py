@@ -1,4 +1,5 @@
 """What BERT's plugin states about its blocks: parameters, names, costs, the fields of each stage."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -16,14 +17,27 @@ LARGE = dict(num_hidden_layers=24, num_attention_heads=16, vocab_size=30522)
 
 
 def build(task=PRETRAINING, **changes):
-    config = dict(num_hidden_layers=1, num_attention_heads=2, hidden_size=None, intermediate_size=None, vocab_size=100,
-                  max_position_embeddings=512, seq_length=128, max_predictions=20, hidden_dropout_prob=0.1,
-                  attention_probs_dropout_prob=0.1, tie_embeddings=True, init_from=None, tensor_parallel=1)
+    config = dict(
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        hidden_size=None,
+        intermediate_size=None,
+        vocab_size=100,
+        max_position_embeddings=512,
+        seq_length=128,
+        max_predictions=20,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        tie_embeddings=True,
+        init_from=None,
+        tensor_parallel=1,
+    )
     return bert.pipeloom_build_model(config=SimpleNamespace(**{**config, **changes}), task=task)
 
 
 def expected_size(layers, h, v, positions, tied):
     """Devlin et al. 2019, with pooler, MLM and NSP heads and the decoder's bias."""
+
     def dense(out, inner):
         return out * inner + out
 
@@ -43,7 +57,9 @@ def test_bert_large_has_its_number_of_parameters(tied, size):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_other_sizes_count_by_the_same_formula(tied):
-    model = build(num_hidden_layers=3, num_attention_heads=4, vocab_size=77, max_position_embeddings=200, tie_embeddings=tied)
+    model = build(
+        num_hidden_layers=3, num_attention_heads=4, vocab_size=77, max_position_embeddings=200, tie_embeddings=tied
+    )
     assert model.size == expected_size(3, 256, 77, 200, tied)
     odd = build(num_attention_heads=3, hidden_size=48, intermediate_size=50, tie_embeddings=tied)
     assert odd.size == expected_size(1, 48, 100, 512, tied) - 2 * 48 * (4 * 48 - 50) - (4 * 48 - 50)
@@ -79,7 +95,7 @@ def test_shapes_initial_values_and_decay():
     assert specs["bert.embeddings.word_embeddings.weight"].shape == (100, 128)
     assert specs["bert.embeddings.position_embeddings.weight"].shape == (512, 128)
     assert specs["bert.embeddings.token_type_embeddings.weight"].shape == (2, 128)
-    assert specs["bert.encoder.layer.0.intermediate.dense.weight"].shape == (512, 128)    # (out, in)
+    assert specs["bert.encoder.layer.0.intermediate.dense.weight"].shape == (512, 128)  # (out, in)
     assert specs["bert.encoder.layer.0.output.dense.weight"].shape == (128, 512)
     assert specs["cls.predictions.decoder.weight"].shape == (100, 128)
     assert specs["cls.seq_relationship.weight"].shape == (2, 128)
@@ -104,9 +120,19 @@ def test_the_table_is_loaded_where_it_lives():
     for tied in (True, False):
         model = build(num_hidden_layers=2, tie_embeddings=tied)
         stages = model.stage_blocks((2, 2))
-        assert [[block.name for block in stage] for stage in stages] == [["embeddings", "layer.0"], ["layer.1", "pretraining_head"]]
-        head = ("dropout_seeds", "input_mask", "masked_lm_ids", "masked_lm_positions", "masked_lm_weights",
-                "next_sentence_labels", "sample_weight")
+        assert [[block.name for block in stage] for stage in stages] == [
+            ["embeddings", "layer.0"],
+            ["layer.1", "pretraining_head"],
+        ]
+        head = (
+            "dropout_seeds",
+            "input_mask",
+            "masked_lm_ids",
+            "masked_lm_positions",
+            "masked_lm_weights",
+            "next_sentence_labels",
+            "sample_weight",
+        )
         body = ("dropout_seeds", "input_mask", "segment_ids")
         first, last = (stage_inputs(stage, model.blocks) for stage in stages)
         assert first == (body if tied else tuple(sorted((*body, "input_ids"))))
@@ -124,9 +150,15 @@ def test_a_stage_in_the_middle_loads_masks_alone():
 def test_flops_are_those_of_the_products(layers, heads, vocab, length, predictions):
     h = 64 * heads
     f, share = 4 * h, predictions / length
-    layer = 2 * (4 * h * h + 2 * h * f) + 2 * (2 * length * h)     # projections and MLP; scores and context
-    head = share * 2 * (h * h + h * vocab) + 2 * h * h / length      # transform and decoder; pooler, once a sequence
-    model = build(num_hidden_layers=layers, num_attention_heads=heads, vocab_size=vocab, seq_length=length, max_predictions=predictions)
+    layer = 2 * (4 * h * h + 2 * h * f) + 2 * (2 * length * h)  # projections and MLP; scores and context
+    head = share * 2 * (h * h + h * vocab) + 2 * h * h / length  # transform and decoder; pooler, once a sequence
+    model = build(
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        vocab_size=vocab,
+        seq_length=length,
+        max_predictions=predictions,
+    )
     assert [block.cost.flops for block in model.blocks[1:-1]] == [layer] * layers
     assert model.blocks[-1].cost.flops == pytest.approx(head)
     # Embeddings: additions only, some per value.
@@ -138,21 +170,31 @@ def test_the_flops_of_bert_large_are_six_for_each_multiplied_parameter():
     # Kaplan et al. 2020: 6 N a token, N without embeddings; attention adds 12 layers L h, the head is apart.
     model = build(**LARGE)
     layers = sum(block.cost.flops for block in model.blocks[1:-1]) * 3
-    assert layers == pytest.approx(6 * 24 * 12 * 1024 ** 2 + 12 * 24 * 128 * 1024, rel=1e-12)
+    assert layers == pytest.approx(6 * 24 * 12 * 1024**2 + 12 * 24 * 128 * 1024, rel=1e-12)
 
 
 def test_what_makes_up_the_loss():
     model = build(num_hidden_layers=2)
-    assert (model.losses, model.outputs, model.normalize) == ({"mlm_loss": 1.0, "nsp_loss": 1.0}, ("mlm_loss", "nsp_loss"), ("masked_lm_weights",))
+    assert (model.losses, model.outputs, model.normalize) == (
+        {"mlm_loss": 1.0, "nsp_loss": 1.0},
+        ("mlm_loss", "nsp_loss"),
+        ("masked_lm_weights",),
+    )
     assert model.evaluated == ("mlm_loss", "nsp_loss", "mlm_accuracy", "nsp_accuracy")
     assert index_by_name(model.blocks) == {"embeddings": 0, "layer.0": 1, "layer.1": 2, "pretraining_head": 3}
     assert model.sizes["hidden"] == 128 and model.sizes["intermediate"] == 512 and model.sizes["layers"] == 2
 
 
-@pytest.mark.parametrize("changes, says", [
-    (dict(hidden_size=100, num_attention_heads=3), "--hidden_size 100 is not a multiple of --num_attention_heads 3"),
-    (dict(seq_length=513), "--seq_length 513 is longer than --max_position_embeddings 512: raise the latter"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (
+            dict(hidden_size=100, num_attention_heads=3),
+            "--hidden_size 100 is not a multiple of --num_attention_heads 3",
+        ),
+        (dict(seq_length=513), "--seq_length 513 is longer than --max_position_embeddings 512: raise the latter"),
+    ],
+)
 def test_sizes_that_do_not_fit(changes, says):
     with pytest.raises(UsageError) as raised:
         build(**changes)

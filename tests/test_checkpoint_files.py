@@ -1,4 +1,5 @@
 """Checkpoints on disk: the format, whole or not at all at every write point, what is kept and what goes."""
+
 from __future__ import annotations
 
 import json
@@ -7,19 +8,19 @@ import random
 import shutil
 import weakref
 
+import checkpoints
 import numpy as np
 import pytest
+from checkpoints import SHAPES, Ranks, manifest, points_of, save_alone, value
 from safetensors.numpy import load_file
 
-import checkpoints
-from checkpoints import SHAPES, Ranks, manifest, points_of, save_alone, value
+from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.checkpoint import disk, tensors, writing
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, optimizer_key, read_manifest, verify
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.checkpoint.store import Store
 from pipeloom.core.errors import RunError
-from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.metrics import Goal
 
 pytestmark = pytest.mark.fast
@@ -36,8 +37,12 @@ def check_whole(path, step):
 
 
 def test_what_is_streamed_is_what_the_library_writes(tmp_path):
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float64([[1]]), "é": np.zeros((0, 4), np.float32),
-              "c": np.arange(8, dtype=np.int64)[::2]}
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.float64([[1]]),
+        "é": np.zeros((0, 4), np.float32),
+        "c": np.arange(8, dtype=np.int64)[::2],
+    }
     digest, size = disk.write_file(tmp_path / "x.safetensors", tensors.pieces(arrays))
     loaded = load_file(str(tmp_path / "x.safetensors"))
     assert set(loaded) == set(arrays) and size == (tmp_path / "x.safetensors").stat().st_size
@@ -83,7 +88,7 @@ def test_training_that_waits_keeps_no_more_than_a_file_in_memory(tmp_path, monke
 
         def tensors(self, to_rank_0=False):
             for kind in ("", "exp_avg"):
-                for number, size in enumerate([500, 90, 60, 90, 100, 30]):    # x 4 bytes: the first is larger than a file
+                for number, size in enumerate([500, 90, 60, 90, 100, 30]):  # x 4 bytes: the first is larger than a file
                     yield f"p{number}", kind, counted.make(size)
 
     saver = Saver(tmp_path, State(), 0, lambda text: [text], keep=1, goal=Goal("loss"), in_background=False)
@@ -102,7 +107,10 @@ def test_two_ranks_make_one_checkpoint(tmp_path):
     check_whole(saved.path, 7)
     stored = read_manifest(saved.path)
     # By parameter name; which rank wrote it shows in nothing but the name of a file.
-    assert {tensor for entry in stored.files.values() for tensor in entry.tensors} == {*SHAPES, *(optimizer_key("exp_avg", n) for n in SHAPES)}
+    assert {tensor for entry in stored.files.values() for tensor in entry.tensors} == {
+        *SHAPES,
+        *(optimizer_key("exp_avg", n) for n in SHAPES),
+    }
     assert stored.optimizer_kinds == ["exp_avg"] and stored.metrics == {"loss": 1.5}
     assert sorted(path.name for path in saved.path.iterdir()) == sorted(["checkpoint.json", *stored.files])
     assert ranks.savers[0].poll() is None and ranks.savers[1].poll() is None
@@ -129,7 +137,10 @@ def test_only_so_many_are_kept_and_the_best_besides(tmp_path):
         assert store.best() is None
         (tmp_path / "checkpoints" / "best").write_bytes(pointer)
     assert ranks.save(6, {"loss": 0.5}).error is None
-    assert store.best()["checkpoint"] == "step_0000006" and [p.name for p in store.checkpoints()] == ["step_0000005", "step_0000006"]
+    assert store.best()["checkpoint"] == "step_0000006" and [p.name for p in store.checkpoints()] == [
+        "step_0000005",
+        "step_0000006",
+    ]
 
 
 def names(directory):
@@ -173,19 +184,22 @@ def test_of_some_metrics_more_is_better(tmp_path):
 @pytest.mark.parametrize("before", [(1, 2), (2, 3)], ids=["new", "again"])
 def test_killed_at_every_write_point_the_newest_whole_checkpoint_is_right(tmp_path, monkeypatch, before):
     """Step 3 is saved over 1 and 2 (keep 2), or over an older 3; the process is gone at each point on the way."""
-    # Files outlive a process whether they are on the disk yet or not; waiting for it, a thousand times, would be most of what this takes.
+    # Files outlive a process whether they are on the disk yet or not; waiting for it, a thousand times, would be most
+    # of what this takes.
     monkeypatch.setattr(disk.os, "fsync", lambda number: None)
     save_alone(tmp_path / "before", *before)
     count = len(points_of(lambda: save_alone(shutil.copytree(tmp_path / "before", tmp_path / "count"), 3)))
     assert count > 20
     for number in range(count):
-        run = shutil.copytree(tmp_path / "before", tmp_path / f"run_{number}")    # another each time: removing takes longer
+        run = shutil.copytree(
+            tmp_path / "before", tmp_path / f"run_{number}"
+        )  # another each time: removing takes longer
         assert _killed_at(number, lambda: save_alone(run, 3))
         store = Store(run / "checkpoints")
         found, skipped = store.newest_whole()
         assert found is not None and skipped == [], number
         check_whole(found, 3 if 3 in before or found.name.endswith("3") else 2)
-        assert len(store.checkpoints()) >= 2    # nothing older goes before the new one is whole
+        assert len(store.checkpoints()) >= 2  # nothing older goes before the new one is whole
         if number % 4:
             continue
         # The next run goes on from there, and what was left behind is gone.
@@ -229,7 +243,9 @@ def test_a_full_disk_costs_that_checkpoint_and_nothing_older(tmp_path, monkeypat
     assert saved.path is None and (rank == 0 or "rank 1: " in saved.error)
     assert "No space left on device" in saved.error and "-00000.safetensors" in saved.error
     store = Store(tmp_path / "checkpoints")
-    assert [path.name for path in store.checkpoints()] == ["step_0000001"] and len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert [path.name for path in store.checkpoints()] == ["step_0000001"] and len(
+        list((tmp_path / "checkpoints").iterdir())
+    ) == 2
     full[0] = False
     assert ranks.save(3).error is None
     check_whole(store.newest_whole()[0], 3)
@@ -237,7 +253,11 @@ def test_a_full_disk_costs_that_checkpoint_and_nothing_older(tmp_path, monkeypat
 
 def test_a_tensor_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     ranks = Ranks(tmp_path)
-    monkeypatch.setattr(checkpoints, "value", lambda name, kind, step: np.full(SHAPES[name], np.nan if name == "head.weight" else 1, np.float32))
+    monkeypatch.setattr(
+        checkpoints,
+        "value",
+        lambda name, kind, step: np.full(SHAPES[name], np.nan if name == "head.weight" else 1, np.float32),
+    )
     saved = ranks.save(1)
     assert saved.path is None and "'head.weight' is not finite" in saved.error
     assert Store(tmp_path / "checkpoints").newest_whole() == (None, [])
@@ -276,20 +296,30 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path):
                 verify(path)
             except BadCheckpoint as bad:
                 assert file.name in str(bad)
-            else:    # white space between the values of the manifest says nothing
+            else:  # white space between the values of the manifest says nothing
                 assert file.name == "checkpoint.json" and json.loads(flipped) == json.loads(content)
         file.write_bytes(content)
     newest, skipped = store.newest_whole()
     assert newest == path and skipped == []
 
 
-@pytest.mark.parametrize("damage, told", [
-    (lambda path: (path / "checkpoint.json").unlink(), "checkpoint.json: No such file"),
-    (lambda path: (path / "parameters-000-00000.safetensors").unlink(), "parameters-000-00000.safetensors: No such file"),
-    (lambda path: (path / "checkpoint.json").write_text("{"), "checkpoint.json is damaged"),
-    (lambda path: (path / "checkpoint.json").write_text('{"sha256": 1}'), "its checksum differs"),
-    (lambda path: (path / "optimizer-000-00000.safetensors").write_bytes(b"12345678"), "has 8 bytes, it should have"),
-], ids=["no manifest", "no shard", "not JSON", "not ours", "cut off"])
+@pytest.mark.parametrize(
+    "damage, told",
+    [
+        (lambda path: (path / "checkpoint.json").unlink(), "checkpoint.json: No such file"),
+        (
+            lambda path: (path / "parameters-000-00000.safetensors").unlink(),
+            "parameters-000-00000.safetensors: No such file",
+        ),
+        (lambda path: (path / "checkpoint.json").write_text("{"), "checkpoint.json is damaged"),
+        (lambda path: (path / "checkpoint.json").write_text('{"sha256": 1}'), "its checksum differs"),
+        (
+            lambda path: (path / "optimizer-000-00000.safetensors").write_bytes(b"12345678"),
+            "has 8 bytes, it should have",
+        ),
+    ],
+    ids=["no manifest", "no shard", "not JSON", "not ours", "cut off"],
+)
 def test_what_is_not_whole_is_passed_over_with_a_word(tmp_path, damage, told):
     save_alone(tmp_path, 1, 2)
     damage(tmp_path / "checkpoints" / "step_0000002")

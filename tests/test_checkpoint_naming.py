@@ -1,4 +1,5 @@
 """RUN@best, RUN@last, RUN@120 and the files that name a checkpoint, wherever one is named."""
+
 from __future__ import annotations
 
 import json
@@ -28,23 +29,39 @@ def run(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("text, step", [
-    ("run@best", 100), ("run@last", 120), ("run@50", 50), ("run@step_0000050", 50),
-    ("run@0050", 50), ("run/@best", 100), ("run/checkpoints@100", 100),
-    ("run/checkpoints/best", 100), ("run/checkpoints/last", 120), ("./run@best", 100),
-    ("~/run@best", 100), ("~/run/checkpoints/best", 100),
-])
+@pytest.mark.parametrize(
+    "text, step",
+    [
+        ("run@best", 100),
+        ("run@last", 120),
+        ("run@50", 50),
+        ("run@step_0000050", 50),
+        ("run@0050", 50),
+        ("run/@best", 100),
+        ("run/checkpoints@100", 100),
+        ("run/checkpoints/best", 100),
+        ("run/checkpoints/last", 120),
+        ("./run@best", 100),
+        ("~/run@best", 100),
+        ("~/run/checkpoints/best", 100),
+    ],
+)
 def test_a_checkpoint_by_its_run(run, monkeypatch, text, step):
     monkeypatch.setenv("HOME", str(run.parent.parent))
     assert checkpoint_path(text).resolve() == run / f"step_{step:07d}"
 
 
-@pytest.mark.parametrize("text, says", [
-    ("run@60", "there is no checkpoint step_0000060; the run has those of the steps 50, 100, 120"),
-    ("rum@best", "there is no run directory rum (did you mean 'run'?)"),
-    ("run/checkpoints/step_0000050@best", "run/checkpoints/step_0000050 is not a run directory, it has no folder "
-                                          "'checkpoints'"),
-])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("run@60", "there is no checkpoint step_0000060; the run has those of the steps 50, 100, 120"),
+        ("rum@best", "there is no run directory rum (did you mean 'run'?)"),
+        (
+            "run/checkpoints/step_0000050@best",
+            "run/checkpoints/step_0000050 is not a run directory, it has no folder 'checkpoints'",
+        ),
+    ],
+)
 def test_what_is_not_there(run, text, says):
     with pytest.raises(UsageError) as raised:
         checkpoint_path(text)
@@ -54,7 +71,7 @@ def test_what_is_not_there(run, text, says):
 def test_any_other_text_is_a_path(run):
     for text in ("run", "run/checkpoints", "run@bestt", "user@host/run", "@best", "run/best"):
         assert str(checkpoint_path(text)) == text
-    (run.parent.parent / "run@best").mkdir()    # a folder that is there is what it says
+    (run.parent.parent / "run@best").mkdir()  # a folder that is there is what it says
     assert str(checkpoint_path("run@best")) == "run@best"
 
 
@@ -62,12 +79,18 @@ def test_pointers_that_are_lost_or_wrong(run):
     for content in ("", "step_0000999\n", "../..\n", "\x00"):
         (run / "last").write_text(content)
         assert checkpoint_path("run@last").name == "step_0000120"
-    for content in ("", "[]", '{"checkpoint": "../../x", "metric": "loss", "value": 1}', '{"checkpoint": '
-                                                                                         '"step_0000999", "metric": '
-                                                                                         '"loss", "value": 1}'):
+    for content in (
+        "",
+        "[]",
+        '{"checkpoint": "../../x", "metric": "loss", "value": 1}',
+        '{"checkpoint": "step_0000999", "metric": "loss", "value": 1}',
+    ):
         (run / "best").write_text(content)
-        with pytest.raises(UsageError, match="^run@best: (no checkpoint is the best, since none was evaluated|there "
-                                             "is no checkpoint (step|..)).*50, 100, 120$"):
+        with pytest.raises(
+            UsageError,
+            match="^run@best: (no checkpoint is the best, since none was evaluated|there "
+            "is no checkpoint (step|..)).*50, 100, 120$",
+        ):
             checkpoint_path("run@best")
     for folder in run.glob("step_*"):
         folder.rmdir()
@@ -76,11 +99,14 @@ def test_pointers_that_are_lost_or_wrong(run):
 
 
 def test_every_place_that_takes_a_checkpoint_takes_its_names(run, capsys):
-    for action in (lambda: find("run@60", None, ()), lambda: open_pretrained("run@60", "--checkpoint"),
-                   lambda: vocabulary_of("run@60")):
+    for action in (
+        lambda: find("run@60", None, ()),
+        lambda: open_pretrained("run@60", "--checkpoint"),
+        lambda: vocabulary_of("run@60"),
+    ):
         with pytest.raises(UsageError, match="run@60: there is no checkpoint step_0000060"):
             action()
-    with pytest.raises(UsageError, match="^--resume run/checkpoints/step_0000100: not a checkpoint"):    # it is empty
+    with pytest.raises(UsageError, match="^--resume run/checkpoints/step_0000100: not a checkpoint"):  # it is empty
         find("run@best", None, ())
     with pytest.raises(UsageError, match="^--checkpoint run/checkpoints/step_0000100: config.json: No such file"):
         open_pretrained("run@best", "--checkpoint")

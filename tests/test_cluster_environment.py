@@ -1,4 +1,5 @@
 """What a launcher takes from Slurm, and when it takes nothing."""
+
 from __future__ import annotations
 
 import os
@@ -8,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from jobs import NO_LAYERS, environment
+
 from pipeloom.core import cli
 from pipeloom.core.cluster_environment import expand_hosts, options_from_slurm, port_of_job
 from pipeloom.core.errors import UsageError
@@ -23,30 +24,60 @@ from benchmarks.lab import namespaces  # noqa: E402  (the checkout's root is on 
 fast = pytest.mark.fast
 
 #: As Slurm sets it for the second of three nodes of a step.
-STEP = {"SLURM_PROCID": "1", "SLURM_NODEID": "1", "SLURM_LOCALID": "0", "SLURM_NNODES": "3", "SLURM_JOB_NUM_NODES": "3",
-        "SLURM_JOB_NODELIST": "gpu[07-09]", "SLURM_JOB_ID": "123456", "SLURM_GPUS_ON_NODE": "4", "SLURM_TASKS_PER_NODE": "1(x3)",
-        "SLURM_STEP_TASKS_PER_NODE": "1(x3)"}
+STEP = {
+    "SLURM_PROCID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_NNODES": "3",
+    "SLURM_JOB_NUM_NODES": "3",
+    "SLURM_JOB_NODELIST": "gpu[07-09]",
+    "SLURM_JOB_ID": "123456",
+    "SLURM_GPUS_ON_NODE": "4",
+    "SLURM_TASKS_PER_NODE": "1(x3)",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x3)",
+}
 TAKEN = {"nnodes": 3, "node_rank": 1, "master_addr": "gpu07", "master_port": 26912, "nproc_per_node": 4}
 SELECTED = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 
 
 @fast
-@pytest.mark.parametrize("text, hosts", [
-    ("node[001-003,7],gpu2", ["node001", "node002", "node003", "node7", "gpu2"]),
-    ("gpu2", ["gpu2"]),
-    ("a-1,b.example.org", ["a-1", "b.example.org"]),
-    ("n[9-11]", ["n9", "n10", "n11"]),
-    ("n[08-11]x", ["n08x", "n09x", "n10x", "n11x"]),
-    ("r[1-2]n[1,03]", ["r1n1", "r1n03", "r2n1", "r2n03"]),
-    ("n[5]", ["n5"]),
-])
+@pytest.mark.parametrize(
+    "text, hosts",
+    [
+        ("node[001-003,7],gpu2", ["node001", "node002", "node003", "node7", "gpu2"]),
+        ("gpu2", ["gpu2"]),
+        ("a-1,b.example.org", ["a-1", "b.example.org"]),
+        ("n[9-11]", ["n9", "n10", "n11"]),
+        ("n[08-11]x", ["n08x", "n09x", "n10x", "n11x"]),
+        ("r[1-2]n[1,03]", ["r1n1", "r1n03", "r2n1", "r2n03"]),
+        ("n[5]", ["n5"]),
+    ],
+)
 def test_a_host_list(text, hosts):
     assert expand_hosts(text) == hosts
 
 
 @fast
-@pytest.mark.parametrize("text", ["", ",", "n[1-", "n]1[", "n[]", "n[3-1]", "n[a-b]", "n[1,]", "a,,b", "n[[1]]", "n[1-999999999]",
-                                  "n[1-999]m[1-999]", "a b", "n[-1]", "n[1--2]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ",",
+        "n[1-",
+        "n]1[",
+        "n[]",
+        "n[3-1]",
+        "n[a-b]",
+        "n[1,]",
+        "a,,b",
+        "n[[1]]",
+        "n[1-999999999]",
+        "n[1-999]m[1-999]",
+        "a b",
+        "n[-1]",
+        "n[1--2]",
+    ],
+)
 def test_no_host_list_is_one_line(text):
     with pytest.raises(UsageError, match="cannot be read: give --master_addr"):
         expand_hosts(text)
@@ -56,9 +87,14 @@ def test_no_host_list_is_one_line(text):
 def test_what_was_not_given_is_taken():
     assert options_from_slurm(STEP, {}) == TAKEN
     assert options_from_slurm(STEP, {"master_addr": "10.0.0.1", "nproc_per_node": 2, "node_rank": None}) == {
-        "nnodes": 3, "node_rank": 1, "master_port": 26912}
+        "nnodes": 3,
+        "node_rank": 1,
+        "master_port": 26912,
+    }
     without_gpus = {name: value for name, value in STEP.items() if name != "SLURM_GPUS_ON_NODE"}
-    assert "nproc_per_node" not in options_from_slurm(without_gpus, {}) and "nproc_per_node" not in options_from_slurm(STEP, {"device": "cpu"})
+    assert "nproc_per_node" not in options_from_slurm(without_gpus, {}) and "nproc_per_node" not in options_from_slurm(
+        STEP, {"device": "cpu"}
+    )
 
 
 @fast
@@ -69,17 +105,25 @@ def test_a_step_of_fewer_nodes_than_its_job():
 
 
 @fast
-@pytest.mark.parametrize("change, given", [
-    ({"SLURM_PROCID": None}, {}), ({"SLURM_NODEID": None}, {}), ({"SLURM_NNODES": "1"}, {}), ({}, {"nnodes": 1}),
-    ({"SLURM_NNODES": None, "SLURM_JOB_NUM_NODES": None}, {}),
-])
+@pytest.mark.parametrize(
+    "change, given",
+    [
+        ({"SLURM_PROCID": None}, {}),
+        ({"SLURM_NODEID": None}, {}),
+        ({"SLURM_NNODES": "1"}, {}),
+        ({}, {"nnodes": 1}),
+        ({"SLURM_NNODES": None, "SLURM_JOB_NUM_NODES": None}, {}),
+    ],
+)
 def test_nothing_is_taken_outside_of_a_step_of_several_nodes(change, given):
     environment = {name: value for name, value in {**STEP, **change}.items() if value is not None}
     assert options_from_slurm(environment, given) == {}
 
 
 @fast
-@pytest.mark.parametrize("change", [{"SLURM_STEP_TASKS_PER_NODE": "2(x3)"}, {"SLURM_LOCALID": "1"}, {"SLURM_STEP_TASKS_PER_NODE": "1,2"}])
+@pytest.mark.parametrize(
+    "change", [{"SLURM_STEP_TASKS_PER_NODE": "2(x3)"}, {"SLURM_LOCALID": "1"}, {"SLURM_STEP_TASKS_PER_NODE": "1,2"}]
+)
 def test_several_launchers_on_a_node_are_one_line(change):
     with pytest.raises(UsageError, match="srun started 2 launchers on a node.*--ntasks-per-node=1"):
         options_from_slurm({**STEP, **change}, {})
@@ -114,7 +158,10 @@ def parsed(arguments, capsys):
 def test_the_options_of_a_run_come_from_slurm_and_a_line_says_so(step, capsys):
     config, said = parsed([], capsys)
     assert {name: getattr(config, name) for name in TAKEN} == TAKEN
-    assert said == "pipeloom: from Slurm: --nnodes 3 --node_rank 1 --master_addr gpu07 --master_port 26912 --nproc_per_node 4\n"
+    assert (
+        said
+        == "pipeloom: from Slurm: --nnodes 3 --node_rank 1 --master_addr gpu07 --master_port 26912 --nproc_per_node 4\n"
+    )
 
 
 @fast
@@ -152,6 +199,7 @@ def test_other_commands_and_runs_of_their_own_take_nothing(step):
 
 # --- run_ppl.sh, with stand-ins for the installation and for Python
 
+
 @pytest.fixture
 def script(tmp_path):
     """A copy of run_ppl.sh whose Python says what it was given."""
@@ -164,8 +212,14 @@ def script(tmp_path):
 
     def run(*arguments, **environment):
         clean = {"PATH": os.environ["PATH"]}
-        done = subprocess.run([str(tmp_path / "run_ppl.sh"), *arguments], env={**clean, **environment}, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, timeout=30)
+        done = subprocess.run(
+            [str(tmp_path / "run_ppl.sh"), *arguments],
+            env={**clean, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
         return done.returncode, done.stdout.strip() or done.stderr.strip()
 
     return run
@@ -175,14 +229,21 @@ PLUGINS = "--plugins inter_first,bert,wiki_ofrecord"
 
 
 @fast
-@pytest.mark.parametrize("arguments, environment, says", [
-    ([], {}, PLUGINS), (["--seed", "3"], {"PLUGINS": "a"}, "--plugins a --seed 3"),
-    (["1"], {"NNODES": "2", "MASTER_ADDR": "h"}, f"{PLUGINS} --node_rank 1 --nnodes 2 --master_addr h"),
-    ([], {**STEP, "NPROC_PER_NODE": "2"}, f"{PLUGINS} --nproc_per_node 2"),
-    (["--seed", "3"], {**STEP, "NNODES": "3", "MASTER_ADDR": "h", "MASTER_PORT": "7"},
-     f"{PLUGINS} --nnodes 3 --master_addr h --master_port 7 --seed 3"),
-    (["2"], {**STEP, "NNODES": "3", "MASTER_ADDR": "h"}, f"{PLUGINS} --node_rank 2 --nnodes 3 --master_addr h"),
-])
+@pytest.mark.parametrize(
+    "arguments, environment, says",
+    [
+        ([], {}, PLUGINS),
+        (["--seed", "3"], {"PLUGINS": "a"}, "--plugins a --seed 3"),
+        (["1"], {"NNODES": "2", "MASTER_ADDR": "h"}, f"{PLUGINS} --node_rank 1 --nnodes 2 --master_addr h"),
+        ([], {**STEP, "NPROC_PER_NODE": "2"}, f"{PLUGINS} --nproc_per_node 2"),
+        (
+            ["--seed", "3"],
+            {**STEP, "NNODES": "3", "MASTER_ADDR": "h", "MASTER_PORT": "7"},
+            f"{PLUGINS} --nnodes 3 --master_addr h --master_port 7 --seed 3",
+        ),
+        (["2"], {**STEP, "NNODES": "3", "MASTER_ADDR": "h"}, f"{PLUGINS} --node_rank 2 --nnodes 3 --master_addr h"),
+    ],
+)
 def test_run_ppl_hands_on_what_it_was_given(script, arguments, environment, says):
     assert script(*arguments, **environment) == (0, says)
 
@@ -198,15 +259,30 @@ def test_two_launchers_of_an_srun_step_train_together(tmp_path):
     reason = namespaces.why_not()
     if reason:
         pytest.skip(reason)
-    flags = (f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 --train_global_batch_size 8 "
-             "--train_steps 2 --log_every 1 --nproc_per_node 1").split()
+    flags = (
+        f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 --train_global_batch_size 8 "
+        "--train_steps 2 --log_every 1 --nproc_per_node 1"
+    ).split()
     with namespaces.Link() as link:
         nodes = []
         for node in (0, 1):
-            step = {**STEP, "SLURM_PROCID": str(node), "SLURM_NODEID": str(node), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "10.77.0.[1-2]"}
+            step = {
+                **STEP,
+                "SLURM_PROCID": str(node),
+                "SLURM_NODEID": str(node),
+                "SLURM_NNODES": "2",
+                "SLURM_JOB_NODELIST": "10.77.0.[1-2]",
+            }
             command = [sys.executable, str(ROOT / "entry.py"), *flags, "--output_dir", str(tmp_path / f"node_{node}")]
-            nodes.append(subprocess.Popen(link.command(node, command), env={**environment(), **step}, stdout=subprocess.PIPE,
-                                          stderr=subprocess.STDOUT, text=True))
+            nodes.append(
+                subprocess.Popen(
+                    link.command(node, command),
+                    env={**environment(), **step},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
         try:
             said = [node.communicate(timeout=120)[0] for node in nodes]
         finally:
@@ -214,7 +290,12 @@ def test_two_launchers_of_an_srun_step_train_together(tmp_path):
                 node.kill()
                 node.wait()
     assert [node.returncode for node in nodes] == [0, 0], said
-    assert "pipeloom: from Slurm: --nnodes 2 --node_rank 0 --master_addr 10.77.0.1 --master_port 26912\n" in said[0] and "2/2 | loss" in said[0]
-    assert said[1].startswith("pipeloom: from Slurm: --nnodes 2 --node_rank 1 --master_addr 10.77.0.1 --master_port 26912\n")
+    assert (
+        "pipeloom: from Slurm: --nnodes 2 --node_rank 0 --master_addr 10.77.0.1 --master_port 26912\n" in said[0]
+        and "2/2 | loss" in said[0]
+    )
+    assert said[1].startswith(
+        "pipeloom: from Slurm: --nnodes 2 --node_rank 1 --master_addr 10.77.0.1 --master_port 26912\n"
+    )
     kept = (tmp_path / "node_0" / "config.yaml").read_text()
     assert "node_rank: null" in kept and "nnodes: 2" in kept and "master_addr: null" in kept

@@ -1,14 +1,15 @@
 """Which GPUs there are, which of them the engine can run on, and that nothing is started on one that it cannot."""
+
 from __future__ import annotations
 
 import shutil
 import subprocess
 
-import pytest
-
 import jobs
+import pytest
 from gpus import A100, H100, M40, P100, V100, gpus, machine_with
 from jobs import environment
+
 from pipeloom.core import devices
 from pipeloom.core.devices import Gpu, Gpus, understand
 from pipeloom.core.doctor import machine
@@ -16,7 +17,8 @@ from pipeloom.core.errors import UsageError
 
 pytestmark = pytest.mark.fast
 
-#: A libcuda.so.1 that knows the GPUs in FAKE_GPUS ("name:major.minor:GiB,..."; "crash": it aborts); version FAKE_DRIVER.
+#: A libcuda.so.1 that knows the GPUs in FAKE_GPUS ("name:major.minor:GiB,..."; "crash": it aborts); version
+#: FAKE_DRIVER.
 LIBRARY = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,8 +66,24 @@ def driver(tmp_path_factory):
 
 
 def test_code_runs_on_the_same_major_version_and_no_lower_minor_one():
-    known = [(3, 7), (5, 0), (5, 2), (6, 0), (6, 1), (6, 2), (7, 0), (7, 2), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0),
-             (10, 0), (12, 0)]
+    known = [
+        (3, 7),
+        (5, 0),
+        (5, 2),
+        (6, 0),
+        (6, 1),
+        (6, 2),
+        (7, 0),
+        (7, 2),
+        (7, 5),
+        (8, 0),
+        (8, 6),
+        (8, 7),
+        (8, 9),
+        (9, 0),
+        (10, 0),
+        (12, 0),
+    ]
     assert [which for which in known if Gpu("x", which, 0, "0").has_code] == known[3:13]
 
 
@@ -73,17 +91,24 @@ CODE = "cannot run OneFlow 0.9.0, which has code for 6.0, 6.1, 7.0, 7.5, 8.0, 8.
 ANOTHER = "use another GPU, or --device cpu (or CUDA_VISIBLE_DEVICES=)"
 
 
-@pytest.mark.parametrize("found, count, says", [
-    (gpus(), None, ""),
-    (gpus(A100, V100, P100), None, ""),
-    (gpus(H100), None, f"GPU 0 (NVIDIA H100 80GB HBM3, compute capability 9.0) {CODE}: {ANOTHER}"),
-    (gpus(A100, M40, V100, M40), None, f"GPU 1 (Tesla M40 24GB, compute capability 5.2) (and 1 more) {CODE}: leave it out by "
-                                       "CUDA_VISIBLE_DEVICES=0,2, or use --device cpu"),
-    (gpus(A100, M40), 1, ""),     # the ranks do not come to it
-    (gpus(V100, fault="too old"), 1, "too old; or use --device cpu, or hide the GPUs by CUDA_VISIBLE_DEVICES="),
-    (gpus(M40, fault="too old"), 1, f"GPU 0 (Tesla M40 24GB, compute capability 5.2) {CODE}: {ANOTHER}"),
-    (gpus(fault="no library"), 1, "no library; or use --device cpu, or hide the GPUs by CUDA_VISIBLE_DEVICES="),
-])
+@pytest.mark.parametrize(
+    "found, count, says",
+    [
+        (gpus(), None, ""),
+        (gpus(A100, V100, P100), None, ""),
+        (gpus(H100), None, f"GPU 0 (NVIDIA H100 80GB HBM3, compute capability 9.0) {CODE}: {ANOTHER}"),
+        (
+            gpus(A100, M40, V100, M40),
+            None,
+            f"GPU 1 (Tesla M40 24GB, compute capability 5.2) (and 1 more) {CODE}: leave it out by "
+            "CUDA_VISIBLE_DEVICES=0,2, or use --device cpu",
+        ),
+        (gpus(A100, M40), 1, ""),  # the ranks do not come to it
+        (gpus(V100, fault="too old"), 1, "too old; or use --device cpu, or hide the GPUs by CUDA_VISIBLE_DEVICES="),
+        (gpus(M40, fault="too old"), 1, f"GPU 0 (Tesla M40 24GB, compute capability 5.2) {CODE}: {ANOTHER}"),
+        (gpus(fault="no library"), 1, "no library; or use --device cpu, or hide the GPUs by CUDA_VISIBLE_DEVICES="),
+    ],
+)
 def test_what_is_said_of_gpus(found, count, says):
     assert found.trouble(count) == says
 
@@ -96,14 +121,25 @@ def answer(*kinds, result=0, driver=11080):
     return {"result": result, "error": "CUDA_ERROR_X", "driver": driver, "devices": found}
 
 
-@pytest.mark.parametrize("said, files, count, fault", [
-    (answer(A100, H100), 2, 2, ""), (answer(result=100), 2, 0, ""), (answer(), 0, 0, ""), (answer(A100, driver=11000), 1, 1, ""),
-    (answer(A100, driver=10020), 1, 1, "the NVIDIA driver is for CUDA 10.2 at most, and CUDA 11.7 needs driver 450.80.02 "
-                                       "or newer: update it"),
-    (answer(result=803), 2, 0, f"2 GPUs {SILENT}: cuInit fails with 803 (CUDA_ERROR_X); see what nvidia-smi says"),
-    (answer(result=803), 0, 0, ""), ({"fault": "it crashes"}, 0, 0, ""),
-    ({"fault": "it crashes"}, 1, 0, f"1 GPU {SILENT}: it crashes; see what nvidia-smi says"),
-])
+@pytest.mark.parametrize(
+    "said, files, count, fault",
+    [
+        (answer(A100, H100), 2, 2, ""),
+        (answer(result=100), 2, 0, ""),
+        (answer(), 0, 0, ""),
+        (answer(A100, driver=11000), 1, 1, ""),
+        (
+            answer(A100, driver=10020),
+            1,
+            1,
+            "the NVIDIA driver is for CUDA 10.2 at most, and CUDA 11.7 needs driver 450.80.02 or newer: update it",
+        ),
+        (answer(result=803), 2, 0, f"2 GPUs {SILENT}: cuInit fails with 803 (CUDA_ERROR_X); see what nvidia-smi says"),
+        (answer(result=803), 0, 0, ""),
+        ({"fault": "it crashes"}, 0, 0, ""),
+        ({"fault": "it crashes"}, 1, 0, f"1 GPU {SILENT}: it crashes; see what nvidia-smi says"),
+    ],
+)
 def test_what_the_driver_says_is_understood(monkeypatch, said, files, count, fault):
     monkeypatch.setattr(devices, "_device_files", lambda: files)
     found = understand(said)
@@ -154,8 +190,12 @@ def test_the_drivers_library_is_asked_in_a_process_of_its_own(driver, monkeypatc
     monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
     monkeypatch.setenv("FAKE_DRIVER", "12040")
     monkeypatch.setenv("FAKE_GPUS", "Tesla T4:7.5:15,NVIDIA B200:10.0:180")
-    assert devices.ask_driver() == {"result": 0, "error": "", "driver": 12040,
-                                    "devices": [["Tesla T4", 7, 5, 15 << 30], ["NVIDIA B200", 10, 0, 180 << 30]]}
+    assert devices.ask_driver() == {
+        "result": 0,
+        "error": "",
+        "driver": 12040,
+        "devices": [["Tesla T4", 7, 5, 15 << 30], ["NVIDIA B200", 10, 0, 180 << 30]],
+    }
     monkeypatch.setenv("FAKE_GPUS", "crash")
     assert devices.ask_driver() == {"fault": "it crashes or takes more than 60 s"}
     monkeypatch.delenv("FAKE_GPUS")
@@ -173,7 +213,7 @@ def test_a_gpu_without_code_ends_a_command_in_one_line(driver, tmp_path):
 
 
 def test_doctor_says_what_the_gpus_are_good_for(monkeypatch):
-    machine_gpus = lambda *kinds: monkeypatch.setattr(machine, "find_gpus", lambda: gpus(*kinds))    # noqa: E731
+    machine_gpus = lambda *kinds: monkeypatch.setattr(machine, "find_gpus", lambda: gpus(*kinds))
     machine_gpus()
     assert machine.devices().text == "no GPU: CPU processes stand for devices"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -1,4 +1,5 @@
 """The doctor: a line per check, what to do where one is bad, never a traceback."""
+
 from __future__ import annotations
 
 import re
@@ -29,19 +30,26 @@ def test_a_line_per_check_and_no_engine(capsys, monkeypatch, tmp_path):
     lines = out.splitlines()
     assert err == "" and all(re.match(r"(ok   |note |bad  ) [a-z ]{14} \S", line) for line in lines[:-1])
     names = [line[6:20].strip() for line in lines[:-1]]
-    assert names[:4] == ["python", "libraries", "cuda libraries", "plugins"] and "engine" not in names and len(names) == 17
+    assert (
+        names[:4] == ["python", "libraries", "cuda libraries", "plugins"] and "engine" not in names and len(names) == 17
+    )
     assert code == any(line.startswith("bad") for line in lines)
-    assert list(tmp_path.iterdir()) == []      # it leaves nothing behind
+    assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
 
 
 @fast
-@pytest.mark.parametrize("findings, code, last", [
-    ([ok("fine")], 0, "all 1 checks went well"),
-    ([ok("fine"), note("hm")], 0, "all 2 checks went well, 1 with a note"),
-    ([ok("fine"), bad("do\nthis"), note("hm")], 1, "1 of 3 checks went badly: what to do stands in their lines"),
-])
+@pytest.mark.parametrize(
+    "findings, code, last",
+    [
+        ([ok("fine")], 0, "all 1 checks went well"),
+        ([ok("fine"), note("hm")], 0, "all 2 checks went well, 1 with a note"),
+        ([ok("fine"), bad("do\nthis"), note("hm")], 1, "1 of 3 checks went badly: what to do stands in their lines"),
+    ],
+)
 def test_the_end_says_how_it_went(capsys, monkeypatch, findings, code, last):
-    monkeypatch.setattr(doctors, "checks", lambda engine: [(str(number), lambda f=f: f) for number, f in enumerate(findings)])
+    monkeypatch.setattr(
+        doctors, "checks", lambda engine: [(str(number), lambda f=f: f) for number, f in enumerate(findings)]
+    )
     assert doctors.doctor([]) == code
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == last and len(lines) == len(findings) + 1
@@ -56,25 +64,33 @@ def test_a_check_that_breaks_is_bad_and_the_others_go_on(capsys, monkeypatch, er
     monkeypatch.setattr(doctors, "checks", lambda engine: [("one", broken), ("two", lambda: ok("fine"))])
     assert doctors.doctor([]) == 1
     first, second, _ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"bad   one            this could not be looked at: {type(error).__name__}:") and second.startswith("ok    two")
+    assert first.startswith(
+        f"bad   one            this could not be looked at: {type(error).__name__}:"
+    ) and second.startswith("ok    two")
 
 
 @fast
 def test_its_own_options(capsys):
     assert main(["doctor", "--no-engin"]) == 2
-    assert capsys.readouterr().err == "pipeloom: error: 'doctor' has no option '--no-engin' (did you mean '--no_engine'?); it has --no-engine\n"
+    assert (
+        capsys.readouterr().err
+        == "pipeloom: error: 'doctor' has no option '--no-engin' (did you mean '--no_engine'?); it has --no-engine\n"
+    )
     assert main(["doctor", "--help"]) == 0 and "--no-engine" in capsys.readouterr().out
 
 
 # --- software
 
+
 @fast
 def test_the_pins_are_those_of_setup_py():
     text = (ROOT / "setup.py").read_text()
-    required = re.findall(r'^        "([A-Za-z0-9-]+)([^;"]*)', text[text.index("install_requires"):text.index("extras_require")], re.M)
+    required = re.findall(
+        r'^        "([A-Za-z0-9-]+)([^;"]*)', text[text.index("install_requires") : text.index("extras_require")], re.M
+    )
     assert {name for name, _ in required} == set(software.PINS)
     for name, limits in required:
-        if name in ("tensorboard", "tokenizers"):   # two lines of setup.py for two Pythons
+        if name in ("tensorboard", "tokenizers"):  # two lines of setup.py for two Pythons
             continue
         for sign, version in re.findall(r"(==|>=|<)([\d.]+)", limits):
             lowest, too_high = software.PINS[name]
@@ -94,7 +110,8 @@ def test_a_library_that_is_missing_or_does_not_fit():
     found = software.libraries(version_of)
     assert found.status == "bad" and found.text.startswith(
         "numpy 2.1.0 must be below 2, protobuf 3.19.6 must be at least 3.20 and below 4, setuptools 82 must be below 82, "
-        "tokenizers is missing: ./run_ppl.sh")
+        "tokenizers is missing: ./run_ppl.sh"
+    )
 
 
 @fast
@@ -107,8 +124,11 @@ def test_a_missing_cuda_library():
 @fast
 def test_a_broken_plugin_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    modules = {"good": "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_on_run_start(run): pass\n", "torn": "1 / 0\n",
-               "rude": "import sys\nsys.exit(3)\n"}
+    modules = {
+        "good": "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_on_run_start(run): pass\n",
+        "torn": "1 / 0\n",
+        "rude": "import sys\nsys.exit(3)\n",
+    }
     for name, text in modules.items():
         (tmp_path / f"doctors_{name}.py").write_text(text)
     info = tmp_path / "pipeloom_site-1.0.dist-info"
@@ -121,15 +141,17 @@ def test_a_broken_plugin_is_named(tmp_path, monkeypatch):
     offer("good", "torn", "rude")
     found = software.plugins()
     assert found.status == "bad" and "'good'" not in found.text
-    for says in ("plugin 'torn' (pipeloom-site 1.0), its import: ZeroDivisionError", "plugin 'rude' (pipeloom-site "
-                                                                                     "1.0), its import: it calls "
-                                                                                     "sys.exit(3)"):
+    for says in (
+        "plugin 'torn' (pipeloom-site 1.0), its import: ZeroDivisionError",
+        "plugin 'rude' (pipeloom-site 1.0), its import: it calls sys.exit(3)",
+    ):
         assert says in found.text
     offer("good")
     assert software.plugins() == ok(software.plugins().text) and "the installed good" in software.plugins().text
 
 
 # --- the machine
+
 
 @fast
 def test_memory(tmp_path):
@@ -141,8 +163,10 @@ def test_memory(tmp_path):
 
     assert [found(free).status for free in (8, 2, 0.3)] == ["ok", "note", "bad"]
     assert found(8, "max").status == "ok"
-    small = found(8, 10 ** 9)
-    assert small.status == "note" and small.text.startswith("1.0 of 1.0 GB (the limit of this container) free: enough for 1 ranks")
+    small = found(8, 10**9)
+    assert small.status == "note" and small.text.startswith(
+        "1.0 of 1.0 GB (the limit of this container) free: enough for 1 ranks"
+    )
 
 
 @fast
@@ -157,10 +181,16 @@ def test_shared_memory(monkeypatch, tmp_path):
 
 
 @fast
-@pytest.mark.parametrize("files, space, status, says", [
-    ((4096, 4096), -1, "ok", "4096 open files"), ((256, 4096), -1, "bad", "256 open files at most: ulimit -n 1024"),
-    ((256, 512), -1, "bad", "limits.conf"), ((-1, -1), -1, "ok", "any number of open files"), ((4096, 4096), 10 ** 9, "note", "ulimit -v"),
-])
+@pytest.mark.parametrize(
+    "files, space, status, says",
+    [
+        ((4096, 4096), -1, "ok", "4096 open files"),
+        ((256, 4096), -1, "bad", "256 open files at most: ulimit -n 1024"),
+        ((256, 512), -1, "bad", "limits.conf"),
+        ((-1, -1), -1, "ok", "any number of open files"),
+        ((4096, 4096), 10**9, "note", "ulimit -v"),
+    ],
+)
 def test_limits(monkeypatch, files, space, status, says):
     values = {resource.RLIMIT_NOFILE: files, resource.RLIMIT_AS: (space, space)}
     monkeypatch.setattr(machine.resource, "getrlimit", values.__getitem__)
@@ -199,6 +229,7 @@ def test_cpu(monkeypatch):
 
 # --- the network
 
+
 @fast
 def test_network_of_this_machine(monkeypatch):
     assert network.loopback().status == network.ports().status == "ok"
@@ -227,13 +258,20 @@ def test_a_machine_that_does_not_know_localhost(monkeypatch):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(network.socket, "getaddrinfo", unknown)
-    assert network.loopback() == bad("'localhost' is unknown here (Name or service not known): "
-                                     "put '127.0.0.1 localhost' into /etc/hosts")
+    assert network.loopback() == bad(
+        "'localhost' is unknown here (Name or service not known): put '127.0.0.1 localhost' into /etc/hosts"
+    )
 
 
 @fast
-@pytest.mark.parametrize("answer, status, says", [
-    (["10.0.0.7"], "ok", "is 10.0.0.7"), (["127.0.1.1"], "note", "--master_addr as a number"), (None, "note", "/etc/hosts")])
+@pytest.mark.parametrize(
+    "answer, status, says",
+    [
+        (["10.0.0.7"], "ok", "is 10.0.0.7"),
+        (["127.0.1.1"], "note", "--master_addr as a number"),
+        (None, "note", "/etc/hosts"),
+    ],
+)
 def test_the_name_of_this_host(monkeypatch, answer, status, says):
     def look_up(*_):
         if answer is None:
@@ -256,14 +294,23 @@ def test_a_proxy_is_named_wherever_it_leads(name):
 
 # --- the engine
 
+
 @fast
-@pytest.mark.parametrize("program, says", [
-    ("import os, sys, socket, time\nif os.environ['RANK'] == '1': print('the cup fell'); sys.exit(1)\n"
-     "s = socket.socket(); s.bind(('', int(os.environ['MASTER_PORT']))); s.listen(1); time.sleep(60)",
-     "rank 1 of two failed (exit code 1): the cup fell: see"),
-    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "rank 0 of two failed (killed by SIGSEGV): it said nothing"),
-    ("import time; time.sleep(60)", "rank 0 and 1 of two did not end within 0.3 s"),
-])
+@pytest.mark.parametrize(
+    "program, says",
+    [
+        (
+            "import os, sys, socket, time\nif os.environ['RANK'] == '1': print('the cup fell'); sys.exit(1)\n"
+            "s = socket.socket(); s.bind(('', int(os.environ['MASTER_PORT']))); s.listen(1); time.sleep(60)",
+            "rank 1 of two failed (exit code 1): the cup fell: see",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            "rank 0 of two failed (killed by SIGSEGV): it said nothing",
+        ),
+        ("import time; time.sleep(60)", "rank 0 and 1 of two did not end within 0.3 s"),
+    ],
+)
 def test_two_ranks_that_fail_or_hang(program, says):
     found = ranks.two_ranks(0.3 if "within" in says else 20, program)
     assert found.status == "bad" and says in found.text

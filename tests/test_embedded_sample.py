@@ -1,4 +1,5 @@
 """The sample that is built from Python's own documentation, and its cache."""
+
 from __future__ import annotations
 
 import hashlib
@@ -24,8 +25,9 @@ BUILD = "from pipeloom.core.data.sample import ensure_sample; print(ensure_sampl
 
 def start(cache, **env) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PIPELOOM_CACHE": str(cache), **env}
-    return subprocess.Popen([sys.executable, "-c", BUILD], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            universal_newlines=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+    )
 
 
 def digest(folder) -> str:
@@ -86,7 +88,7 @@ def test_the_text_is_english_sentences():
     assert len(documents) > 40 and sum(map(len, sentences)) > 150_000
     assert "Assert statements are a convenient way to insert debugging assertions into a program:" in sentences
     assert not [s for s in sentences if re.search(r"::=|>>>|\*{3}|={3}|\n|  ", s)]
-    assert all(len(s.split()) >= 3 and s[-1] in ".!?:\"”’)" for s in sentences)
+    assert all(len(s.split()) >= 3 and s[-1] in '.!?:"”’)' for s in sentences)
     assert len(set(sentences)) > 0.97 * len(sentences)
 
 
@@ -181,14 +183,18 @@ def flip(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda folder: flip(folder / "part-2"),
-    lambda folder: flip(folder / "vocab.txt"),
-    lambda folder: (folder / "part-1").unlink(),
-    lambda folder: os.truncate(folder / "part-0", 100),
-    lambda folder: (folder / "meta.json").write_text("[1]"),
-    lambda folder: (folder / "part-9").write_bytes(b""),
-], ids=["flipped part", "flipped vocabulary", "missing part", "truncated part", "bad meta", "foreign part"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "part-2"),
+        lambda folder: flip(folder / "vocab.txt"),
+        lambda folder: (folder / "part-1").unlink(),
+        lambda folder: os.truncate(folder / "part-0", 100),
+        lambda folder: (folder / "meta.json").write_text("[1]"),
+        lambda folder: (folder / "part-9").write_bytes(b""),
+    ],
+    ids=["flipped part", "flipped vocabulary", "missing part", "truncated part", "bad meta", "foreign part"],
+)
 def test_a_damaged_sample_is_built_again(cheap, damage):
     folder = sample.ensure_sample(32, 4)
     before = digest(folder)
@@ -274,5 +280,8 @@ def test_code_in_held_out_text_is_quoted_as_in_the_training_text():
 
 def test_a_library_without_sources_is_one_line(cheap, monkeypatch, tmp_path):
     monkeypatch.setattr(held_out_sample.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    with pytest.raises(UsageError, match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out records with --eval_path$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out records with --eval_path$",
+    ):
         held_out_sample.ensure_held_out(32, 4)

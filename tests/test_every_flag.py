@@ -1,4 +1,5 @@
 """Law 5: a flag that is accepted has an effect. Every option must stand in one of the two tables below."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,19 +14,34 @@ PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 OBSERVE = {
     "cluster": lambda plan, plugins: plan.cluster,
     "mesh": lambda plan, plugins: plan.mesh,
-    "batch": lambda plan, plugins: (plan.config.train_global_batch_size, plan.micro_batch_size, plan.order().indices(0).tolist()),
+    "batch": lambda plan, plugins: (
+        plan.config.train_global_batch_size,
+        plan.micro_batch_size,
+        plan.order().indices(0).tolist(),
+    ),
     "steps": lambda plan, plugins: (plan.config.train_steps, plan.config.warmup_steps),
     "order": lambda plan, plugins: plan.order().indices(0).tolist(),
-    "seed": lambda plan, plugins: (initial_value(plan.model.parameters[0], plan.config.seed).sum(),
-                                   dropout_seeds(plan.config.seed, 0, 2).tolist(), plan.order().indices(0).tolist()),
+    "seed": lambda plan, plugins: (
+        initial_value(plan.model.parameters[0], plan.config.seed).sum(),
+        dropout_seeds(plan.config.seed, 0, 2).tolist(),
+        plan.order().indices(0).tolist(),
+    ),
     "data": lambda plan, plugins: (plan.dataset.fields, len(plan.dataset), plan.dataset.describe()),
-    "model": lambda plan, plugins: (dict(plan.model.sizes), plan.model.size, [block.inputs for block in plan.model.blocks]),
-    "rates": lambda plan, plugins: [plugins.hook.pipeloom_lr_schedule(config=plan.config).at(step) for step in range(200)],
+    "model": lambda plan, plugins: (
+        dict(plan.model.sizes),
+        plan.model.size,
+        [block.inputs for block in plan.model.blocks],
+    ),
+    "rates": lambda plan, plugins: [
+        plugins.hook.pipeloom_lr_schedule(config=plan.config).at(step) for step in range(200)
+    ],
     "transfer": lambda plan, plugins: (plan.traffic(), [block.inputs for block in plan.model.blocks]),
     "evaluation": lambda plan, plugins: (plan.evaluation and plan.evaluation.describe(), plan.config.eval_every),
     "recomputed": lambda plan, plugins: plan.recomputed(),
     "limits": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_limits"])._limits(plan),
-    "nodes": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_nodes"])._nodes(plan, "10.0.0.1", 4000, plugins),
+    "nodes": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_nodes"])._nodes(
+        plan, "10.0.0.1", 4000, plugins
+    ),
     "master": lambda plan, plugins: __import__("pipeloom.core.train_command", fromlist=["_master"])._master(plan),
 }
 
@@ -34,7 +50,11 @@ EFFECTS = {
     "nnodes": ("4", "cluster", []),
     "nproc_per_node": ("4", "cluster", []),
     "node_rank": ("1", "cluster", ["--master_addr", "10.0.0.1"]),
-    "master_addr": ("10.0.0.9", "master", ["--master_addr", "10.0.0.8", "--node_rank", "0", "--master_port", "4000", "--nnodes", "2"]),
+    "master_addr": (
+        "10.0.0.9",
+        "master",
+        ["--master_addr", "10.0.0.8", "--node_rank", "0", "--master_port", "4000", "--nnodes", "2"],
+    ),
     "master_port": ("4001", "master", []),
     "node_timeout": ("5", "nodes", ["--node_rank", "0", "--master_addr", "10.0.0.1"]),
     "heartbeat_timeout": ("5", "nodes", ["--node_rank", "0", "--master_addr", "10.0.0.1"]),
@@ -81,13 +101,27 @@ ELSEWHERE = {
     "log_every": "test_main_run.py::test_metrics_jsonl",
     "output_dir": "test_main_run.py::test_run_directory",
     "save_final_weights": "test_parity_command.py",
-    **dict.fromkeys(("save_every", "keep", "best_metric", "async_save"), "test_checkpoint_files.py, test_resume_runs.py"),
+    **dict.fromkeys(
+        ("save_every", "keep", "best_metric", "async_save"), "test_checkpoint_files.py, test_resume_runs.py"
+    ),
     **dict.fromkeys(("resume", "resume_allow"), "test_resume.py, test_resume_runs.py"),
     "stop_at": "test_resume_runs.py",
     **dict.fromkeys(("on_nan", "nan_limit"), "test_on_nan.py"),
     "init_from": "test_huggingface.py, test_reference_curve.py",
-    **dict.fromkeys(("optimizer", "weight_decay", "clip_grad_norm", "momentum", "adam_beta1", "adam_beta2", "adam_eps", "shard", "loss_scale"),
-                    "test_executor.py::test_steps_of_training_equal_numpy"),
+    **dict.fromkeys(
+        (
+            "optimizer",
+            "weight_decay",
+            "clip_grad_norm",
+            "momentum",
+            "adam_beta1",
+            "adam_beta2",
+            "adam_eps",
+            "shard",
+            "loss_scale",
+        ),
+        "test_executor.py::test_steps_of_training_equal_numpy",
+    ),
 }
 
 

@@ -1,4 +1,5 @@
 """WordPiece, and the masked-word and next-sentence examples made with it."""
+
 from __future__ import annotations
 
 import os
@@ -8,17 +9,20 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from shared_data import shared
 
 from pipeloom.core.data.examples import Document, Documents, ExampleMaker, ExampleSettings
 from pipeloom.core.data.tokenization import SPECIAL_TOKENS, WordPieceTokenizer, train_wordpiece
 from pipeloom.core.errors import UsageError
-from shared_data import shared
 
 pytestmark = pytest.mark.fast
 
 WORDS_PER_DOCUMENT = 400
-TEXT = ["The quick brown fox jumps over the lazy dog.", "Foxes are quicker than dogs; dogs are lazier.",
-        "Ünïcode and the 漢字 of others, too."] * 3
+TEXT = [
+    "The quick brown fox jumps over the lazy dog.",
+    "Foxes are quicker than dogs; dogs are lazier.",
+    "Ünïcode and the 漢字 of others, too.",
+] * 3
 
 
 def vocabulary(num_words: int) -> WordPieceTokenizer:
@@ -48,8 +52,12 @@ class Library(Documents):
 
 def examples_of(maker, documents, rng, copies=1):
     library = Library(documents)
-    return [example for _ in range(copies) for index, document in enumerate(library.documents)
-            for example in maker.examples(document, index, library, rng)]
+    return [
+        example
+        for _ in range(copies)
+        for index, document in enumerate(library.documents)
+        for example in maker.examples(document, index, library, rng)
+    ]
 
 
 def pairs_of(maker, documents, index, rng):
@@ -78,9 +86,15 @@ def restored(example) -> np.ndarray:
 
 
 def test_fields_have_the_shapes_of_the_public_set(made):
-    expected = {"input_ids": ("int32", 64), "input_mask": ("int32", 64), "segment_ids": ("int32", 64),
-                "masked_lm_positions": ("int32", 12), "masked_lm_ids": ("int32", 12),
-                "masked_lm_weights": ("float32", 12), "next_sentence_labels": ("int32", 1)}
+    expected = {
+        "input_ids": ("int32", 64),
+        "input_mask": ("int32", 64),
+        "segment_ids": ("int32", 64),
+        "masked_lm_positions": ("int32", 12),
+        "masked_lm_ids": ("int32", 12),
+        "masked_lm_weights": ("float32", 12),
+        "next_sentence_labels": ("int32", 1),
+    }
     for example in made[2]:
         assert {name: (array.dtype.name, array.size) for name, array in example.items()} == expected
 
@@ -110,7 +124,7 @@ def test_the_label_tells_whether_b_follows_a(made):
         assert not follows or second[0] > first[-1]
         labels.append(int(example["next_sentence_labels"][0]))
         assert labels[-1] == (0 if follows else 1)
-    assert abs(np.mean(labels) - 0.5) < 0.04 and len(labels) > 1400     # 3 standard deviations
+    assert abs(np.mean(labels) - 0.5) < 0.04 and len(labels) > 1400  # 3 standard deviations
 
 
 def test_masking_is_80_10_10_of_15_percent(made):
@@ -169,7 +183,9 @@ def test_both_ends_are_truncated_and_both_segments_remain():
     maker = ExampleMaker(vocabulary(800), ExampleSettings(seq_length=32))
     pairs = [pair for seed in range(30) for pair in pairs_of(maker, documents, 0, np.random.default_rng(seed))]
     assert all(len(first) + len(second) == 29 for first, second, _ in pairs)
-    assert all(min(len(first), len(second)) >= 14 for first, second, is_random in pairs if is_random or first[0] < 203)   # not of a lone one
+    assert all(
+        min(len(first), len(second)) >= 14 for first, second, is_random in pairs if is_random or first[0] < 203
+    )  # not of a lone one
     assert any(first[0] > 3 for first, _, _ in pairs) and any(first[-1] < 202 for first, _, _ in pairs)
 
 
@@ -191,16 +207,24 @@ def test_a_lone_sentence_has_a_fair_label_too():
     assert 160 < sum(is_random for _, _, is_random in pairs) < 240
     assert all(first + second == documents[0][0] for first, second, is_random in pairs if not is_random)
     single = pairs_of(maker, [[[3]], [[4]]], 0, np.random.default_rng(0))
-    assert single == [([3], [4], True)]     # one token cannot be two spans
+    assert single == [([3], [4], True)]  # one token cannot be two spans
 
 
 def test_whole_words_are_masked_or_left_whole():
     """Words of one to four pieces; a word is told by its beginning."""
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(50)), *(f"##{i}" for i in range(50))]
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *(f"w{i}" for i in range(50)),
+        *(f"##{i}" for i in range(50)),
+    ]
     tokenizer = WordPieceTokenizer.of(tokens)
     maker = ExampleMaker(tokenizer, ExampleSettings(seq_length=64, max_predictions=9, whole_word_masking=True))
     rng = np.random.default_rng(0)
-    word = lambda: [int(rng.integers(5, 55)), *rng.integers(55, 105, size=rng.integers(0, 4)).tolist()]  # noqa: E731
+    word = lambda: [int(rng.integers(5, 55)), *rng.integers(55, 105, size=rng.integers(0, 4)).tolist()]
     documents = [[[piece for _ in range(6) for piece in word()] for _ in range(60)] for _ in range(4)]
     counts = []
     for example in examples_of(maker, documents, np.random.default_rng(0), copies=3):
@@ -208,11 +232,11 @@ def test_whole_words_are_masked_or_left_whole():
         masked = np.zeros(64, bool)
         masked[example["masked_lm_positions"][:count]] = True
         for position in range(1, int(example["input_mask"].sum())):
-            if ids[position] >= 55 and ids[position - 1] >= 5:      # goes on with the word before it
+            if ids[position] >= 55 and ids[position - 1] >= 5:  # goes on with the word before it
                 assert masked[position] == masked[position - 1]
         counts.append(count)
     assert max(counts) == 9 and np.mean(counts) > 8
-    long = examples_of(maker, [[[5, *[60] * 40]], [[6]]], np.random.default_rng(0))[0]     # a word that has no room
+    long = examples_of(maker, [[[5, *[60] * 40]], [[6]]], np.random.default_rng(0))[0]  # a word that has no room
     assert 1 <= long["masked_lm_weights"].sum() <= 9
 
 
@@ -244,9 +268,11 @@ def test_a_trained_vocabulary_begins_with_the_special_tokens(tmp_path):
 
 def test_training_is_the_same_in_every_process():
     """The trainer's own hash tables have a random seed: three processes are what shows it."""
-    code = ("from test_examples import *\nimport hashlib\nfrom pydoc_data.topics import topics\n"
-            "text = [topics[name] for name in ('types', 'typesseq', 'strings')]\n"
-            "print(hashlib.md5(repr(train_wordpiece(text, 2000).tokens).encode()).hexdigest())")
+    code = (
+        "from test_examples import *\nimport hashlib\nfrom pydoc_data.topics import topics\n"
+        "text = [topics[name] for name in ('types', 'typesseq', 'strings')]\n"
+        "print(hashlib.md5(repr(train_wordpiece(text, 2000).tokens).encode()).hexdigest())"
+    )
     outputs = set()
     for seed in ("0", "1", "2"):
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": seed}
@@ -254,10 +280,13 @@ def test_training_is_the_same_in_every_process():
     assert len(outputs) == 1
 
 
-@pytest.mark.parametrize("content, says", [
-    (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n", r"vocab.txt has no \[MASK\]"),
-    (b"\xff\xfe", "vocab.txt is not UTF-8"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n", r"vocab.txt has no \[MASK\]"),
+        (b"\xff\xfe", "vocab.txt is not UTF-8"),
+    ],
+)
 def test_a_bad_vocabulary_is_one_line(tmp_path, content, says):
     (tmp_path / "vocab.txt").write_bytes(content)
     with pytest.raises(UsageError, match=says):

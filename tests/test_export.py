@@ -1,24 +1,36 @@
-"""``export``: what a folder for transformers holds, that it is what was trained to the bit, and what is refused in one line."""
+"""``export``: what a folder for transformers holds, that it is what was trained to the bit, and what is refused in one
+line.
+"""
+
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
+import checkpoints
 import numpy as np
 import pytest
+from minilm import minilm
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-import checkpoints
-from minilm import minilm
 from pipeloom.core.cli import main
 from pipeloom.core.data.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast
 
-CONFIG = {"model_type": "bert", "architectures": ["BertForQuestionAnswering"], "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8,
-          "intermediate_size": 12, "max_position_embeddings": 16, "vocab_size": 9, "layer_norm_eps": 1e-5}
+CONFIG = {
+    "model_type": "bert",
+    "architectures": ["BertForQuestionAnswering"],
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "max_position_embeddings": 16,
+    "vocab_size": 9,
+    "layer_norm_eps": 1e-5,
+}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "paris", "is", "##n", "big"]
 
 
@@ -31,8 +43,14 @@ def folder(tmp_path):
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     rng = np.random.default_rng(0)
-    save_file({"qa_outputs.weight": rng.standard_normal((2, 8)).astype(np.float32), "bert.embeddings.position_ids": np.arange(16),
-               "qa_outputs.bias": rng.standard_normal(2).astype(np.float16)}, str(folder / "model.safetensors"))
+    save_file(
+        {
+            "qa_outputs.weight": rng.standard_normal((2, 8)).astype(np.float32),
+            "bert.embeddings.position_ids": np.arange(16),
+            "qa_outputs.bias": rng.standard_normal(2).astype(np.float16),
+        },
+        str(folder / "model.safetensors"),
+    )
     return folder
 
 
@@ -43,8 +61,15 @@ def export(folder, out, *more):
 def test_a_folder_is_exported_to_the_bit(folder, tmp_path):
     out = tmp_path / "out"
     assert export(folder, out) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors", "special_tokens_map.json",
-                                                           "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
     before, after = load_file(str(folder / "model.safetensors")), load_file(str(out / "model.safetensors"))
     assert set(after) == {"qa_outputs.weight", "qa_outputs.bias"}
     assert all((after[name] == before[name].astype(np.float32)).all() for name in after)
@@ -59,18 +84,27 @@ def test_a_folder_is_exported_to_the_bit(folder, tmp_path):
 
 def test_the_tokenizer_is_the_one_that_was_trained_with(folder, tmp_path):
     assert export(folder, tmp_path / "out") == 0
-    theirs, ours = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")), WordPieceTokenizer.load(folder / "vocab.txt")
+    theirs, ours = (
+        Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")),
+        WordPieceTokenizer.load(folder / "vocab.txt"),
+    )
     assert theirs.encode("Paris isn big").ids == [2, *ours.encode("Paris isn big"), 3] == [2, 5, 6, 7, 8, 3]
     pair = theirs.encode("Paris", "is [MASK]")
     assert pair.ids == [2, 5, 3, 6, 4, 3] and pair.type_ids == [0, 0, 0, 1, 1, 1]
     settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
-    assert settings["do_lower_case"] is True and settings["model_max_length"] == 16 and settings["mask_token"] == "[MASK]"
+    assert (
+        settings["do_lower_case"] is True and settings["model_max_length"] == 16 and settings["mask_token"] == "[MASK]"
+    )
 
 
-@pytest.mark.parametrize("settings, added", [
-    ({"strip_accents": False, "do_lower_case": False, "model_max_length": 7}, {}),
-    ({"tokenize_chinese_chars": False}, {"isn": 9}),
-    ({"cls_token": "big", "tokenizer_class": "BertTokenizerFast"}, {})])
+@pytest.mark.parametrize(
+    "settings, added",
+    [
+        ({"strip_accents": False, "do_lower_case": False, "model_max_length": 7}, {}),
+        ({"tokenize_chinese_chars": False}, {"isn": 9}),
+        ({"cls_token": "big", "tokenizer_class": "BertTokenizerFast"}, {}),
+    ],
+)
 def test_a_tokenizer_is_exported_whole(folder, tmp_path, settings, added):
     """Settings as they were, and the same tokens again, by what was there and by the tokenizer.json that is made
     besides."""
@@ -98,9 +132,13 @@ def test_a_folder_of_transformers_5_is_exported_with_its_own_file(folder, tmp_pa
     for name in ("vocab.txt", "special_tokens_map.json"):
         (tmp_path / "first" / name).unlink()
     assert export(tmp_path / "first", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "config.json",
-                                                                          "model.safetensors", "tokenizer.json",
-                                                                          "tokenizer_config.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "first" / "tokenizer.json").read_bytes()
 
 
@@ -114,7 +152,10 @@ def test_weights_that_cannot_be_read_are_not_left_out_in_silence(folder, tmp_pat
 def test_the_card_says_what_the_model_is(folder, tmp_path):
     assert export(folder, tmp_path / "out") == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "pipeline_tag: question-answering" in card and "BertForQuestionAnswering, 0.0 M parameters: 1 layers, hidden 8, 2 heads" in card
+    assert (
+        "pipeline_tag: question-answering" in card
+        and "BertForQuestionAnswering, 0.0 M parameters: 1 layers, hidden 8, 2 heads" in card
+    )
     assert 'BertForQuestionAnswering.from_pretrained("out")' in card and str(tmp_path) not in card
 
 
@@ -122,25 +163,42 @@ def test_a_checkpoint_is_exported_with_its_history(tmp_path, monkeypatch):
     bare = checkpoints.manifest
     sizes = {**CONFIG, "vocab_size": 7, "architectures": ["BertForPreTraining"], "tie_word_embeddings": False}
     described = {"huggingface": sizes, "repeated": {"bias.again": "bert.bias"}}
-    monkeypatch.setattr(checkpoints, "manifest",
-                        lambda step: replace(bare(step, {"f1": 81.25}), model={**bare(step).model, **described}))
+    monkeypatch.setattr(
+        checkpoints,
+        "manifest",
+        lambda step: replace(bare(step, {"f1": 81.25}), model={**bare(step).model, **described}),
+    )
     checkpoints.save_alone(tmp_path / "run", 7)
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS[:7]) + "\n")
     assert export(tmp_path / "run", tmp_path / "out", "--vocab", str(tmp_path / "vocab.txt")) == 0
     exported = load_file(str(tmp_path / "out" / "model.safetensors"))
     # Untied, so that transformers would begin with another bias where it is not said twice.
-    assert set(exported) == {*checkpoints.SHAPES,
-                             "bias.again"} and (exported.pop("bias.again") == exported["bert.bias"]).all()
-    assert all((tensor == checkpoints.value(name, "", 7)).all() for name, tensor in exported.items())   # and nothing of the optimizer
+    assert (
+        set(exported) == {*checkpoints.SHAPES, "bias.again"}
+        and (exported.pop("bias.again") == exported["bert.bias"]).all()
+    )
+    assert all(
+        (tensor == checkpoints.value(name, "", 7)).all() for name, tensor in exported.items()
+    )  # and nothing of the optimizer
     card = (tmp_path / "out" / "README.md").read_text()
-    for line in ("pipeline_tag: fill-mask", "112 samples were seen in 7 steps", "Task `t`, plugins a 1.", "| train_steps | 100 |", "| seed | 1 |",
-                 "| loss | 1.5000 |", "| eval f1 | 81.2500 |"):
+    for line in (
+        "pipeline_tag: fill-mask",
+        "112 samples were seen in 7 steps",
+        "Task `t`, plugins a 1.",
+        "| train_steps | 100 |",
+        "| seed | 1 |",
+        "| loss | 1.5000 |",
+        "| eval f1 | 81.2500 |",
+    ):
         assert line in card
 
 
 def test_minilm_keeps_every_bit(tmp_path):
     assert export(minilm(), tmp_path / "out") == 0
-    before, after = load_file(str(minilm() / "model.safetensors")), load_file(str(tmp_path / "out" / "model.safetensors"))
+    before, after = (
+        load_file(str(minilm() / "model.safetensors")),
+        load_file(str(tmp_path / "out" / "model.safetensors")),
+    )
     assert len(after) == 103 and all((after[name] == before[name]).all() for name in after)
 
 
@@ -160,7 +218,9 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(folder, tmp_path, capsys)
     assert "is there; give another folder, or --overwrite true" in refused(folder, tmp_path / "out")
     assert export(folder, tmp_path / "out", "--overwrite", "true") == 0
     capsys.readouterr()
-    assert "trained with lowercase true: leave --lowercase out" in refused(folder, tmp_path / "b", "--lowercase", "false")
+    assert "trained with lowercase true: leave --lowercase out" in refused(
+        folder, tmp_path / "b", "--lowercase", "false"
+    )
     (folder / "vocab.txt").write_text("\n".join([*WORDS, "more"]) + "\n")
     assert "has 10 tokens, the model has 9" in refused(folder, tmp_path / "b")
     (folder / "vocab.txt").unlink()

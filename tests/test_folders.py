@@ -1,4 +1,7 @@
-"""Folders that appear whole or not at all. More of them: test_embedded_sample.py (the cache), test_prepare_squad.py (replacing one)."""
+"""Folders that appear whole or not at all. More of them: test_embedded_sample.py (the cache), test_prepare_squad.py
+(replacing one).
+"""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +15,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_checksums_are_of_whole_files(tmp_path):
-    content = bytes(range(256)) * 12000    # more than is read at once
+    content = bytes(range(256)) * 12000  # more than is read at once
 
     def fill(private):
         (private / "part-0").write_bytes(content)
@@ -20,7 +23,9 @@ def test_checksums_are_of_whole_files(tmp_path):
 
     write_folder(tmp_path / "made", fill)
     assert json.loads((tmp_path / "made" / "meta.json").read_text()) == {
-        "num_samples": 5, "files": {"part-0": {"bytes": len(content), "crc32": zlib.crc32(content)}}}
+        "num_samples": 5,
+        "files": {"part-0": {"bytes": len(content), "crc32": zlib.crc32(content)}},
+    }
     assert is_intact(tmp_path / "made") and [path.name for path in tmp_path.iterdir()] == ["made"]
     (tmp_path / "made" / "part-0").write_bytes(b"x" + content[1:])
     assert not is_intact(tmp_path / "made")

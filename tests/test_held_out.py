@@ -1,4 +1,5 @@
 """Held-out samples before the engine starts: what is evaluated on, what each misfit costs, what loggers say of it."""
+
 from __future__ import annotations
 
 import json
@@ -28,8 +29,14 @@ def refused(*flags, **more):
 
 
 def records(folder, name, count, seq_length=128, word=7):
-    shapes = {"input_ids": seq_length, "input_mask": seq_length, "segment_ids": seq_length, "masked_lm_positions": 20, "masked_lm_ids": 20,
-              "next_sentence_labels": 1}
+    shapes = {
+        "input_ids": seq_length,
+        "input_mask": seq_length,
+        "segment_ids": seq_length,
+        "masked_lm_positions": 20,
+        "masked_lm_ids": 20,
+        "next_sentence_labels": 1,
+    }
     sample = {name: np.zeros(size, np.int32) for name, size in shapes.items()}
     sample["input_ids"][:] = word
     write_part(folder / name, [{**sample, "masked_lm_weights": np.ones(20, np.float32)}] * count)
@@ -54,7 +61,9 @@ def test_records_of_their_own(tmp_path):
 
 def test_the_embedded_sample_trains_on_the_same_with_evaluation_and_without():
     with_it, without = plan("--eval_every", 10), plan()
-    assert with_it.dataset.path == without.dataset.path != with_it.evaluation.path and len(with_it.dataset) == len(without.dataset)
+    assert with_it.dataset.path == without.dataset.path != with_it.evaluation.path and len(with_it.dataset) == len(
+        without.dataset
+    )
 
 
 def test_what_does_not_fit(tmp_path):
@@ -63,27 +72,53 @@ def test_what_does_not_fit(tmp_path):
     assert refused("--eval_every", 0) == "--eval_every: 'eval_every' must be at least 1, not 0"
     assert refused("--eval_samples", 3) == (
         "--eval_samples 3 has no effect without an evaluation: give --eval_every, the steps between two of "
-        "them, or the held-out samples")
+        "them, or the held-out samples"
+    )
     assert refused(*evaluate, path, "--eval_samples", 6) == (
-        f"--eval_samples 6 is more than there are to evaluate on: 5 samples in 1 part of {path}")
+        f"--eval_samples 6 is more than there are to evaluate on: 5 samples in 1 part of {path}"
+    )
     assert refused(*evaluate, tmp_path / "heid") == f"no file or folder {tmp_path / 'heid'} (did you mean 'held'?)"
-    assert refused("--eval_every", 10, "--best_metric", "mlm_acuracy").endswith("mlm_accuracy, nsp_accuracy (did you mean 'mlm_accuracy'?)")
+    assert refused("--eval_every", 10, "--best_metric", "mlm_acuracy").endswith(
+        "mlm_accuracy, nsp_accuracy (did you mean 'mlm_accuracy'?)"
+    )
     longer, foreign = records(tmp_path, "longer", 1, seq_length=256), records(tmp_path, "foreign", 1, word=5000)
-    assert refused(*evaluate, longer) == f"{longer} record 0: field 'input_ids' has 256 values, --seq_length 128 needs 128"
-    assert refused(*evaluate, foreign).startswith(f"{foreign} record 0: field 'input_ids' has the value 5000 at position 0")
+    assert (
+        refused(*evaluate, longer) == f"{longer} record 0: field 'input_ids' has 256 values, --seq_length 128 needs 128"
+    )
+    assert refused(*evaluate, foreign).startswith(
+        f"{foreign} record 0: field 'input_ids' has the value 5000 at position 0"
+    )
 
 
-@pytest.mark.parametrize("answer, says", [
-    ("None", "--eval_every 10: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some"),
-    ("Numbers(0)", "the held-out set (0 numbers) has no samples: give one that has some, or leave it out"),
-    ("Numbers(task='answers')", "the held-out set (4 numbers) has the task answers, the training data pretraining: they must agree"),
-    ("Numbers(vocab_size=9)", "the held-out set (4 numbers) has the vocab_size 9, the training data 100: they must agree"),
-    ("Numbers(without='input_mask')", "the held-out set (4 numbers) has no field 'input_mask', which model 'bert' needs; it has: "),
-    ("Numbers(length=256)", "the held-out set (4 numbers): field 'input_ids' is int32 (256,), in the training data int32 (128,): they must agree"),
-])
+@pytest.mark.parametrize(
+    "answer, says",
+    [
+        (
+            "None",
+            "--eval_every 10: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some",
+        ),
+        ("Numbers(0)", "the held-out set (0 numbers) has no samples: give one that has some, or leave it out"),
+        (
+            "Numbers(task='answers')",
+            "the held-out set (4 numbers) has the task answers, the training data pretraining: they must agree",
+        ),
+        (
+            "Numbers(vocab_size=9)",
+            "the held-out set (4 numbers) has the vocab_size 9, the training data 100: they must agree",
+        ),
+        (
+            "Numbers(without='input_mask')",
+            "the held-out set (4 numbers) has no field 'input_mask', which model 'bert' needs; it has: ",
+        ),
+        (
+            "Numbers(length=256)",
+            "the held-out set (4 numbers): field 'input_ids' is int32 (256,), in the training data int32 (128,): they must agree",
+        ),
+    ],
+)
 def test_what_another_dataset_may_answer(answer, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(f'''
+    (tmp_path / "mine.py").write_text(f"""
 import pipeloom
 from pipeloom.core.data.dataset import Dataset, Field
 
@@ -110,17 +145,20 @@ def pipeloom_add_options(options):
 @pipeloom.hookimpl
 def pipeloom_open_dataset(config, split):
     return Numbers() if split == "train" else {answer}
-''')
+""")
     assert refused("--eval_every", 10, plugins="inter_first,bert,./mine.py").startswith(says)
 
 
 # --- what the loggers make of it
 
+
 @pytest.fixture
 def run(tmp_path):
     said = []
     config = SimpleNamespace(to_flat_dict=dict, to_yaml=str, plugins=())
-    return SimpleNamespace(is_main=True, start_step=0, directory=tmp_path, note=said.append, said=said, config=config, total_steps=200)
+    return SimpleNamespace(
+        is_main=True, start_step=0, directory=tmp_path, note=said.append, said=said, config=config, total_steps=200
+    )
 
 
 def test_the_console_has_a_line_for_it(run, capsys):
@@ -133,7 +171,8 @@ def test_evaluation_jsonl(run):
     for step in (100, 200):
         jsonl.pipeloom_on_evaluate(run=run, step=step, metrics=METRICS)
     assert [json.loads(line) for line in (run.directory / "evaluation.jsonl").read_text().splitlines()] == [
-        {"step": step, **METRICS} for step in (100, 200)]
+        {"step": step, **METRICS} for step in (100, 200)
+    ]
 
 
 def test_tensorboard_has_curves_of_its_own(run):
@@ -145,7 +184,9 @@ def test_tensorboard_has_curves_of_its_own(run):
     tensorboard.pipeloom_on_run_end(run=run, error=None)
     events = EventAccumulator(str(run.directory / "tb")).Reload()
     assert {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]} == {
-        "loss": [(100, 9.0)], **{f"eval/{name}": [(100, value)] for name, value in METRICS.items()}}
+        "loss": [(100, 9.0)],
+        **{f"eval/{name}": [(100, value)] for name, value in METRICS.items()},
+    }
 
 
 def test_the_other_ranks_say_nothing(run, capsys):

@@ -1,4 +1,5 @@
 """What two nodes must have in common: each subject's hash changes with its subject and with nothing else."""
+
 from __future__ import annotations
 
 import shutil
@@ -45,19 +46,33 @@ def test_a_hash_is_sixteen_digits_and_the_same_again(usual):
     assert of() == usual
 
 
-@pytest.mark.parametrize("flags", [["--node_rank", "1"], ["--output_dir", "elsewhere"], ["--interface", "lo"], ["--device", "cpu"],
-                                   ["--master_addr", "node0.example.org"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--node_rank", "1"],
+        ["--output_dir", "elsewhere"],
+        ["--interface", "lo"],
+        ["--device", "cpu"],
+        ["--master_addr", "node0.example.org"],
+    ],
+)
 def test_what_may_differ_between_nodes_does_not_count(usual, flags):
     assert differing(of(*flags), usual) == set()
 
 
-@pytest.mark.parametrize("flags", [["--seed", "7"], ["--nnodes", "4"], ["--learning_rate", "0.5"], ["--nums_split", "4"], ["--master_port", "4000"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--seed", "7"], ["--nnodes", "4"], ["--learning_rate", "0.5"], ["--nums_split", "4"], ["--master_port", "4000"]],
+)
 def test_other_options_count(usual, flags):
     assert differing(of(*flags), usual) == {"config"}
 
 
 def test_plugins_count_by_name_version_and_source(usual, tmp_path, monkeypatch):
-    assert differing(of(selected="intra_first,bert,wiki_ofrecord"), usual) == {"plugins", "config"}   # another placement, too
+    assert differing(of(selected="intra_first,bert,wiki_ofrecord"), usual) == {
+        "plugins",
+        "config",
+    }  # another placement, too
     here, there = tmp_path / "a" / "mine.py", tmp_path / "b" / "mine.py"
     for path in (here, there):
         path.parent.mkdir()
@@ -82,9 +97,12 @@ def test_a_plugin_in_a_package_counts_with_its_package(tmp_path, monkeypatch):
 
 def test_code_counts_by_relative_name_and_content(tmp_path):
     """Two checkouts in two places; then one of them is changed, and then a file of it gets another name."""
+
     def code_of(checkout):
         program = "from pipeloom.core import identity; print(identity._hash(identity._code()), identity.__file__)"
-        done = subprocess.run([sys.executable, "-c", program], cwd=checkout, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=checkout, stdout=subprocess.PIPE, text=True, check=True, timeout=60
+        )
         value, file = done.stdout.split()
         assert Path(file) == checkout / "core" / "identity.py"
         return value
@@ -165,11 +183,16 @@ def test_both_ends_of_a_large_part_and_the_lengths_of_its_records_count(tmp_path
     records = [{"ids": np.full(4, i, np.int32)} for i in range(100)]
     seen = []
     for changed in (None, 0, 99, 50):
-        write_part(tmp_path / "part-0", [{"ids": record["ids"] + (100 if i == changed else 0)} for i, record in enumerate(records)])
+        write_part(
+            tmp_path / "part-0",
+            [{"ids": record["ids"] + (100 if i == changed else 0)} for i, record in enumerate(records)],
+        )
         seen.append(fingerprint(tmp_path))
-    assert len(set(seen)) == 4      # ids of 150 take a byte more than those of 50: the length of a record in the middle
-    write_part(tmp_path / "part-0", [{"ids": record["ids"] + (1 if i == 50 else 0)} for i, record in enumerate(records)])
-    assert fingerprint(tmp_path) == seen[0]     # what the docstring says it does not see
+    assert len(set(seen)) == 4  # ids of 150 take a byte more than those of 50: the length of a record in the middle
+    write_part(
+        tmp_path / "part-0", [{"ids": record["ids"] + (1 if i == 50 else 0)} for i, record in enumerate(records)]
+    )
+    assert fingerprint(tmp_path) == seen[0]  # what the docstring says it does not see
 
 
 def test_a_part_that_went_away_is_one_line(folder):

@@ -1,4 +1,5 @@
 """The index of a folder of records: it saves the scan and finds damage; it never hides a change."""
+
 from __future__ import annotations
 
 import shutil
@@ -50,7 +51,11 @@ def test_the_reader_needs_no_scan_and_reads_the_same(folder, monkeypatch):
     with_index, scanned = opened(folder), []
     monkeypatch.setattr("pipeloom.core.data.reader.index_part", lambda part: scanned.append(part) or index_part(part))
     again = opened(folder)
-    assert scanned == [] and opened(folder / "part-2").read([4], ["ids"])["ids"].tolist() == [[7, 8, 9, 10]] and scanned == []
+    assert (
+        scanned == []
+        and opened(folder / "part-2").read([4], ["ids"])["ids"].tolist() == [[7, 8, 9, 10]]
+        and scanned == []
+    )
     (folder / INDEX).unlink()
     without = opened(folder)
     assert len(scanned) == 3 and without.fingerprint() == with_index.fingerprint()
@@ -60,25 +65,49 @@ def test_the_reader_needs_no_scan_and_reads_the_same(folder, monkeypatch):
 def test_a_changed_byte_is_found_at_the_read_of_its_record(folder):
     data = bytearray((folder / "part-2").read_bytes())
     offset, length = index_part(folder / "part-2")[3]
-    position = data.index(encode(record(6)), offset) + length - 1      # a value, which still is one afterwards
+    position = data.index(encode(record(6)), offset) + length - 1  # a value, which still is one afterwards
     data[position] ^= 1
     (folder / "part-2").write_bytes(bytes(data))
     dataset = opened(folder)
     dataset.read([0, 5, 7], ["ids"])
-    with pytest.raises(RunError, match=r"part-2 record 3: is damaged \(its checksum is not that of index.safetensors\)"):
+    with pytest.raises(
+        RunError, match=r"part-2 record 3: is damaged \(its checksum is not that of index.safetensors\)"
+    ):
         dataset.read([6], ["ids"])
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda folder: (folder / "part-2").unlink(), "part-2 is missing, index.safetensors there lists it"),
-    (lambda folder: shutil.copy(folder / "part-0", folder / "part-1"), "part-1 is not in index.safetensors"),
-    (lambda folder: write_part(folder / "part-0", map(record, range(4))), "part-0 has .* bytes, index.safetensors there says"),
-    (lambda folder: (folder / INDEX).write_bytes(b"nonsense"), "index.safetensors cannot be used .* remove it and run 'entry.py prepare validate"),
-    (lambda folder: (folder / INDEX).write_bytes((folder / INDEX).read_bytes()[:-4]), "index.safetensors cannot be used"),
-    (lambda folder: (folder / INDEX).write_bytes((folder / INDEX).read_bytes().replace(b'\\"records\\": 3', b'\\"records\\": 2')), "cannot be used"),
-    (lambda folder: (folder / INDEX).write_bytes((folder / INDEX).read_bytes().replace(b'"format":"1"', b'"format":"9"')),
-     "its format is 9, this pipeloom reads 1"),
-], ids=["missing part", "further part", "longer part", "nonsense", "cut off", "other records", "other format"])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda folder: (folder / "part-2").unlink(), "part-2 is missing, index.safetensors there lists it"),
+        (lambda folder: shutil.copy(folder / "part-0", folder / "part-1"), "part-1 is not in index.safetensors"),
+        (
+            lambda folder: write_part(folder / "part-0", map(record, range(4))),
+            "part-0 has .* bytes, index.safetensors there says",
+        ),
+        (
+            lambda folder: (folder / INDEX).write_bytes(b"nonsense"),
+            "index.safetensors cannot be used .* remove it and run 'entry.py prepare validate",
+        ),
+        (
+            lambda folder: (folder / INDEX).write_bytes((folder / INDEX).read_bytes()[:-4]),
+            "index.safetensors cannot be used",
+        ),
+        (
+            lambda folder: (folder / INDEX).write_bytes(
+                (folder / INDEX).read_bytes().replace(b'\\"records\\": 3', b'\\"records\\": 2')
+            ),
+            "cannot be used",
+        ),
+        (
+            lambda folder: (folder / INDEX).write_bytes(
+                (folder / INDEX).read_bytes().replace(b'"format":"1"', b'"format":"9"')
+            ),
+            "its format is 9, this pipeloom reads 1",
+        ),
+    ],
+    ids=["missing part", "further part", "longer part", "nonsense", "cut off", "other records", "other format"],
+)
 def test_what_does_not_agree_is_one_line(folder, change, says):
     change(folder)
     with pytest.raises(UsageError, match=says):

@@ -1,4 +1,5 @@
 """Initial weights and dropout: what they depend on, what they must not, and whether they look random."""
+
 from __future__ import annotations
 
 import math
@@ -25,14 +26,15 @@ def test_an_initial_value_depends_on_the_seed_and_the_name_only():
     assert (normal("a.weight", shape=(50, 40)).ravel() == value.ravel()).all()
     assert (normal("a.weight", std=0.04) == 2 * value).all()
     # Not almost: no value in common, so not a shifted stream either.
-    for other in (normal("b.weight"), normal("a.weight", seed=2), normal("a.weight", seed=2 ** 63)):
+    for other in (normal("b.weight"), normal("a.weight", seed=2), normal("a.weight", seed=2**63)):
         assert other.shape == value.shape and not np.isin(value, other).mean() > 0.01
 
 
 def test_initial_values_are_frozen():
     # A change of these is a change of every published curve.
     assert normal("bert.pooler.dense.weight", seed=1234, shape=(2, 2)).ravel() == pytest.approx(
-        [-0.021134166, -0.022188196, 0.015708748, -0.021033999], rel=1e-6)
+        [-0.021134166, -0.022188196, 0.015708748, -0.021033999], rel=1e-6
+    )
 
 
 def test_they_are_normal_with_the_standard_deviation_that_is_asked_for():
@@ -40,8 +42,8 @@ def test_they_are_normal_with_the_standard_deviation_that_is_asked_for():
     assert value.dtype == np.float32
     n = value.size
     assert abs(value.mean()) < 4 / math.sqrt(n) and abs(value.std() - 1) < 4 / math.sqrt(2 * n)
-    assert abs((value ** 3).mean()) < 4 * math.sqrt(15 / n) and abs((value ** 4).mean() - 3) < 4 * math.sqrt(96 / n)
-    assert 4 < abs(value).max() < 6.5    # not truncated
+    assert abs((value**3).mean()) < 4 * math.sqrt(15 / n) and abs((value**4).mean() - 3) < 4 * math.sqrt(96 / n)
+    assert 4 < abs(value).max() < 6.5  # not truncated
 
 
 def test_parameters_of_one_model_are_independent():
@@ -62,16 +64,16 @@ def test_dropout_seeds_depend_on_seed_step_and_position_only():
     np.random.seed(1)
     dropout_seeds(7, 4, 5)
     assert (dropout_seeds(7, 3, 32) == seeds).all()
-    for batch in (1, 8, 31, 256):    # a sample's seeds do not depend on how many there are
+    for batch in (1, 8, 31, 256):  # a sample's seeds do not depend on how many there are
         size = min(batch, 32)
         assert (dropout_seeds(7, 3, batch)[:size] == seeds[:size]).all()
 
 
 def test_dropout_seeds_do_not_repeat():
-    many = np.concatenate([dropout_seeds(seed, step, 64) for seed in (0, 1, 2 ** 63) for step in (0, 1, 2, 10 ** 6)])
+    many = np.concatenate([dropout_seeds(seed, step, 64) for seed in (0, 1, 2**63) for step in (0, 1, 2, 10**6)])
     assert len(np.unique(many, axis=0)) == len(many)
-    assert abs(many.astype(np.float64).mean()) < 4 * 2 ** 32 / math.sqrt(12 * many.size)
-    assert many.min() < -0.99 * 2 ** 31 and many.max() > 0.99 * 2 ** 31
+    assert abs(many.astype(np.float64).mean()) < 4 * 2**32 / math.sqrt(12 * many.size)
+    assert many.min() < -0.99 * 2**31 and many.max() > 0.99 * 2**31
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +96,19 @@ def correlation(a, b, p):
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_masks_look_random(dropout, p):
-    masks = np.stack([[dropout.reference_mask(name, p, dropout_seeds(1234, step, SAMPLES), SIZE) for step in STEPS] for name in LAYERS])
+    masks = np.stack(
+        [
+            [dropout.reference_mask(name, p, dropout_seeds(1234, step, SAMPLES), SIZE) for step in STEPS]
+            for name in LAYERS
+        ]
+    )
     assert masks.shape == (4, 4, SAMPLES, SIZE) and masks.dtype == bool and masks.size > 2_000_000
     kept, sigma = masks.mean(), math.sqrt(p * (1 - p))
     assert abs(kept - (1 - p)) < 4 * sigma / math.sqrt(masks.size)
     # Of each mask, and of each position over all masks: as spread as binomial, not more, not less.
     for axes, count in (((0, 1, 2), 4 * 4 * SAMPLES), ((3,), SIZE)):
         rates = (masks.mean(axis=axes) - (1 - p)) / (sigma / math.sqrt(count))
-        assert abs(rates).max() < 5.5 and abs((rates ** 2).mean() - 1) < 5 * math.sqrt(2 / rates.size)
+        assert abs(rates).max() < 5.5 and abs((rates**2).mean() - 1) < 5 * math.sqrt(2 / rates.size)
     m = masks.astype(np.float32)
     pairs = {
         "layers": [(m[a], m[b]) for a in range(4) for b in range(a)],
@@ -117,7 +124,7 @@ def test_masks_look_random(dropout, p):
 def test_masks_depend_on_place_seeds_and_position_only(dropout):
     seeds = dropout_seeds(1, 2, 8)
     mask = dropout.reference_mask("here", 0.1, seeds, 64)
-    assert (dropout.reference_mask("here", 0.1, seeds[3:5], 64) == mask[3:5]).all()    # any micro-batch
+    assert (dropout.reference_mask("here", 0.1, seeds[3:5], 64) == mask[3:5]).all()  # any micro-batch
     assert (dropout.reference_mask("here", 0.1, seeds, 64) == mask).all()
     assert (dropout.reference_mask("there", 0.1, seeds, 64) != mask).any()
     # What a lower rate drops, a higher one drops too.

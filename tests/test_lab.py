@@ -1,4 +1,5 @@
 """The laboratory of two network namespaces, and with it law 2: what crosses the link is what the placement says."""
+
 from __future__ import annotations
 
 import os
@@ -6,18 +7,19 @@ import subprocess
 import sys
 
 import pytest
-
 from jobs import NO_LAYERS, ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.lab import namespaces  # noqa: E402  (the checkout's root is on the path now)
-from benchmarks.lab.measure import bytes_per_step  # noqa: E402
-from benchmarks.lab.namespaces import LabError, Link, why_not  # noqa: E402
-from benchmarks.lab.theory import crossing, plan_of  # noqa: E402
+from benchmarks.lab import namespaces
+from benchmarks.lab.measure import bytes_per_step
+from benchmarks.lab.namespaces import LabError, Link, why_not
+from benchmarks.lab.theory import crossing, plan_of
 
-TINY = ("--num_hidden_layers 1 --num_attention_heads 1 --seq_length 128 --nums_split 2 --train_global_batch_size 16 "
-        "--grad_acc_steps 2").split()
+TINY = (
+    "--num_hidden_layers 1 --num_attention_heads 1 --seq_length 128 --nums_split 2 --train_global_batch_size 16 "
+    "--grad_acc_steps 2"
+).split()
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def existing():
     return subprocess.run(["ip", "netns", "list"], stdout=subprocess.PIPE, text=True).stdout
 
 
-@pytest.mark.parametrize("strategy, carried", [("inter_first", "vectors"), ("inter_first", "table"), ("intra_first", "auto")])
+@pytest.mark.parametrize(
+    "strategy, carried", [("inter_first", "vectors"), ("inter_first", "table"), ("intra_first", "auto")]
+)
 def test_what_crosses_the_link_is_what_the_placement_says(lab, strategy, carried):
     plugins, flags = f"{strategy},{NO_LAYERS},wiki_ofrecord", [*TINY, "--tied_transfer", carried]
     theory = crossing(plan_of(flags, plugins))
@@ -48,7 +52,10 @@ def test_what_crosses_the_link_is_what_the_placement_says(lab, strategy, carried
         assert expected <= value <= 1.1 * expected
 
 
-@pytest.mark.parametrize("flags", [["--tensor_parallel", "2", "--num_attention_heads", "2"], ["--shard", "optimizer"], ["--shard", "parameters"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--tensor_parallel", "2", "--num_attention_heads", "2"], ["--shard", "optimizer"], ["--shard", "parameters"]],
+)
 def test_tensor_parallelism_and_sharding_send_what_theory_says(lab, flags):
     """Two ranks, the link between them; two micro-batches."""
     # Layers use their parameters in other ways than the rest does, which --shard optimizer does not depend on.
@@ -82,9 +89,17 @@ def test_nothing_is_left_of_a_laboratory(lab):
             1 / 0
     assert sleeper.wait(5) == -9 and not any(name in existing() for name in link.namespaces)
     # One whose maker was killed is removed by the next.
-    done = subprocess.run([sys.executable, "-c", "import os; from benchmarks.lab.namespaces import Link\n"
-                           "l = Link(); l.__enter__(); print(*l.namespaces, flush=True); os.kill(os.getpid(), 9)"],
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os; from benchmarks.lab.namespaces import Link\n"
+            "l = Link(); l.__enter__(); print(*l.namespaces, flush=True); os.kill(os.getpid(), 9)",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     left = done.stdout.split()
     assert len(left) == 2 and all(name in existing() for name in left)
     with Link():
@@ -96,16 +111,36 @@ def test_the_rate_of_the_link(lab):
     if reason:
         pytest.skip(reason)
     with Link(rate="8mbit") as link:
-        receiver = subprocess.Popen(link.command(1, [sys.executable, "-c", (
-            "import socket, time; s = socket.create_server(('10.77.0.2', 20000)); c = s.accept()[0]; c.recv(1); t = time.time()\n"
-            "while c.recv(1 << 16): pass\n"
-            "print(time.time() - t)")]), stdout=subprocess.PIPE, text=True)
-        sender = link.command(0, [sys.executable, "-c", (
-            "import socket, time\n"
-            "while True:\n"
-            "    try: c = socket.create_connection(('10.77.0.2', 20000)); break\n"
-            "    except OSError: time.sleep(0.05)\n"
-            "c.sendall(bytes(1250000))")])
+        receiver = subprocess.Popen(
+            link.command(
+                1,
+                [
+                    sys.executable,
+                    "-c",
+                    (
+                        "import socket, time; s = socket.create_server(('10.77.0.2', 20000)); c = s.accept()[0]; c.recv(1); t = time.time()\n"
+                        "while c.recv(1 << 16): pass\n"
+                        "print(time.time() - t)"
+                    ),
+                ],
+            ),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        sender = link.command(
+            0,
+            [
+                sys.executable,
+                "-c",
+                (
+                    "import socket, time\n"
+                    "while True:\n"
+                    "    try: c = socket.create_connection(('10.77.0.2', 20000)); break\n"
+                    "    except OSError: time.sleep(0.05)\n"
+                    "c.sendall(bytes(1250000))"
+                ),
+            ],
+        )
         before = link.counters()
         subprocess.run(sender, timeout=20, check=True)
         seconds = float(receiver.communicate(timeout=20)[0])

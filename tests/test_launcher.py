@@ -1,4 +1,5 @@
 """The launcher with ranks of plain Python: what they are told, and what is left when one of them fails."""
+
 import re
 import signal
 import socket
@@ -6,14 +7,13 @@ import threading
 import time
 
 import pytest
-
 from launch_site import Site, assert_nothing_left, runs, wait_for
+
 from pipeloom.core import processes
 from pipeloom.core.control.coordinator import culprit_of
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.launcher import launch
 from pipeloom.core.ports import is_own_address
-
 
 
 @pytest.fixture
@@ -80,12 +80,18 @@ def test_which_addresses_are_this_hosts():
 
 def test_a_killed_rank_is_named_and_all_end(site, capfd):
     began = time.monotonic()
-    code = launch(site.spec({"1": "killed", "2": "wait with a child", "all": "abort when another has gone"}, world=4, nproc_per_node=1))
+    code = launch(
+        site.spec(
+            {"1": "killed", "2": "wait with a child", "all": "abort when another has gone"}, world=4, nproc_per_node=1
+        )
+    )
     assert code == 1 and time.monotonic() - began < 5
     error = capfd.readouterr().err
-    assert error.startswith("pipeloom: error: rank 1 failed: killed by SIGKILL") and "rank_1.log; it said nothing" in error
+    assert (
+        error.startswith("pipeloom: error: rank 1 failed: killed by SIGKILL") and "rank_1.log; it said nothing" in error
+    )
     assert error.count("\n") == 1
-    assert len(site.pids()) >= 4 + 1    # rank 2 may have been stopped before its child was noted
+    assert len(site.pids()) >= 4 + 1  # rank 2 may have been stopped before its child was noted
     wait_for(lambda: not any(map(runs, site.pids())), 2)
 
 
@@ -111,13 +117,20 @@ def test_of_ranks_found_dead_together_the_aborted_one_is_not_the_culprit():
 def test_rank_0_failing_points_to_the_console(site, capfd):
     assert launch(site.spec({"0": "raise", "all": "wait"}, world=2)) == 1
     error = capfd.readouterr().err
-    assert error.endswith("RuntimeError: the cup fell\npipeloom: error: rank 0 failed: exit code 1; what it said is above\n")
+    assert error.endswith(
+        "RuntimeError: the cup fell\npipeloom: error: rank 0 failed: exit code 1; what it said is above\n"
+    )
 
 
-@pytest.mark.parametrize("plan, shape", [
-    ({"0": "refuse", "1": "wait"}, "square"), ({"all": "refuse", "think": 0.3}, "square"),
-    ({"0": "wait", "1": "refuse"}, "not round"),
-], ids=["rank 0", "all, rank 0 last", "rank 1 only"])
+@pytest.mark.parametrize(
+    "plan, shape",
+    [
+        ({"0": "refuse", "1": "wait"}, "square"),
+        ({"all": "refuse", "think": 0.3}, "square"),
+        ({"0": "wait", "1": "refuse"}, "not round"),
+    ],
+    ids=["rank 0", "all, rank 0 last", "rank 1 only"],
+)
 def test_a_usage_error_is_one_line_and_code_2(site, capfd, plan, shape):
     assert launch(site.spec(plan)) == 2
     assert capfd.readouterr().err == f"pipeloom: error: --shape is {shape}\n"

@@ -1,4 +1,5 @@
 """The plugins that lay a model out besides the two strategies: partitioners, placements by hand, the example."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -27,14 +28,17 @@ def refused(plugins, *flags):
 
 # --- partitioners
 
+
 def test_by_flops_takes_the_head_for_what_it_computes_and_the_embedding_for_nothing():
     flags = ["--num_hidden_layers", 4, "--num_attention_heads", 4, "--vocab_size", 30522]
     parameters, flops = plan("inter_first", *flags), plan("inter_first,by_flops", *flags)
-    assert parameters.split == (5, 1)        # the tied table of 7.8 M counts as parameters, a layer has 0.8 M
-    assert flops.split == (4, 2)             # 20 of 128 tokens are predicted: the head is 1.8 layers of work
+    assert parameters.split == (5, 1)  # the tied table of 7.8 M counts as parameters, a layer has 0.8 M
+    assert flops.split == (4, 2)  # 20 of 128 tokens are predicted: the head is 1.8 layers of work
     flops_of = [sum(block.cost.flops for block in blocks) for blocks in flops.model.stage_blocks(flops.split)]
-    assert max(flops_of) == min(max(sum(b.cost.flops for b in flops.model.blocks[:k]), sum(b.cost.flops for b in flops.model.blocks[k:]))
-                                for k in range(1, 6))
+    assert max(flops_of) == min(
+        max(sum(b.cost.flops for b in flops.model.blocks[:k]), sum(b.cost.flops for b in flops.model.blocks[k:]))
+        for k in range(1, 6)
+    )
     assert "% of the FLOPs)" in flops.describe() and "imbalance" in flops.describe()
 
 
@@ -51,26 +55,38 @@ def test_a_split_by_hand(given, tmp_path):
     assert make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")])).split == (1, 2, 1, 2)
 
 
-@pytest.mark.parametrize("split, says", [
-    ("2,3", "--split 2,3 gives out 5 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least"),
-    ("4,0", "--split 4,0 gives out 4 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least"),
-    ("1,1,2", "--split 1,1,2 has 3 stages, --nums_split is 2: make them agree"),
-    ("1;3", "--split: 'split' must be whole numbers with commas between them, not '1;3'"),
-    ("5,-1", "--split: 'split' must be whole numbers with commas between them, not '5,-1'"),
-    (None, "plugin 'manual' needs --split: 2 numbers of blocks that sum up to 4"),
-])
+@pytest.mark.parametrize(
+    "split, says",
+    [
+        (
+            "2,3",
+            "--split 2,3 gives out 5 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least",
+        ),
+        (
+            "4,0",
+            "--split 4,0 gives out 4 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least",
+        ),
+        ("1,1,2", "--split 1,1,2 has 3 stages, --nums_split is 2: make them agree"),
+        ("1;3", "--split: 'split' must be whole numbers with commas between them, not '1;3'"),
+        ("5,-1", "--split: 'split' must be whole numbers with commas between them, not '5,-1'"),
+        (None, "plugin 'manual' needs --split: 2 numbers of blocks that sum up to 4"),
+    ],
+)
 def test_a_split_that_does_not_fit(split, says):
     assert refused("inter_first,manual", *([] if split is None else ["--split", split])) == says
 
 
 # --- strategies
 
+
 def test_data_parallel_has_one_stage():
     made = plan("data_parallel")
     assert (made.mesh.pipeline, made.mesh.data) == (1, 4) and made.placement.stages == ((0, 1, 2, 3),)
     assert plan("data_parallel", "--nums_split", 1).mesh == made.mesh
-    assert refused("data_parallel", "--nums_split", 2) == \
-        "--nums_split 2: data_parallel has one stage; choose another strategy, or leave it out"
+    assert (
+        refused("data_parallel", "--nums_split", 2)
+        == "--nums_split 2: data_parallel has one stage; choose another strategy, or leave it out"
+    )
 
 
 def test_stages_by_hand(tmp_path):
@@ -84,18 +100,26 @@ def test_stages_by_hand(tmp_path):
     assert make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")])).placement == made.placement
 
 
-@pytest.mark.parametrize("flags, says", [
-    ([], "plugin 'manual_placement' needs --stages: the ranks 0 to 3 dealt to stages, for instance \"0,1;2,3\""),
-    (["--stages", "0,1;2,3", "--nums_split", 4], "--stages has 2 stages, --nums_split is 4: leave the latter out"),
-    (["--stages", "0,1;2"], "a placement must use each of the ranks 0..3 once, not [0, 1, 2]"),
-    (["--stages", "0,1,2;3"], "all stages must have the same number of ranks, not [3, 1]"),
-    (["--stages", "0-1;2-3"], "--stages: 'stages' must be lists of whole numbers with semicolons between them, not '0-1;2-3'"),
-])
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        ([], "plugin 'manual_placement' needs --stages: the ranks 0 to 3 dealt to stages, for instance \"0,1;2,3\""),
+        (["--stages", "0,1;2,3", "--nums_split", 4], "--stages has 2 stages, --nums_split is 4: leave the latter out"),
+        (["--stages", "0,1;2"], "a placement must use each of the ranks 0..3 once, not [0, 1, 2]"),
+        (["--stages", "0,1,2;3"], "all stages must have the same number of ranks, not [3, 1]"),
+        (
+            ["--stages", "0-1;2-3"],
+            "--stages: 'stages' must be lists of whole numbers with semicolons between them, not '0-1;2-3'",
+        ),
+    ],
+)
 def test_stages_that_do_not_fit(flags, says):
     assert refused("manual_placement", *flags) == says
 
 
-@pytest.mark.parametrize("plugins, flags", [("manual_placement,manual", ["--stages", "0,1;2,3", "--split", "3,1"]), ("data_parallel", [])])
+@pytest.mark.parametrize(
+    "plugins, flags", [("manual_placement,manual", ["--stages", "0,1;2,3", "--split", "3,1"]), ("data_parallel", [])]
+)
 def test_one_device_leaves_nothing_to_lay_out(plugins, flags):
     """What ``parity`` compares with: the same plugins in a single process."""
     made = plan(plugins, "--nnodes", 1, "--nproc_per_node", 1, *flags)
@@ -120,4 +144,6 @@ def test_the_example_is_a_strategy_in_less_than_40_lines():
 
 
 def test_a_schedule_that_rises_is_refused_before_the_engine():
-    assert refused("inter_first", "--min_learning_rate", 0.1) == "--min_learning_rate 0.1 is above --learning_rate 0.001"
+    assert (
+        refused("inter_first", "--min_learning_rate", 0.1) == "--min_learning_rate 0.1 is above --learning_rate 0.001"
+    )

@@ -1,11 +1,17 @@
-"""Mixtures: the shares of their sources everywhere in the stream, the epochs of each, and how a command line names them."""
+"""Mixtures: the shares of their sources everywhere in the stream, the epochs of each, and how a command line names
+them.
+"""
+
 from __future__ import annotations
 
 import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_resume import FLAGS, resume, write
+from test_wiki_ofrecord import FIELDS, open_dataset
 
 from pipeloom.core.cli import parse
 from pipeloom.core.data.dataset import Dataset, Field
@@ -15,8 +21,6 @@ from pipeloom.core.data.order import Mixture, SampleOrder, shares_of
 from pipeloom.core.errors import UsageError
 from pipeloom.core.identity import identity
 from pipeloom.core.plan import make_plan
-from test_resume import FLAGS, resume, write
-from test_wiki_ofrecord import FIELDS, open_dataset
 
 pytestmark = pytest.mark.fast
 
@@ -27,7 +31,13 @@ class Numbers(Dataset):
     """``count`` samples whose field ``x`` is ``first``, ``first + 1`` and on."""
 
     def __init__(self, first, count, task="t", vocab_size=9):
-        self.first, self.count, self.task, self.vocab_size, self.fields = first, count, task, vocab_size, {"x": Field("x", (2,), "int32")}
+        self.first, self.count, self.task, self.vocab_size, self.fields = (
+            first,
+            count,
+            task,
+            vocab_size,
+            {"x": Field("x", (2,), "int32")},
+        )
 
     def __len__(self):
         return self.count
@@ -50,6 +60,7 @@ def owners(samples, sizes):
 
 # --- the order
 
+
 @settings(max_examples=12, deadline=None)
 @given(WEIGHTS)
 def test_every_beginning_of_the_stream_has_the_shares_to_within_one_sample(weights):
@@ -63,14 +74,16 @@ def test_every_beginning_of_the_stream_has_the_shares_to_within_one_sample(weigh
 def test_two_sources_take_turns():
     assert owners(stream((4, 4), (1, 1), 3, 8), (4, 4)).tolist() in ([0, 1] * 4, [1, 0] * 4)
     assert shares_of([0.7, 0.3]) == [7, 3] and shares_of([2, 2, 4]) == [1, 1, 2] and shares_of([1 / 3, 2 / 3]) == [1, 2]
-    assert shares_of([0.12341, 0.87659]) == [617, 4383]     # 1234 and 8766 in 10000
+    assert shares_of([0.12341, 0.87659]) == [617, 4383]  # 1234 and 8766 in 10000
 
 
 @settings(max_examples=20, deadline=None)
 @given(WEIGHTS, st.integers(1, 90), st.integers(1, 90), st.booleans())
 def test_the_stream_is_the_same_for_every_batch_size(weights, one, other, shuffle):
     sizes = range(2, 2 + len(weights))
-    assert (stream(sizes, weights, one, 300, shuffle=shuffle) == stream(sizes, weights, other, 300, shuffle=shuffle)).all()
+    assert (
+        stream(sizes, weights, one, 300, shuffle=shuffle) == stream(sizes, weights, other, 300, shuffle=shuffle)
+    ).all()
 
 
 def test_steps_may_be_asked_in_any_order():
@@ -117,10 +130,15 @@ def test_the_order_is_pinned():
 
 # --- the dataset
 
+
 def test_samples_are_read_in_the_order_asked_for():
     mixed = MixedDataset([Numbers(0, 3), Numbers(100, 4), Numbers(200, 2)], [1, 2, 1])
-    assert mixed.read([8, 0, 3, 2, 6, 7], ["x"])["x"].tolist() == [[number, number] for number in (201, 0, 100, 2, 103, 200)]
-    assert mixed.read([], ["x"])["x"].shape == (0, 2) and len(mixed) == 9 and mixed.task == "t" and mixed.vocab_size == 9
+    assert mixed.read([8, 0, 3, 2, 6, 7], ["x"])["x"].tolist() == [
+        [number, number] for number in (201, 0, 100, 2, 103, 200)
+    ]
+    assert (
+        mixed.read([], ["x"])["x"].shape == (0, 2) and len(mixed) == 9 and mixed.task == "t" and mixed.vocab_size == 9
+    )
     for index in (-1, 9):
         with pytest.raises(IndexError, match="of 9"):
             mixed.read([0, index], ["x"])
@@ -131,13 +149,22 @@ def test_the_fingerprint_is_of_all_and_of_the_shares():
         return MixedDataset(datasets, weights).fingerprint()
 
     one, other, third = Numbers(0, 3), Numbers(0, 4), Numbers(0, 5)
-    prints = [of([7, 3], one, other), of([3, 7], one, other), of([7, 3], other, one), of(None, one, other), of([7, 3], one, third)]
+    prints = [
+        of([7, 3], one, other),
+        of([3, 7], one, other),
+        of([7, 3], other, one),
+        of(None, one, other),
+        of([7, 3], one, third),
+    ]
     assert len(set(prints)) == 5 and of([0.7, 0.3], one, other) == prints[0]
 
 
 def test_what_does_not_go_together_is_refused():
     for other, what in ((Numbers(0, 3, task="u"), "task"), (Numbers(0, 3, vocab_size=8), "vocab_size")):
-        with pytest.raises(UsageError, match=f"the {what} of '3 numbers from 0' is not that of '2 numbers from 5': such sets cannot be mixed"):
+        with pytest.raises(
+            UsageError,
+            match=f"the {what} of '3 numbers from 0' is not that of '2 numbers from 5': such sets cannot be mixed",
+        ):
             MixedDataset([Numbers(5, 2), other])
     with pytest.raises(UsageError, match="the weight 1e-06 of '3 numbers from 7' is less than one part in 10000"):
         MixedDataset([Numbers(0, 3), Numbers(7, 3)], [1, 1e-6])
@@ -145,13 +172,18 @@ def test_what_does_not_go_together_is_refused():
 
 # --- the command line
 
+
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, (name, count) in enumerate((("a", 6), ("b", 3), ("c,d", 2), ("e:2", 2))):
         (tmp_path / name).mkdir()
         record = {name: np.full(shape, number, dtype) for name, (shape, dtype) in FIELDS.items()}
-        record.update(input_mask=np.ones(128, np.int32), segment_ids=np.zeros(128, np.int32), next_sentence_labels=np.zeros(1, np.int32))
+        record.update(
+            input_mask=np.ones(128, np.int32),
+            segment_ids=np.zeros(128, np.int32),
+            next_sentence_labels=np.zeros(1, np.int32),
+        )
         write_part(tmp_path / name / "part-0", [record] * count)
     return tmp_path
 
@@ -169,18 +201,34 @@ def test_a_mixture_is_opened(folders):
     assert data.describe() == "a mixture of 70 % from 6 samples in 1 part of a, 30 % from 3 samples in 1 part of b"
     assert data.read([8, 0], ["input_ids"])["input_ids"][:, 0].tolist() == [1, 0]
     whole = open_dataset(ofrecord_path="a,b")
-    assert whole.mixture is None and len(whole) == 9 and whole.describe() == "9 samples: 6 samples in 1 part of a, 3 samples in 1 part of b"
+    assert (
+        whole.mixture is None
+        and len(whole) == 9
+        and whole.describe() == "9 samples: 6 samples in 1 part of a, 3 samples in 1 part of b"
+    )
     for alone in ("a", "a:5"):
-        assert open_dataset(ofrecord_path=alone).fingerprint() == open_dataset(ofrecord_path=str(folders / "a")).fingerprint()
+        assert (
+            open_dataset(ofrecord_path=alone).fingerprint()
+            == open_dataset(ofrecord_path=str(folders / "a")).fingerprint()
+        )
 
 
-@pytest.mark.parametrize("path, says", [
-    ("a:x,b:1", "^--ofrecord_path a:x: the weight must be a number above 0$"), ("a:0,b:1", "^--ofrecord_path a:0: the weight must be"),
-    ("a:-1,b:1", "the weight must be"), ("a:nan,b:1", "the weight must be"), ("a:inf,b:1", "the weight must be"), ("a:,b:1", "the weight must be"),
-    ("a:1,b", "^--ofrecord_path: 'b' has no weight and others have: give all of them one"), ("a,,b", "^--ofrecord_path a,,b: a path is empty"),
-    ("a:1,./a:2", "^--ofrecord_path: a is there twice; a weight makes more of it$"), ("a:1,bb:2", r"^no file or folder bb \(did you mean 'b'\?\)$"),
-    ("a:1,b:1e-9", "is less than one part in 10000"),
-])
+@pytest.mark.parametrize(
+    "path, says",
+    [
+        ("a:x,b:1", "^--ofrecord_path a:x: the weight must be a number above 0$"),
+        ("a:0,b:1", "^--ofrecord_path a:0: the weight must be"),
+        ("a:-1,b:1", "the weight must be"),
+        ("a:nan,b:1", "the weight must be"),
+        ("a:inf,b:1", "the weight must be"),
+        ("a:,b:1", "the weight must be"),
+        ("a:1,b", "^--ofrecord_path: 'b' has no weight and others have: give all of them one"),
+        ("a,,b", "^--ofrecord_path a,,b: a path is empty"),
+        ("a:1,./a:2", "^--ofrecord_path: a is there twice; a weight makes more of it$"),
+        ("a:1,bb:2", r"^no file or folder bb \(did you mean 'b'\?\)$"),
+        ("a:1,b:1e-9", "is less than one part in 10000"),
+    ],
+)
 def test_a_mixture_that_cannot_be_is_one_line(folders, path, says):
     with pytest.raises(UsageError, match=says):
         open_dataset(ofrecord_path=path)
@@ -188,7 +236,10 @@ def test_a_mixture_that_cannot_be_is_one_line(folders, path, says):
 
 def test_held_out_records_take_no_weights(folders):
     for path in ("a:0.5,b:0.5", "a,b", "a:1"):
-        with pytest.raises(UsageError, match="^--eval_path .*: an evaluation reads one file or folder, once over: give one, without a weight$"):
+        with pytest.raises(
+            UsageError,
+            match="^--eval_path .*: an evaluation reads one file or folder, once over: give one, without a weight$",
+        ):
             open_dataset("eval", eval_every=5, eval_path=path, vocab_size=30522)
     assert len(open_dataset("eval", eval_every=5, eval_path="c,d", vocab_size=30522)) == 2
 
@@ -196,8 +247,13 @@ def test_held_out_records_take_no_weights(folders):
 def test_the_vocabulary_beside_the_records_is_theirs(folders):
     (folders / "b" / "vocab.txt").write_text("".join(f"{number}\n" for number in range(50)))
     assert open_dataset(ofrecord_path="b").vocab_size == open_dataset(ofrecord_path="a:1,b:1").vocab_size == 50
-    assert open_dataset(ofrecord_path="b", vocab_size=64).vocab_size == 64 and open_dataset(ofrecord_path="b/part-0").vocab_size == 30522
-    with pytest.raises(UsageError, match="^--vocab_size 49 is smaller than the vocabulary of b: give at least 50, or leave it out$"):
+    assert (
+        open_dataset(ofrecord_path="b", vocab_size=64).vocab_size == 64
+        and open_dataset(ofrecord_path="b/part-0").vocab_size == 30522
+    )
+    with pytest.raises(
+        UsageError, match="^--vocab_size 49 is smaller than the vocabulary of b: give at least 50, or leave it out$"
+    ):
         open_dataset(ofrecord_path="b", vocab_size=49)
     (folders / "a" / "vocab.txt").write_text("".join(f"{number}\n" for number in range(49, -1, -1)))
     with pytest.raises(UsageError, match="^--ofrecord_path: a and b have different vocabularies"):
@@ -212,7 +268,7 @@ def plan(path, *flags):
 def test_a_run_takes_its_order_from_the_mixture(folders):
     mixed, _ = plan("a:1,b:3", "--epochs", "2", "--train_global_batch_size", "8")
     assert [(mixed.order().indices(step) >= 6).sum() for step in range(5)] == [6] * 5
-    assert mixed.config.train_steps == 3     # an epoch: as many samples as there are, 9
+    assert mixed.config.train_steps == 3  # an epoch: as many samples as there are, 9
 
 
 def test_nodes_may_have_a_mixture_in_other_places(folders):
@@ -227,7 +283,11 @@ def test_other_weights_are_other_data_for_a_resumed_run(folders):
     flags = [*FLAGS, "--train_global_batch_size", "8"]
     directory = write(folders / "run", 3, *flags, "--ofrecord_path", "a:1,b:3").parent.parent
     assert resume(directory)[1] == []
-    assert [line.split()[1] for line in resume(directory, "--ofrecord_path", "a:0.25,b:0.75")[1]] == ["ofrecord_path"]    # the same shares
+    assert [line.split()[1] for line in resume(directory, "--ofrecord_path", "a:0.25,b:0.75")[1]] == [
+        "ofrecord_path"
+    ]  # the same shares
     with pytest.raises(UsageError, match=r"made with other mathematics \(data \w+ -> \w+\): .* --resume_allow data$"):
         resume(directory, "--ofrecord_path", "a:1,b:2")
-    assert [line.split()[1] for line in resume(directory, "--ofrecord_path", "a:1,b:2", "--resume_allow", "data")[1]] == ["ofrecord_path", "data"]
+    assert [
+        line.split()[1] for line in resume(directory, "--ofrecord_path", "a:1,b:2", "--resume_allow", "data")[1]
+    ] == ["ofrecord_path", "data"]

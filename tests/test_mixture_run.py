@@ -1,10 +1,13 @@
-"""Training on a mixture: law 1 holds, across a change of layout in the middle of the run too. Tolerance 1e-4, the law's."""
+"""Training on a mixture: law 1 holds, across a change of layout in the middle of the run too. Tolerance 1e-4, the
+law's.
+"""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from jobs import ONE_PROCESS, TINY, largest_difference, metrics, train
+
 from pipeloom.core.data import sample
 from pipeloom.core.data.ofrecord import write_part
 from pipeloom.core.data.reader import OFRecordDataset
@@ -22,13 +25,25 @@ def sources(tmp_path_factory):
     for name, indices in (("a", range(48)), ("b", range(100, 116))):
         (folder / name).mkdir()
         values = whole.read(indices, list(whole.fields))
-        write_part(folder / name / "part-0", [{field: value[row] for field, value in values.items()} for row in range(len(indices))])
+        write_part(
+            folder / name / "part-0",
+            [{field: value[row] for field, value in values.items()} for row in range(len(indices))],
+        )
         (folder / name / "vocab.txt").write_bytes((path / "vocab.txt").read_bytes())
     return folder
 
 
 def test_one_process_and_two_ranks_train_on_the_same_mixture(sources, tmp_path):
-    flags = ["--ofrecord_path", f"{sources / 'a'}:0.6,{sources / 'b'}:0.4", "--seq_length", "64", "--max_predictions", "10", "--train_steps", "8"]
+    flags = [
+        "--ofrecord_path",
+        f"{sources / 'a'}:0.6,{sources / 'b'}:0.4",
+        "--seq_length",
+        "64",
+        "--max_predictions",
+        "10",
+        "--train_steps",
+        "8",
+    ]
     one = train(tmp_path / "one", *TINY, *flags, *ONE_PROCESS, "--grad_acc_steps", "1")
     assert "a mixture of 60 % from 48 samples in 1 part of" in (tmp_path / "one" / "train.log").read_text()
     train(tmp_path / "two", *TINY, *flags, *TWO_RANKS, "--stop_at", "4")

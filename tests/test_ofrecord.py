@@ -1,4 +1,5 @@
 """The OFRecord format and the dataset that reads it."""
+
 from __future__ import annotations
 
 import os
@@ -9,14 +10,15 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from shared_data import shared
 
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.ofrecord import BadRecord, decode, encode, index_part, write_part
 from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.errors import PipeloomError, RunError, UsageError
-from shared_data import shared
 
 pytestmark = pytest.mark.fast
 
@@ -146,9 +148,15 @@ def test_a_folder_that_is_not_there_cannot_be_written(tmp_path):
     one_line(error)
 
 
-@pytest.mark.parametrize("size, record_number, says", [
-    (0, 0, "empty"), (3, 0, "ends inside the length"), (-1, 9, "the file ends after"), (-40, 9, "the file ends after"),
-])
+@pytest.mark.parametrize(
+    "size, record_number, says",
+    [
+        (0, 0, "empty"),
+        (3, 0, "ends inside the length"),
+        (-1, 9, "the file ends after"),
+        (-40, 9, "the file ends after"),
+    ],
+)
 def test_a_truncated_file_names_file_and_record(part, size, record_number, says):
     os.truncate(part, size if size >= 0 else part.stat().st_size + size)
     with pytest.raises(UsageError, match=f"part-0 record {record_number}: .*{says}") as error:
@@ -181,13 +189,18 @@ def test_wrong_kind_says_what_it_should_be(part):
         dataset(part, [Field("weights", (2,), "int32")])
 
 
-@pytest.mark.parametrize("bad, says", [
-    ({"ids": np.array([1, 2, 100, 3], np.int32)},
-     "field 'ids' has the value 100 at position 2, --vocab_size 100 allows 0 to 99"),
-    ({"ids": np.array([1, -1, 2, 3], np.int32)}, "field 'ids' has the value -1 at position 1"),
-    ({"ids": np.array([1], np.int32)}, "field 'ids' has 1 values"),
-    ({"weights": np.zeros(2)}, "field 'weights' is a list of float64"),
-])
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        (
+            {"ids": np.array([1, 2, 100, 3], np.int32)},
+            "field 'ids' has the value 100 at position 2, --vocab_size 100 allows 0 to 99",
+        ),
+        ({"ids": np.array([1, -1, 2, 3], np.int32)}, "field 'ids' has the value -1 at position 1"),
+        ({"ids": np.array([1], np.int32)}, "field 'ids' has 1 values"),
+        ({"weights": np.zeros(2)}, "field 'weights' is a list of float64"),
+    ],
+)
 def test_a_bad_record_further_on_is_found_when_it_is_read(tmp_path, bad, says):
     write_part(tmp_path / "part-0", [record(0)])
     write_part(tmp_path / "part-1", [record(1), {**record(2), **bad}])
@@ -208,7 +221,10 @@ def test_not_a_number_is_out_of_bounds(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_float_field_without_bounds_must_be_finite_too(tmp_path, value):
     write_part(tmp_path / "part-0", [record(0), {**record(1), "weights": np.array([0, value], np.float32)}])
-    with pytest.raises(RunError, match=f"part-0 record 1: field 'weights' has the value {value} at position 1, it must be a finite number") as error:
+    with pytest.raises(
+        RunError,
+        match=f"part-0 record 1: field 'weights' has the value {value} at position 1, it must be a finite number",
+    ) as error:
         dataset(tmp_path).read([0, 1], ["ids", "weights"])
     one_line(error)
 

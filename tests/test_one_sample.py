@@ -1,4 +1,5 @@
 """A micro-batch of one sample on one data-parallel rank, where the engine knows no split (docs/oneflow-notes.md)."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -30,18 +31,38 @@ def train(flow, path, batch_size):
     from pipeloom.core.executor.updates import Updates
 
     options = {
-        "plugins": "inter_first,bert,wiki_ofrecord", "ofrecord_path": path, "vocab_size": VOCABULARY, "seq_length": LENGTH,
-        "max_predictions": PREDICTIONS, "nnodes": 1, "nproc_per_node": 1, "device": "cpu", "num_hidden_layers": 1,
-        "num_attention_heads": 1, "hidden_size": 8, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0,
-        "train_global_batch_size": batch_size, "grad_acc_steps": 1, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 0}
+        "plugins": "inter_first,bert,wiki_ofrecord",
+        "ofrecord_path": path,
+        "vocab_size": VOCABULARY,
+        "seq_length": LENGTH,
+        "max_predictions": PREDICTIONS,
+        "nnodes": 1,
+        "nproc_per_node": 1,
+        "device": "cpu",
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "hidden_size": 8,
+        "hidden_dropout_prob": 0,
+        "attention_probs_dropout_prob": 0,
+        "train_global_batch_size": batch_size,
+        "grad_acc_steps": 1,
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "warmup_steps": 0,
+    }
     config, plugins = parse([f"--{name}={value}" for name, value in options.items()])
     plan = make_plan(config, plugins)
     packings, axes = stage_packings(plan.model, plan.split, plan.dataset.fields), axes_of(plan.placement, 1)
-    value_of = lambda spec: initial_value(spec, 3)    # noqa: E731
+    value_of = lambda spec: initial_value(spec, 3)
     stages, held = build_stages(plan.model, plan.split, axes, packings, "cpu", value_of)
     hook = plugins.hook
-    updates = Updates(held, axes, value_of, lambda held: hook.pipeloom_build_optimizer(config=plan.config, parameters=held),
-                      hook.pipeloom_lr_schedule(config=plan.config))
+    updates = Updates(
+        held,
+        axes,
+        value_of,
+        lambda held: hook.pipeloom_build_optimizer(config=plan.config, parameters=held),
+        hook.pipeloom_lr_schedule(config=plan.config),
+    )
     graph = PipelineGraph(plan.model, plan.split, axes, stages, held, StepSettings(max_norm=1.0), updates)
     feed = Feed(TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, 3), plan.placement, axes, packings, 0)
     losses = [graph(*feed.inputs(step)).numpy() for step in range(STEPS)]

@@ -1,4 +1,5 @@
 """Printing on consoles that do not know every character, into what is full, and to readers who go away."""
+
 from __future__ import annotations
 
 import errno
@@ -30,12 +31,15 @@ def printed(monkeypatch, encoding, body):
     return console.buffer.getvalue(), code
 
 
-@pytest.mark.parametrize("encoding, expected", [
-    ("ascii", b"Gr\\u00fc\\u00dfe \\u5317\\u4eac \\ud83d\\ude00 \\ud83d.\n"),
-    ("latin-1", b"Gr\xfc\xdfe \\u5317\\u4eac \\ud83d\\ude00 \\ud83d.\n"),
-    ("utf-8", "Grüße 北京 \U0001f600 \\ud83d.\n".encode()),
-    ("utf-16", "Grüße 北京 \U0001f600 \\ud83d.\n".encode("utf-16")),
-])
+@pytest.mark.parametrize(
+    "encoding, expected",
+    [
+        ("ascii", b"Gr\\u00fc\\u00dfe \\u5317\\u4eac \\ud83d\\ude00 \\ud83d.\n"),
+        ("latin-1", b"Gr\xfc\xdfe \\u5317\\u4eac \\ud83d\\ude00 \\ud83d.\n"),
+        ("utf-8", "Grüße 北京 \U0001f600 \\ud83d.\n".encode()),
+        ("utf-16", "Grüße 北京 \U0001f600 \\ud83d.\n".encode("utf-16")),
+    ],
+)
 def test_what_a_console_does_not_know_is_escaped(monkeypatch, encoding, expected):
     assert printed(monkeypatch, encoding, lambda: print(TEXT) or 0) == (expected, 0)
 
@@ -72,6 +76,7 @@ class Full(io.RawIOBase):
 @pytest.fixture(params=[True, False], ids=["unbuffered", "buffered"])
 def full(request, monkeypatch, tmp_path):
     """Puts such a device in the place of a stream, which a program writes at once or at its end."""
+
     def put(name, number=errno.ENOSPC):
         device = Full(number)
         device.file = open(tmp_path / "file", "wb")
@@ -129,7 +134,9 @@ def test_a_training_goes_on_when_its_console_is_full(full):
 
 
 def test_names_of_files_that_are_no_text(monkeypatch, tmp_path, capsys):
-    """Prepared from such files, all is written; a run is not begun in such a folder, since TensorBoard's files could not be."""
+    """Prepared from such files, all is written; a run is not begun in such a folder, since TensorBoard's files could
+    not be.
+    """
     folder = tmp_path / os.fsdecode(b"\xff")
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -137,7 +144,16 @@ def test_names_of_files_that_are_no_text(monkeypatch, tmp_path, capsys):
         text = f"Some words of document {number} are here for the sake of words. " * 9
         Path(os.fsdecode(b"\xfe") + number).write_text(text)
     assert main(["prepare", "vocab", "--input", "*", "--output", "words", "--vocab_size", "60"]) == 0
-    command = ["prepare", "pretraining", "--input", os.fsdecode(b"\xfe*"), "--vocab", "words/vocab.txt", "--output", "data"]
+    command = [
+        "prepare",
+        "pretraining",
+        "--input",
+        os.fsdecode(b"\xfe*"),
+        "--vocab",
+        "words/vocab.txt",
+        "--output",
+        "data",
+    ]
     assert main([*command, "--seq_length", "32", "--min_characters", "1", "--workers", "1"]) == 0
     assert "\\udcfe1" in Path("data/meta.json").read_text() and "\udcff" not in capsys.readouterr().out
     with pytest.raises(UsageError, match="the path is no UTF-8 text"):

@@ -1,4 +1,5 @@
 """What gets installed, and that a Python which OneFlow does not support is refused in one line."""
+
 import os
 import re
 import shutil
@@ -44,7 +45,16 @@ def wheel(checkout, tmp_path_factory):
     done = run(sys.executable, "setup.py", "-q", "sdist", "-d", out, cwd=str(checkout))
     assert done.returncode == 0, done.stderr
     done = run(
-        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, *out.glob("*.tar.gz")
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        out,
+        *out.glob("*.tar.gz"),
     )
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(str(next(out.glob("*.whl"))))
@@ -54,10 +64,17 @@ def test_nothing_is_installed_as_top_level_core_or_plugins(wheel):
     names = wheel.namelist()
     tops = {n.split("/")[0] for n in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"pipeloom"}
-    for name in ("pipeloom/__init__.py", "pipeloom/core/errors.py", "pipeloom/core/executor/__init__.py",
-                 "pipeloom/core/data/some.yaml", "pipeloom/plugins/strategies/__init__.py"):
+    for name in (
+        "pipeloom/__init__.py",
+        "pipeloom/core/errors.py",
+        "pipeloom/core/executor/__init__.py",
+        "pipeloom/core/data/some.yaml",
+        "pipeloom/plugins/strategies/__init__.py",
+    ):
         assert name in names
-    sources = {f"pipeloom/{p.relative_to(ROOT).as_posix()}" for d in ("core", "plugins") for p in (ROOT / d).rglob("*.py")}
+    sources = {
+        f"pipeloom/{p.relative_to(ROOT).as_posix()}" for d in ("core", "plugins") for p in (ROOT / d).rglob("*.py")
+    }
     assert sources <= set(names)
 
 
@@ -74,8 +91,9 @@ def test_an_installed_copy_imports_from_its_own_place(wheel, tmp_path):
     wheel.extractall(str(tmp_path))
     code = "import pipeloom.core.errors as e, pipeloom.plugins.strategies as s; print(e.__file__, s.__file__)"
     done = run(sys.executable, "-c", code, cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert done.stdout.split() == [str(tmp_path / "pipeloom" / p) for p in
-                                   ("core/errors.py", "plugins/strategies/__init__.py")], done.stderr
+    assert done.stdout.split() == [
+        str(tmp_path / "pipeloom" / p) for p in ("core/errors.py", "plugins/strategies/__init__.py")
+    ], done.stderr
     there = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = run(sys.executable, "-m", "pipeloom", "--version", cwd=str(tmp_path), env=there)
     assert (done.returncode, done.stdout) == (0, f"pipeloom {pipeloom.__version__}\n"), done.stderr
@@ -109,10 +127,14 @@ def test_constraints_agree_with_the_pins():
     assert int(pins["nvidia-cudnn-cu11"].split(".")[0]) < 9 and "nvidia-cublas-cu11" in pins
 
 
-@pytest.mark.parametrize("arguments, env, message", [
-    (["0"], {}, "needs NNODES and MASTER_ADDR"), (["1"], {"NNODES": "2"}, "needs NNODES and MASTER_ADDR"),
-    ([], {"NNODES": "2"}, "which node this is"),
-])
+@pytest.mark.parametrize(
+    "arguments, env, message",
+    [
+        (["0"], {}, "needs NNODES and MASTER_ADDR"),
+        (["1"], {"NNODES": "2"}, "needs NNODES and MASTER_ADDR"),
+        ([], {"NNODES": "2"}, "which node this is"),
+    ],
+)
 def test_a_node_without_its_cluster_is_one_line(arguments, env, message):
     clean = {k: v for k, v in os.environ.items() if k not in ("NNODES", "MASTER_ADDR")}
     done = run(ROOT / "run_ppl.sh", *arguments, env={**clean, **env})

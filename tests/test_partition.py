@@ -1,10 +1,12 @@
 """The split of blocks into stages, against brute force."""
+
 from __future__ import annotations
 
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeloom.core.errors import UsageError
 from pipeloom.core.partition import imbalance, min_max_split
@@ -21,7 +23,7 @@ def every_split(count, stages):
 def stage_weights(weights, split):
     sums, start = [], 0
     for count in split:
-        sums.append(sum(weights[start:start + count]))
+        sums.append(sum(weights[start : start + count]))
         start += count
     return sums
 
@@ -29,7 +31,7 @@ def stage_weights(weights, split):
 @st.composite
 def weights_and_stages(draw):
     # Small weights make ties, large ones do not.
-    weights = draw(st.lists(st.one_of(st.integers(0, 4), st.integers(0, 10 ** 9)), min_size=1, max_size=9))
+    weights = draw(st.lists(st.one_of(st.integers(0, 4), st.integers(0, 10**9)), min_size=1, max_size=9))
     return weights, draw(st.integers(1, min(5, len(weights))))
 
 
@@ -47,11 +49,19 @@ def test_the_largest_stage_is_smallest_and_ties_go_to_the_most_even(case):
     assert split == min(every_split(len(weights), stages), key=rank)
 
 
-@pytest.mark.parametrize("weights, stages, split", [
-    ([1, 1, 1, 1], 2, [2, 2]), ([1, 1, 1], 2, [2, 1]), ([9, 1, 1, 1], 2, [1, 3]), ([5], 1, [1]),
-    # Of the most even split, the part before the last stage is not the best split of its own.
-    ([1, 4, 2, 2, 5], 4, [2, 1, 1, 1]), ([0, 0, 0], 3, [1, 1, 1]), ([0.5, 0.25, 0.25], 2, [1, 2]),
-])
+@pytest.mark.parametrize(
+    "weights, stages, split",
+    [
+        ([1, 1, 1, 1], 2, [2, 2]),
+        ([1, 1, 1], 2, [2, 1]),
+        ([9, 1, 1, 1], 2, [1, 3]),
+        ([5], 1, [1]),
+        # Of the most even split, the part before the last stage is not the best split of its own.
+        ([1, 4, 2, 2, 5], 4, [2, 1, 1, 1]),
+        ([0, 0, 0], 3, [1, 1, 1]),
+        ([0.5, 0.25, 0.25], 2, [1, 2]),
+    ],
+)
 def test_examples(weights, stages, split):
     assert min_max_split(weights, stages) == split
 
@@ -59,8 +69,9 @@ def test_examples(weights, stages, split):
 def test_more_stages_than_blocks():
     with pytest.raises(UsageError) as raised:
         min_max_split([1, 2, 3], 4)
-    assert str(raised.value) == ("--nums_split 4: the model has only 3 blocks to split, so at most 3 stages; "
-                                 "add layers or lower --nums_split")
+    assert str(raised.value) == (
+        "--nums_split 4: the model has only 3 blocks to split, so at most 3 stages; add layers or lower --nums_split"
+    )
 
 
 def test_a_deep_model_is_split_quickly():

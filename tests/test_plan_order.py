@@ -1,25 +1,43 @@
 """What the engine's plan lets run before what: the look-ups of a tied embedding are not in the way of the pipeline."""
+
 from __future__ import annotations
 
 import sys
 
 import pytest
-
 from jobs import NO_LAYERS, ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.lab.plan_memory import leave_plan, parse_plan  # noqa: E402  (the checkout's root is on the path now)
+from benchmarks.lab.plan_memory import leave_plan, parse_plan
 
-MICRO_BATCHES, IN_FLIGHT = 8, 4    # the engine's buffers let 2 x stages micro-batches into the pipeline
+MICRO_BATCHES, IN_FLIGHT = 8, 4  # the engine's buffers let 2 x stages micro-batches into the pipeline
 HEAD = "stages.1.blocks.0"
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     """Of two stages, the embeddings and the head, one rank each; AdamW."""
-    flags = ["--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "2", "--num_attention_heads", "1", "--hidden_size", "16",
-             "--train_global_batch_size", str(MICRO_BATCHES), "--grad_acc_steps", str(MICRO_BATCHES), "--train_steps", "1", "--save_every", "0"]
+    flags = [
+        "--nnodes",
+        "1",
+        "--nproc_per_node",
+        "2",
+        "--nums_split",
+        "2",
+        "--num_attention_heads",
+        "1",
+        "--hidden_size",
+        "16",
+        "--train_global_batch_size",
+        str(MICRO_BATCHES),
+        "--grad_acc_steps",
+        str(MICRO_BATCHES),
+        "--train_steps",
+        "1",
+        "--save_every",
+        "0",
+    ]
     return parse_plan(leave_plan(tmp_path_factory.mktemp("plan"), flags, f"inter_first,{NO_LAYERS},wiki_ofrecord"))
 
 

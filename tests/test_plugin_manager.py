@@ -1,4 +1,5 @@
 """Loading plugins by name, and what a plugin that breaks the contract is told."""
+
 from __future__ import annotations
 
 import ast
@@ -15,8 +16,8 @@ from pipeloom.core.cli import parse
 from pipeloom.core.config import resolve
 from pipeloom.core.core_options import add_core_options
 from pipeloom.core.errors import UsageError
-from pipeloom.core.options import Options
 from pipeloom.core.host.listing import describe_plugins
+from pipeloom.core.options import Options
 from pipeloom.core.plugin_manager import PluginManager, hooks_of, installed_plugins
 from pipeloom.plugins import ALWAYS, BUILTIN
 
@@ -48,7 +49,8 @@ def site(tmp_path, monkeypatch):
             info.mkdir()
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
             (info / "entry_points.txt").write_text(
-                "[pipeloom]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items()))
+                "[pipeloom]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+            )
             importlib.invalidate_caches()
 
     yield Site()
@@ -79,6 +81,7 @@ def placed(manager):
 
 # --- where plugins come from
 
+
 @pytest.mark.parametrize("table", [BUILTIN, ALWAYS])
 def test_every_plugin_in_the_tables_loads_and_does_something(table):
     for name, module in table.items():
@@ -102,8 +105,10 @@ def test_a_hook_with_a_default_is_answered_by_it():
 
 
 def test_a_selected_plugin_answers_before_the_default(site):
-    site.module("mine", "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_partition(blocks, num_stages):\n    return "
-                        "[len(blocks)]\n")
+    site.module(
+        "mine",
+        "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_partition(blocks, num_stages):\n    return [len(blocks)]\n",
+    )
     manager = PluginManager()
     manager.load(["./mine.py"])
     assert manager.hook.pipeloom_partition(blocks=[1, 2, 3], num_stages=1, config=None) == (3,)
@@ -127,14 +132,19 @@ def test_an_entry_point_is_loaded_by_its_name_and_by_nothing_else(site):
     assert "zigzag_module" not in sys.modules
     manager = load("zigzag", "bert")
     assert placed(manager) == "placed by zigzag" and manager.versions["zigzag"] == "pipeloom-zigzag 2.3"
-    assert refused("broken") == ("plugin 'broken' (pipeloom-broken 1.0), its import: RuntimeError: half installed "
-                                 "(broken_module.py, line 1); "
-                                 "PIPELOOM_TRACEBACK=1 shows the traceback")
+    assert refused("broken") == (
+        "plugin 'broken' (pipeloom-broken 1.0), its import: RuntimeError: half installed "
+        "(broken_module.py, line 1); "
+        "PIPELOOM_TRACEBACK=1 shows the traceback"
+    )
 
 
 def test_an_entry_point_may_be_an_object(site):
-    site.module("box", "import pipeloom\nclass Strategy:\n    @pipeloom.hookimpl\n    def pipeloom_place(self, mesh):\n"
-                       "        return 'placed by an object'\nstrategy = Strategy()\n")
+    site.module(
+        "box",
+        "import pipeloom\nclass Strategy:\n    @pipeloom.hookimpl\n    def pipeloom_place(self, mesh):\n"
+        "        return 'placed by an object'\nstrategy = Strategy()\n",
+    )
     site.package("pipeloom-box", box="box:strategy")
     assert placed(load("box")) == "placed by an object"
 
@@ -144,16 +154,20 @@ def test_the_listing_survives_a_broken_package(site):
     site.package("pipeloom-zigzag", "2.3", zigzag="zigzag_module", lost="no_such_module")
     lines = {line.split()[0]: " ".join(line.split()) for line in describe_plugins().splitlines()}
     assert lines["zigzag"] == "zigzag strategy back and forth. [pipeloom-zigzag 2.3]"
-    assert lines["lost"] == ("lost unusable: plugin 'lost' (pipeloom-zigzag 2.3), its import: ModuleNotFoundError: No "
-                             "module named "
-                             "'no_such_module' [pipeloom-zigzag 2.3]")
+    assert lines["lost"] == (
+        "lost unusable: plugin 'lost' (pipeloom-zigzag 2.3), its import: ModuleNotFoundError: No "
+        "module named "
+        "'no_such_module' [pipeloom-zigzag 2.3]"
+    )
 
 
 def test_an_entry_point_with_the_name_of_a_built_in_is_refused(site):
     site.module("my_bert", PLACE.format("my_bert"))
     site.package("pipeloom-bert", "0.9", bert="my_bert")
-    assert refused("bert") == ("plugin 'bert': pipeloom-bert 0.9 offers a plugin of the name of a built-in one; "
-                               "uninstall it or load it by its module: my_bert")
+    assert refused("bert") == (
+        "plugin 'bert': pipeloom-bert 0.9 offers a plugin of the name of a built-in one; "
+        "uninstall it or load it by its module: my_bert"
+    )
     assert load("inter_first").names == ("inter_first",)
 
 
@@ -163,15 +177,18 @@ def test_two_packages_with_one_name_are_refused_when_selected(site):
     site.package("pipeloom-one", "1.0", zigzag="one")
     site.package("pipeloom-two", "2.0", zigzag="two")
     said = refused("zigzag")
-    assert re.fullmatch(r"plugin 'zigzag' is offered by two packages: (pipeloom-one 1.0 and pipeloom-two 2.0|"
-                        r"pipeloom-two 2.0 and pipeloom-one 1.0); load one by its module: (one|two)", said)
+    assert re.fullmatch(
+        r"plugin 'zigzag' is offered by two packages: (pipeloom-one 1.0 and pipeloom-two 2.0|"
+        r"pipeloom-two 2.0 and pipeloom-one 1.0); load one by its module: (one|two)",
+        said,
+    )
     assert load("bert").names == ("bert",)
 
 
 def test_one_package_found_twice_on_the_path_is_one(site):
     site.module("one", PLACE.format("one"))
     site.package("pipeloom-one", "1.0", zigzag="one")
-    site.package("pipeloom-one", "1.1", zigzag="one")    # as a checkout and an installed copy are
+    site.package("pipeloom-one", "1.1", zigzag="one")  # as a checkout and an installed copy are
     assert placed(load("zigzag")) == "placed by one"
 
 
@@ -181,8 +198,9 @@ def test_a_module_by_its_path(site):
     (site.folder / "shelf" / "zigzag.py").write_text(PLACE.format("a module"))
     importlib.invalidate_caches()
     assert placed(load("shelf.zigzag")) == "placed by a module"
-    assert refused("shelf.zagzig") == ("plugin 'shelf.zagzig' (module), its import: ModuleNotFoundError: "
-                                       "No module named 'shelf.zagzig'")
+    assert refused("shelf.zagzig") == (
+        "plugin 'shelf.zagzig' (module), its import: ModuleNotFoundError: No module named 'shelf.zagzig'"
+    )
 
 
 def test_a_file_by_its_path(site):
@@ -197,17 +215,21 @@ def test_a_file_by_its_path(site):
 
 # --- the contract
 
+
 def test_a_mistyped_hook_gets_a_suggestion(site):
     site.module("typo", PLACE.replace("pipeloom_place", "pipeloom_plase"))
-    assert refused("./typo.py") == ("plugin './typo.py' (file): there is no hook 'pipeloom_plase' "
-                                    "(did you mean 'pipeloom_place'?)")
+    assert refused("./typo.py") == (
+        "plugin './typo.py' (file): there is no hook 'pipeloom_plase' (did you mean 'pipeloom_place'?)"
+    )
 
 
 def test_a_wrong_argument_of_a_hook_is_named(site):
     site.module("typo", PLACE.replace("cluster, mesh, config", "cluster, mash"))
-    assert refused("./typo.py") == ("plugin './typo.py' (file): hook pipeloom_place has no argument 'mash' (did you "
-                                    "mean 'mesh'?); "
-                                    "it has: cluster, mesh, config")
+    assert refused("./typo.py") == (
+        "plugin './typo.py' (file): hook pipeloom_place has no argument 'mash' (did you "
+        "mean 'mesh'?); "
+        "it has: cluster, mesh, config"
+    )
 
 
 def test_a_plugin_given_twice_is_refused(site):
@@ -219,7 +241,8 @@ def test_a_plugin_given_twice_is_refused(site):
 def test_two_answers_to_a_question_with_one_name_both(site):
     site.module("zigzag", PLACE.format("zigzag"))
     assert refused("bert", "intra_first", "./zigzag.py") == (
-        "plugins 'intra_first' and './zigzag.py' are both a strategy (pipeloom_place): select only one of them")
+        "plugins 'intra_first' and './zigzag.py' are both a strategy (pipeloom_place): select only one of them"
+    )
 
 
 @pytest.mark.parametrize("hook, kind", sorted(hookspecs.ONE_ANSWER.items()))
@@ -227,7 +250,10 @@ def test_every_one_answer_hook_is_guarded(site, hook, kind):
     for name in ("one", "two"):
         site.module(name, f"import pipeloom\n@pipeloom.hookimpl\ndef {hook}():\n    return 1\n")
     load("./one.py")
-    assert refused("./one.py", "./two.py") == f"plugins './one.py' and './two.py' are both a {kind} ({hook}): select only one of them"
+    assert (
+        refused("./one.py", "./two.py")
+        == f"plugins './one.py' and './two.py' are both a {kind} ({hook}): select only one of them"
+    )
 
 
 @pytest.mark.parametrize("hook", ["pipeloom_place", "pipeloom_build_model", "pipeloom_open_dataset"])
@@ -236,7 +262,11 @@ def test_a_missing_answer_lists_who_could_give_it(site, hook, monkeypatch):
     monkeypatch.setattr(plugin_manager, "installed_plugins", dict)
     with pytest.raises(UsageError) as raised:
         load().require(hook)
-    assert able and str(raised.value) == f"no {hookspecs.ONE_ANSWER[hook]} is selected: add one to --plugins ({', '.join(able)})"
+    assert (
+        able
+        and str(raised.value)
+        == f"no {hookspecs.ONE_ANSWER[hook]} is selected: add one to --plugins ({', '.join(able)})"
+    )
 
 
 def options_of_the_core():
@@ -252,12 +282,21 @@ def test_an_option_of_two_plugins_names_both(site):
     site.module("three", declare.format("seed"))
     site.module("four", declare.format("gpu_num_per_node"))
     for names, says in [
-        (["./one.py", "./two.py"], "plugins './one.py' and './two.py' both declare the option 'width': select only one of them"),
-        (["./three.py"], "plugin './three.py' (file), hook pipeloom_add_options: the option 'seed' is one of "
-                         "pipeloom's own: choose another name"),
-        (["./four.py"], "plugin './four.py' (file), hook pipeloom_add_options: the option 'gpu_num_per_node' is one "
-                        "of pipeloom's own: "
-                        "choose another name"),
+        (
+            ["./one.py", "./two.py"],
+            "plugins './one.py' and './two.py' both declare the option 'width': select only one of them",
+        ),
+        (
+            ["./three.py"],
+            "plugin './three.py' (file), hook pipeloom_add_options: the option 'seed' is one of "
+            "pipeloom's own: choose another name",
+        ),
+        (
+            ["./four.py"],
+            "plugin './four.py' (file), hook pipeloom_add_options: the option 'gpu_num_per_node' is one "
+            "of pipeloom's own: "
+            "choose another name",
+        ),
     ]:
         with pytest.raises(UsageError) as raised:
             load(*names).collect_options(options_of_the_core())
@@ -270,9 +309,13 @@ def test_an_option_of_two_plugins_names_both(site):
 def test_defaults_for_options_of_others(site):
     """What the user gave stays, an unknown name is passed over, and what is no such default names the plugin."""
     answer = "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_default_options(config):\n    return {}\n"
-    for name, text in [("one", "{'seed': 7, 'epochs': '2', 'width': 3}"), ("three", "{'seed': 8}"),
-                       ("five", "['seed']"),
-                       ("two", "{'seed': 7} if config.nnodes else None"), ("four", "{'seed': -1}")]:
+    for name, text in [
+        ("one", "{'seed': 7, 'epochs': '2', 'width': 3}"),
+        ("three", "{'seed': 8}"),
+        ("five", "['seed']"),
+        ("two", "{'seed': 7} if config.nnodes else None"),
+        ("four", "{'seed': -1}"),
+    ]:
         site.module(name, answer.format(text))
 
     def defaults(*names, **given):
@@ -302,6 +345,7 @@ def test_help_shows_the_defaults_of_the_selected_plugins(capsys):
 
 
 # --- the book of the contract
+
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_every_hook_is_documented(name):
@@ -355,6 +399,9 @@ def test_the_core_names_no_plugin():
         where = path.relative_to(CORE).as_posix()
         banned = [name for name in BUILTIN if not where.startswith(FORMATS.get(name, ("none",)))]
         names = re.compile(r"(?<![A-Za-z0-9])(" + "|".join(banned) + r")(?![A-Za-z0-9])")
-        found += [f"{where}: {text!r}" for text in code_words(path)
-                  if names.search(text) and not any(example in text for example in EXAMPLES.get(path.name, ()))]
+        found += [
+            f"{where}: {text!r}"
+            for text in code_words(path)
+            if names.search(text) and not any(example in text for example in EXAMPLES.get(path.name, ()))
+        ]
     assert found == []

@@ -1,4 +1,5 @@
 """Reading what a preparation gets: dumps, JSON lines and text, plain or compressed, whole or damaged."""
+
 from __future__ import annotations
 
 import bz2
@@ -9,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from shared_data import shared
 
 from pipeloom.core.errors import UsageError
 from pipeloom.core.prepare.documents import DocumentReader, ReadingSettings, SentenceDocument, TextDocument
@@ -16,7 +18,6 @@ from pipeloom.core.prepare.inputs import find_inputs
 from pipeloom.core.prepare.sentences import Chunk, TextSettings, Tokenizing
 from pipeloom.core.prepare.streams import BadInput, InputStream
 from pipeloom.core.prepare.wiki_dump import WikiPage
-from shared_data import shared
 
 pytestmark = pytest.mark.fast
 
@@ -40,11 +41,17 @@ def test_a_dump_gives_its_articles(tmp_path):
     (tmp_path / "dump.xml").write_text(DUMP)
     documents, counts = read(tmp_path / "dump.xml", longest=1000)
     aside = ("datei", "kategorie")
-    assert documents == [WikiPage("First", "The <b>first</b> text.", aside), WikiPage("Last", "The last & least.", aside)]
+    assert documents == [
+        WikiPage("First", "The <b>first</b> text.", aside),
+        WikiPage("Last", "The last & least.", aside),
+    ]
     assert counts == {"pages of other namespaces": 1, "redirects": 2, "pages longer than --max_characters": 1}
 
 
-@pytest.mark.parametrize("compress", [bz2.compress, gzip.compress, lzma.compress, lambda data: bz2.compress(data[:200]) + bz2.compress(data[200:])])
+@pytest.mark.parametrize(
+    "compress",
+    [bz2.compress, gzip.compress, lzma.compress, lambda data: bz2.compress(data[:200]) + bz2.compress(data[200:])],
+)
 def test_compression_is_told_by_content_and_may_come_in_several_streams(tmp_path, compress):
     (tmp_path / "dump").write_bytes(compress(DUMP.encode()))
     assert [page.title for page in read(tmp_path / "dump")[0]] == ["First", "Long", "Last"]
@@ -52,8 +59,14 @@ def test_compression_is_told_by_content_and_may_come_in_several_streams(tmp_path
 
 @pytest.mark.parametrize("compress", [bz2.compress, gzip.compress, lzma.compress])
 def test_what_came_before_the_damage_can_be_had(tmp_path, compress):
-    data = compress("".join(f"<page><title>{number}</title><revision><text>{'x' * 300}</text></revision></page>\n" for number in range(9)).join(
-        ["<mediawiki>", "</mediawiki>"]).encode())
+    data = compress(
+        "".join(
+            f"<page><title>{number}</title><revision><text>{'x' * 300}</text></revision></page>\n"
+            for number in range(9)
+        )
+        .join(["<mediawiki>", "</mediawiki>"])
+        .encode()
+    )
     for name, content, says in (("cut", data[:-9], "ends inside its compressed data"), ("whole", data, "")):
         path = tmp_path / name
         path.write_bytes(content)
@@ -64,11 +77,14 @@ def test_what_came_before_the_damage_can_be_had(tmp_path, compress):
         assert len(documents) <= 9 and len(counts) == (1 if says else 0)
 
 
-@pytest.mark.parametrize("content, says", [
-    (DUMP[:-20], "line 8: no well-formed XML"),
-    (DUMP.replace("</revision></page>", "</page>", 1), "line 3: no well-formed XML .mismatched tag"),
-    ('<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><mediawiki>&a;</mediawiki>', "declares the entity 'a'"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (DUMP[:-20], "line 8: no well-formed XML"),
+        (DUMP.replace("</revision></page>", "</page>", 1), "line 3: no well-formed XML .mismatched tag"),
+        ('<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><mediawiki>&a;</mediawiki>', "declares the entity 'a'"),
+    ],
+)
 def test_broken_xml_is_one_line(tmp_path, content, says):
     path = tmp_path / "dump.xml"
     path.write_text(content)
@@ -96,7 +112,9 @@ def test_text_is_cut_into_documents_as_one_asks(tmp_path):
     (tmp_path / "a.txt").write_text("One line\nwrapped here.\n\n \nA second paragraph.\n")
     paragraphs = ("One line wrapped here.", "A second paragraph.")
     assert read(tmp_path / "a.txt")[0] == [TextDocument(paragraphs)]
-    assert read(tmp_path / "a.txt", text_documents="blank_lines")[0] == [TextDocument((paragraph,)) for paragraph in paragraphs]
+    assert read(tmp_path / "a.txt", text_documents="blank_lines")[0] == [
+        TextDocument((paragraph,)) for paragraph in paragraphs
+    ]
 
 
 def test_a_document_longer_than_memory_allows_is_cut(tmp_path):
@@ -109,7 +127,9 @@ def test_a_document_longer_than_memory_allows_is_cut(tmp_path):
 
 def test_json_lines_have_text_or_sentences(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "One. Two.\\n\\nThree.", "id": 1}\n\n{"text": ["A b.", "C d."]}\n{"no": 1}\n[]\nnonsense\n')
+    path.write_text(
+        '{"text": "One. Two.\\n\\nThree.", "id": 1}\n\n{"text": ["A b.", "C d."]}\n{"no": 1}\n[]\nnonsense\n'
+    )
     with pytest.raises(BadInput, match='a.jsonl line 4: is no JSON object with "text"'):
         read(path)
     documents, counts = read(path, skip_bad=True)
@@ -120,12 +140,24 @@ def test_json_lines_have_text_or_sentences(tmp_path):
 def test_no_document_breaks_a_worker(tmp_path):
     """Halves of characters, signs that wikitext's parser knows, no letters, nothing."""
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "."]) + "\n")
-    documents = [TextDocument(("a \ud800 a. a.",)), SentenceDocument(("a \udfff.", "", " ")), WikiPage("x", "a &#xD800; a. \ue000 a.\n{{" * 50, ()),
-                 TextDocument(("...",)), TextDocument(()), SentenceDocument(("\u200b",)), TextDocument(("\0\ufffe a",))]
+    documents = [
+        TextDocument(("a \ud800 a. a.",)),
+        SentenceDocument(("a \udfff.", "", " ")),
+        WikiPage("x", "a &#xD800; a. \ue000 a.\n{{" * 50, ()),
+        TextDocument(("...",)),
+        TextDocument(()),
+        SentenceDocument(("\u200b",)),
+        TextDocument(("\0\ufffe a",)),
+    ]
     made = Tokenizing(TextSettings(tmp_path / "vocab.txt", min_characters=0))(Chunk(0, documents))
-    assert made.read == len(documents) and made.document_sizes.sum() == len(made.sentence_sizes) and made.sentence_sizes.sum() == len(made.tokens)
+    assert (
+        made.read == len(documents)
+        and made.document_sizes.sum() == len(made.sentence_sizes)
+        and made.sentence_sizes.sum() == len(made.tokens)
+    )
     assert len(made.document_sizes) + sum(
-        count for what, count in made.counts.items() if what.startswith("documents")) == len(documents)
+        count for what, count in made.counts.items() if what.startswith("documents")
+    ) == len(documents)
 
 
 @pytest.mark.parametrize("content", ["Some text.".encode("utf-16"), b"\x7fELF\0\0\1"])
@@ -148,27 +180,42 @@ def test_inputs_are_one_for_each_folder_or_one_for_each_weight(tmp_path):
         (tmp_path / name).write_text("x")
     wiki, books, colon = str(tmp_path / "wiki.xml"), str(tmp_path / "books" / "*.txt"), str(tmp_path / "c:0.5")
     settings = ReadingSettings()
-    assert [[file.name for file in one.files] for one in find_inputs([wiki, books, colon], settings)] == [["wiki.xml", "c:0.5"], ["a.txt", "b.txt"]]
+    assert [[file.name for file in one.files] for one in find_inputs([wiki, books, colon], settings)] == [
+        ["wiki.xml", "c:0.5"],
+        ["a.txt", "b.txt"],
+    ]
     weighted = find_inputs([f"{wiki}:3", f"{books}:1"], settings)
     assert [(len(one.files), one.weight) for one in weighted] == [(1, 0.75), (2, 0.25)]
-    for arguments, says in (([f"{wiki}:1",
-                              books], "has no weight and others have"), ([f"{wiki}:0"], "must be a number above 0"),
-                            ([f"{wiki}:nan"], "must be a number above 0"), ([wiki, wiki], "is there twice"),
-                            ([str(tmp_path),
-                              wiki], "is there twice"), ([str(tmp_path / "wikki.xml")], "did you mean 'wiki.xml'")):
+    for arguments, says in (
+        ([f"{wiki}:1", books], "has no weight and others have"),
+        ([f"{wiki}:0"], "must be a number above 0"),
+        ([f"{wiki}:nan"], "must be a number above 0"),
+        ([wiki, wiki], "is there twice"),
+        ([str(tmp_path), wiki], "is there twice"),
+        ([str(tmp_path / "wikki.xml")], "did you mean 'wiki.xml'"),
+    ):
         with pytest.raises(UsageError, match=says):
             find_inputs(arguments, settings)
 
 
 def test_a_folder_is_one_input_of_all_its_files(tmp_path):
     """As WikiExtractor and Spark write them."""
-    for name in ("out/AB/wiki_00", "out/AA/wiki_01", "out/AA/wiki_00", "out/_SUCCESS", "out/.part.crc",
-                 "empty/.hidden"):
+    for name in (
+        "out/AB/wiki_00",
+        "out/AA/wiki_01",
+        "out/AA/wiki_00",
+        "out/_SUCCESS",
+        "out/.part.crc",
+        "empty/.hidden",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    found, = find_inputs([f"{tmp_path}/out/"], ReadingSettings())
-    assert [str(file.relative_to(tmp_path))
-            for file in found.files] == ["out/AA/wiki_00", "out/AA/wiki_01", "out/AB/wiki_00"]
+    (found,) = find_inputs([f"{tmp_path}/out/"], ReadingSettings())
+    assert [str(file.relative_to(tmp_path)) for file in found.files] == [
+        "out/AA/wiki_00",
+        "out/AA/wiki_01",
+        "out/AB/wiki_00",
+    ]
     with pytest.raises(UsageError, match="is a folder without files"):
         find_inputs([str(tmp_path / "empty")], ReadingSettings())
 

@@ -1,4 +1,7 @@
-"""``prepare pretraining`` that is stopped or killed: what comes out in the end is the same, and nothing half made is taken for whole."""
+"""``prepare pretraining`` that is stopped or killed: what comes out in the end is the same, and nothing half made is
+taken for whole.
+"""
+
 from __future__ import annotations
 
 import os
@@ -9,10 +12,11 @@ import sys
 import time
 
 from jobs import ROOT, environment
+from preparations import arguments, digest
+
 from pipeloom.core.cli import main
 from pipeloom.core.control.signals import Signals
 from pipeloom.core.prepare import build, journal, visits
-from preparations import arguments, digest
 
 
 def test_it_is_the_same_however_often_it_was_interrupted(texts, tmp_path, monkeypatch):
@@ -39,7 +43,10 @@ def test_it_is_the_same_however_often_it_was_interrupted(texts, tmp_path, monkey
 
 
 def test_a_crash_at_any_write_of_the_end_is_mended(made, texts, tmp_path, monkeypatch):
-    """At each crossing of the last steps, from meta.json on, the process "dies"; the next try ends with the same folder."""
+    """At each crossing of the last steps, from meta.json on, the process "dies"; the next try ends with the same
+    folder.
+    """
+
     class Died(BaseException):
         pass
 
@@ -80,7 +87,9 @@ def test_workers_do_not_matter_and_a_kill_does_no_harm(made, texts, tmp_path):
         process.kill()
         process.wait()
         assert not (tmp_path / "out").exists() or process.returncode == 0
-    result = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
+    result = subprocess.run(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100
+    )
     assert result.returncode == 0, result.stdout
     assert digest(tmp_path / "out") == digest(made)
 
@@ -88,12 +97,14 @@ def test_workers_do_not_matter_and_a_kill_does_no_harm(made, texts, tmp_path):
 def test_ctrl_c_is_one_line_and_the_workers_are_silent(texts, tmp_path):
     command = [sys.executable, str(ROOT / "entry.py"), *arguments(texts, tmp_path / "out", "--dupe_factor", "400")]
     command[command.index("--workers") + 1] = "1"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(), start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(), start_new_session=True
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / ".out.preparing" / "part-0").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)   # as a terminal does, to all of them
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and said == "stopped by SIGINT; the same command goes on from here\n"

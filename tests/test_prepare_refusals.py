@@ -1,4 +1,5 @@
 """What ``prepare pretraining`` does not do: one line, and nothing lost on the disk."""
+
 from __future__ import annotations
 
 import json
@@ -6,10 +7,10 @@ import os
 import re
 
 import pytest
+from preparations import HERE, arguments, digest
 
 from pipeloom.core.cli import main
 from pipeloom.core.prepare import output
-from preparations import HERE, arguments, digest
 
 pytestmark = pytest.mark.fast
 
@@ -21,18 +22,26 @@ def test_an_output_of_other_settings_is_left_alone(texts, tmp_path, capsys):
     before = digest(out)
     capsys.readouterr()
     assert main(command) == 0 and "is there already" in capsys.readouterr().out
-    for more, says in ((["--seed", "3"], "made with --seed 1, here it is 3; give another folder, or --overwrite true"),
-                       (["--lowercase", "false"], "made with --lowercase True, here it is False")):
+    for more, says in (
+        (["--seed", "3"], "made with --seed 1, here it is 3; give another folder, or --overwrite true"),
+        (["--lowercase", "false"], "made with --lowercase True, here it is False"),
+    ):
         assert main([*command, *more]) == 2
         error = capsys.readouterr().err
         assert says in error and error.count("\n") == 1 and digest(out) == before
-    assert main(arguments(texts, out, "--dupe_factor", "1", inputs=("a.jsonl",))) == 2 and "another --input" in capsys.readouterr().err
+    assert (
+        main(arguments(texts, out, "--dupe_factor", "1", inputs=("a.jsonl",))) == 2
+        and "another --input" in capsys.readouterr().err
+    )
     assert main([*command, "--seed", "3", "--overwrite", "true"]) == 0
     assert json.loads((out / "meta.json").read_text())["settings"]["seed"] == 3
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.doc").write_text("")
-    assert main(arguments(texts, foreign, "--overwrite", "true")) == 2 and "was not made by 'prepare'" in capsys.readouterr().err
+    assert (
+        main(arguments(texts, foreign, "--overwrite", "true")) == 2
+        and "was not made by 'prepare'" in capsys.readouterr().err
+    )
 
 
 def test_one_at_a_time(texts, tmp_path, capsys):
@@ -41,23 +50,43 @@ def test_one_at_a_time(texts, tmp_path, capsys):
     assert "is being made by another process" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content, more, says", [
-    ("", [], "no document with text in .*x.txt .left out: 1 empty files"),
-    ("A short text.", [], "left out: 1 documents shorter than --min_characters"),
-    ("A text that is long enough for it to be a document of its own.", [], "has one document, .* --text_documents blank_lines"),
-    ("A text that is long enough.\n\nAnother of them, it goes on.\n", ["--text_documents", "blank_lines", "--min_characters", "1", "--parts", "99"],
-     "samples, fewer than --parts 99"),
-    ("text", ["--seq_length", "4"], "--seq_length: must be a whole number of at least 5, not '4'"),
-    ("text", ["--masked_lm_prob", "2"], "--masked_lm_prob: must be a number from 0 to 1, not '2'"),
-    ("text", ["--language", "English"], "--language: must be a code like en or de, not 'English'"),
-    ("text", ["--vocab", "nowhere.txt"], "cannot read the vocabulary nowhere.txt"),
-    ("text", ["--output", "/proc/pipeloom/out"], "--output /proc/pipeloom/out cannot be made"),
-    ("text", ["--dupes", "1"], "no option '--dupes'"),
-])
+@pytest.mark.parametrize(
+    "content, more, says",
+    [
+        ("", [], "no document with text in .*x.txt .left out: 1 empty files"),
+        ("A short text.", [], "left out: 1 documents shorter than --min_characters"),
+        (
+            "A text that is long enough for it to be a document of its own.",
+            [],
+            "has one document, .* --text_documents blank_lines",
+        ),
+        (
+            "A text that is long enough.\n\nAnother of them, it goes on.\n",
+            ["--text_documents", "blank_lines", "--min_characters", "1", "--parts", "99"],
+            "samples, fewer than --parts 99",
+        ),
+        ("text", ["--seq_length", "4"], "--seq_length: must be a whole number of at least 5, not '4'"),
+        ("text", ["--masked_lm_prob", "2"], "--masked_lm_prob: must be a number from 0 to 1, not '2'"),
+        ("text", ["--language", "English"], "--language: must be a code like en or de, not 'English'"),
+        ("text", ["--vocab", "nowhere.txt"], "cannot read the vocabulary nowhere.txt"),
+        ("text", ["--output", "/proc/pipeloom/out"], "--output /proc/pipeloom/out cannot be made"),
+        ("text", ["--dupes", "1"], "no option '--dupes'"),
+    ],
+)
 def test_what_cannot_be_is_one_line_and_leaves_nothing(texts, tmp_path, capsys, content, more, says):
     (tmp_path / "x.txt").write_text(content)
-    command = ["prepare", "pretraining", "--input", str(tmp_path / "x.txt"), "--vocab", str(texts / "vocab.txt"), "--output", str(tmp_path / "out"),
-               *HERE, *more]
+    command = [
+        "prepare",
+        "pretraining",
+        "--input",
+        str(tmp_path / "x.txt"),
+        "--vocab",
+        str(texts / "vocab.txt"),
+        "--output",
+        str(tmp_path / "out"),
+        *HERE,
+        *more,
+    ]
     assert main(command) == 2
     error = capsys.readouterr().err
     assert re.search(says, error) and error.count("\n") == 1

@@ -1,4 +1,7 @@
-"""``prepare squad``: the folder it makes, read back by OneFlow's own reader too, and what happens to a folder that is there."""
+"""``prepare squad``: the folder it makes, read back by OneFlow's own reader too, and what happens to a folder that is
+there.
+"""
+
 from __future__ import annotations
 
 import json
@@ -10,6 +13,8 @@ import time
 
 import numpy as np
 import pytest
+from shared_data import shared
+from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
 from pipeloom.core.cli import main
 from pipeloom.core.data import folders
@@ -17,8 +22,6 @@ from pipeloom.core.data.ofrecord import decode, index_part
 from pipeloom.core.data.squad.articles import LeftOut, read_articles
 from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.data.tokenization import WordPieceTokenizer
-from shared_data import shared
-from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
 fast = pytest.mark.fast
 
@@ -26,18 +29,31 @@ fast = pytest.mark.fast
 @pytest.fixture
 def files(tmp_path):
     """Arguments of a small conversion into ``tmp_path/out``."""
-    source = write_json(tmp_path / "train.json", squad([qa("a"), qa("b", "Rome", 9), qa("lost", start=1)], [qa("c", "nobody speaks", 34)]))
-    return {"input": source, "output": tmp_path / "out", "vocab": write_vocab(tmp_path / "vocab.txt", "rome", "paris", "in"),
-            "seq_length": 32, "doc_stride": 8, "max_query_length": 8}
+    source = write_json(
+        tmp_path / "train.json",
+        squad([qa("a"), qa("b", "Rome", 9), qa("lost", start=1)], [qa("c", "nobody speaks", 34)]),
+    )
+    return {
+        "input": source,
+        "output": tmp_path / "out",
+        "vocab": write_vocab(tmp_path / "vocab.txt", "rome", "paris", "in"),
+        "seq_length": 32,
+        "doc_stride": 8,
+        "max_query_length": 8,
+    }
 
 
 @pytest.fixture
 def prepare(files, capsys):
     """Runs ``prepare squad`` with ``files``, changed by keywords: (exit code, stdout, stderr)."""
+
     def run(**changes):
         arguments = {**files, **changes}
-        code = main(["prepare", "squad", *(f"--{name}={value}" for name, value in arguments.items() if value is not None)])
+        code = main(
+            ["prepare", "squad", *(f"--{name}={value}" for name, value in arguments.items() if value is not None)]
+        )
         return (code, *capsys.readouterr())
+
     return run
 
 
@@ -85,16 +101,33 @@ def test_the_folder_of_training_questions(files, prepare):
     code, out, err = prepare(parts=2)
     assert code == 0 and err == "pipeloom: warning: 1 question left out, whose answer is not at its offset: lost\n"
     folder = files["output"]
-    assert sorted(contents(folder)) == ["features.npz", "index.safetensors", "meta.json", "part-0", "part-1", "questions.json", "vocab.txt"]
+    assert sorted(contents(folder)) == [
+        "features.npz",
+        "index.safetensors",
+        "meta.json",
+        "part-0",
+        "part-1",
+        "questions.json",
+        "vocab.txt",
+    ]
     meta = json.loads((folder / "meta.json").read_text())
-    assert meta["settings"]["split"] == "train" and meta["settings"]["doc_stride"] == 8 and meta["settings"]["lowercase"] is True
+    assert (
+        meta["settings"]["split"] == "train"
+        and meta["settings"]["doc_stride"] == 8
+        and meta["settings"]["lowercase"] is True
+    )
     assert meta["questions"] == 3 and meta["left_out"] == 1 and not meta["version_2"]
-    assert f"{folder}: {meta['num_samples']} inputs of 32 tokens from 3 questions for train, 1 left out, SQuAD 1.1 (" in out
+    assert (
+        f"{folder}: {meta['num_samples']} inputs of 32 tokens from 3 questions for train, 1 left out, SQuAD 1.1 ("
+        in out
+    )
     assert folders.is_intact(folder)
-    questions = json.loads((folder / "questions.json").read_text())["data"][0]["paragraphs"]    # in SQuAD's own form
+    questions = json.loads((folder / "questions.json").read_text())["data"][0]["paragraphs"]  # in SQuAD's own form
     assert [(entry["id"], entry["answers"]) for paragraph in questions for entry in paragraph["qas"]] == [
-        ("a", [{"text": "Paris", "answer_start": 3}]), ("b", [{"text": "Rome", "answer_start": 9}]),
-        ("c", [{"text": "nobody speaks", "answer_start": 34}])]
+        ("a", [{"text": "Paris", "answer_start": 3}]),
+        ("b", [{"text": "Rome", "answer_start": 9}]),
+        ("c", [{"text": "nobody speaks", "answer_start": 34}]),
+    ]
     assert {paragraph["context"] for paragraph in questions} == {CONTEXT}
     assert (folder / "vocab.txt").read_bytes() == files["vocab"].read_bytes()
     features, found = Features.load(folder / "features.npz"), records(folder)
@@ -120,9 +153,13 @@ def test_several_files_and_sizes_that_fit(files, prepare, tmp_path):
 @fast
 def test_the_folder_of_evaluation_questions(files, prepare):
     assert prepare(split="eval")[::2] == (
-        0, "pipeloom: warning: 1 question not in the loss, whose answer is not at its offset: lost\n")
+        0,
+        "pipeloom: warning: 1 question not in the loss, whose answer is not at its offset: lost\n",
+    )
     found = records(files["output"])
-    assert [record["unique_ids"].tolist() for record in found] == [[1000000000 + number] for number in range(len(found))]
+    assert [record["unique_ids"].tolist() for record in found] == [
+        [1000000000 + number] for number in range(len(found))
+    ]
     assert all(sorted(record) == ["input_ids", "input_mask", "segment_ids", "unique_ids"] for record in found)
     assert Features.load(files["output"] / "features.npz").question_ids == ["a", "b", "lost", "c"]
 
@@ -132,13 +169,18 @@ def test_an_answer_that_no_window_holds_is_left_out_of_training_alone(files, pre
     write_json(files["input"], squad([qa("a"), qa("long", CONTEXT, 0)]))
     assert prepare()[::2] == (0, "pipeloom: warning: 1 question left out, whose answer is longer than a window: long\n")
     assert prepare(split="eval", overwrite="true")[::2] == (
-        0, "pipeloom: warning: 1 question not in the loss, whose answer is longer than a window: long\n")
+        0,
+        "pipeloom: warning: 1 question not in the loss, whose answer is longer than a window: long\n",
+    )
 
 
 @fast
 def test_the_same_settings_give_the_same_bytes_and_are_found_there(files, prepare):
     prepare()
-    before, stamps = contents(files["output"]), {path.name: path.stat().st_mtime_ns for path in files["output"].iterdir()}
+    before, stamps = (
+        contents(files["output"]),
+        {path.name: path.stat().st_mtime_ns for path in files["output"].iterdir()},
+    )
     assert prepare() == (0, f"{files['output']} is already there, made with these settings\n", "")
     assert {path.name: path.stat().st_mtime_ns for path in files["output"].iterdir()} == stamps
     prepare(output=files["output"].with_name("again"))
@@ -146,16 +188,19 @@ def test_the_same_settings_give_the_same_bytes_and_are_found_there(files, prepar
 
 
 @fast
-@pytest.mark.parametrize("changes, says", [
-    (dict(doc_stride=9), "was made with doc_stride 8, not 9: --overwrite true replaces it, or give another name"),
-    (dict(seq_length=40), "was made with seq_length 32, not 40"),
-    (dict(max_query_length=9, parts=2), "was made with max_query_length 8, not 9"),
-    (dict(lowercase="no"), "was made with lowercase true, not false"),
-    (dict(split="eval"), "was made with split train, not eval"),
-    (dict(parts=2), "was made with parts 1, not 2"),
-    (dict(input="other.json"), "was made from another --input file"),
-    (dict(vocab="other.txt"), "was made from another --vocab file"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(doc_stride=9), "was made with doc_stride 8, not 9: --overwrite true replaces it, or give another name"),
+        (dict(seq_length=40), "was made with seq_length 32, not 40"),
+        (dict(max_query_length=9, parts=2), "was made with max_query_length 8, not 9"),
+        (dict(lowercase="no"), "was made with lowercase true, not false"),
+        (dict(split="eval"), "was made with split train, not eval"),
+        (dict(parts=2), "was made with parts 1, not 2"),
+        (dict(input="other.json"), "was made from another --input file"),
+        (dict(vocab="other.txt"), "was made from another --vocab file"),
+    ],
+)
 def test_a_folder_with_other_settings_is_one_line_or_replaced(files, prepare, tmp_path, changes, says):
     write_json(tmp_path / "other.json", squad([qa("x")]))
     write_vocab(tmp_path / "other.txt", "other")
@@ -163,7 +208,11 @@ def test_a_folder_with_other_settings_is_one_line_or_replaced(files, prepare, tm
     prepare()
     before = contents(files["output"])
     code, out, err = prepare(**changes)
-    assert (code, out) == (2, "") and err.startswith(f"pipeloom: error: --output {files['output']} {says}") and err.count("\n") == 1
+    assert (
+        (code, out) == (2, "")
+        and err.startswith(f"pipeloom: error: --output {files['output']} {says}")
+        and err.count("\n") == 1
+    )
     assert contents(files["output"]) == before
     assert prepare(**changes, overwrite="true")[0] == 0
     assert contents(files["output"])["meta.json"] != before["meta.json"] and folders.is_intact(files["output"])
@@ -175,16 +224,23 @@ def test_a_damaged_folder_is_one_line_or_made_again(files, prepare):
     prepare()
     before = contents(files["output"])
     os.truncate(files["output"] / "part-0", 100)
-    assert prepare()[::2] == (2, f"pipeloom: error: --output {files['output']} is damaged: --overwrite true makes it again\n")
+    assert prepare()[::2] == (
+        2,
+        f"pipeloom: error: --output {files['output']} is damaged: --overwrite true makes it again\n",
+    )
     assert prepare(overwrite="true")[0] == 0 and contents(files["output"]) == before
 
 
 @fast
-@pytest.mark.parametrize("make", [
-    lambda path: (path.mkdir(), (path / "thesis.txt").write_text("the only copy")),
-    lambda path: path.write_text("a file"),
-    lambda path: (path.mkdir(), (path / "meta.json").write_text('{"settings": {}}')),
-], ids=["foreign folder", "file", "another kind of folder"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: (path.mkdir(), (path / "thesis.txt").write_text("the only copy")),
+        lambda path: path.write_text("a file"),
+        lambda path: (path.mkdir(), (path / "meta.json").write_text('{"settings": {}}')),
+    ],
+    ids=["foreign folder", "file", "another kind of folder"],
+)
 def test_what_is_not_of_this_command_is_never_replaced(files, prepare, make):
     make(files["output"])
     code, _, err = prepare(overwrite="true")
@@ -199,10 +255,18 @@ def test_an_empty_folder_is_filled(files, prepare):
 
 
 @fast
-@pytest.mark.parametrize("target", ["os.fsync", "os.replace", "os.rename", "pathlib.Path.write_bytes",
-                                    "pipeloom.core.data.folders._checksum"])
-@pytest.mark.parametrize("error, says", [(OSError(28, "No space left on device"), "cannot write {}: No space left on device"),
-                                         (KeyboardInterrupt(), "interrupted while making {}")], ids=["full disk", "interrupt"])
+@pytest.mark.parametrize(
+    "target",
+    ["os.fsync", "os.replace", "os.rename", "pathlib.Path.write_bytes", "pipeloom.core.data.folders._checksum"],
+)
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (OSError(28, "No space left on device"), "cannot write {}: No space left on device"),
+        (KeyboardInterrupt(), "interrupted while making {}"),
+    ],
+    ids=["full disk", "interrupt"],
+)
 def test_a_failure_anywhere_leaves_what_was_there(files, prepare, tmp_path, monkeypatch, target, error, says):
     prepare()
     before = contents(files["output"])
@@ -237,36 +301,54 @@ def test_a_failure_between_the_two_renames_puts_the_old_folder_back(files, prepa
 @fast
 def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes_later(files, prepare, tmp_path):
     command = ["prepare", "squad", *(f"--{name}={value}" for name, value in files.items())]
-    code = ("import os, signal, sys; from pipeloom.core.data import folders; from pipeloom.core.cli import main;"
-            "folders._checksum = lambda path: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])")
-    process = subprocess.run([sys.executable, "-c", code, *command], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, timeout=60)
+    code = (
+        "import os, signal, sys; from pipeloom.core.data import folders; from pipeloom.core.cli import main;"
+        "folders._checksum = lambda path: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, *command], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, timeout=60
+    )
     assert process.returncode == -signal.SIGKILL and not files["output"].exists()
     (rest,) = tmp_path.glob(".building-out-*")
     prepare()
-    assert rest.exists() and folders.is_intact(files["output"])    # young: its builder may live
+    assert rest.exists() and folders.is_intact(files["output"])  # young: its builder may live
     os.utime(rest, (time.time() - 7200,) * 2)
     prepare(overwrite="true")
     assert not rest.exists()
 
 
 @fast
-@pytest.mark.parametrize("changes, says", [
-    (dict(input=None), "the following arguments are required: --input"),
-    (dict(output=None), "the following arguments are required: --output"),
-    (dict(vocab=None), "the following arguments are required: --vocab"),
-    (dict(split="dev"), "argument --split: invalid choice: 'dev'"),
-    (dict(parts=0), "argument --parts: must be a whole number of at least 1, not '0'"),
-    (dict(parts=999), "which cannot be spread over --parts 999; 1 question left out, whose answer is not at its offset: lost"),
-    (dict(lowercase="maybe"), "argument --lowercase: must be true or false, not 'maybe'"),
-    (dict(doc_strid=8), "no option '--doc_strid' (did you mean '--doc_stride'?)"),
-    (dict(seq_length=11), "--seq_length 11 leaves no room for a context beside --max_query_length 8: "
-                          "give --max_query_length 7 at most, or --seq_length 12 at least"),
-    (dict(input="trian.json"), "trian.json (did you mean 'train.json'?)"),
-    (dict(vocab="train.json"), "train.json: it is JSON, and no tokenizer.json of a tokenizer; give a vocab.txt"),
-    (dict(input="vocab.txt"), "vocab.txt is not JSON"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(input=None), "the following arguments are required: --input"),
+        (dict(output=None), "the following arguments are required: --output"),
+        (dict(vocab=None), "the following arguments are required: --vocab"),
+        (dict(split="dev"), "argument --split: invalid choice: 'dev'"),
+        (dict(parts=0), "argument --parts: must be a whole number of at least 1, not '0'"),
+        (
+            dict(parts=999),
+            "which cannot be spread over --parts 999; 1 question left out, whose answer is not at its offset: lost",
+        ),
+        (dict(lowercase="maybe"), "argument --lowercase: must be true or false, not 'maybe'"),
+        (dict(doc_strid=8), "no option '--doc_strid' (did you mean '--doc_stride'?)"),
+        (
+            dict(seq_length=11),
+            "--seq_length 11 leaves no room for a context beside --max_query_length 8: "
+            "give --max_query_length 7 at most, or --seq_length 12 at least",
+        ),
+        (dict(input="trian.json"), "trian.json (did you mean 'train.json'?)"),
+        (dict(vocab="train.json"), "train.json: it is JSON, and no tokenizer.json of a tokenizer; give a vocab.txt"),
+        (dict(input="vocab.txt"), "vocab.txt is not JSON"),
+    ],
+)
 def test_what_does_not_fit_is_one_line(files, prepare, tmp_path, changes, says):
-    code, out, err = prepare(**{name: tmp_path / value if str(value).endswith((".json", ".txt")) else value for name, value in changes.items()})
+    code, out, err = prepare(
+        **{
+            name: tmp_path / value if str(value).endswith((".json", ".txt")) else value
+            for name, value in changes.items()
+        }
+    )
     assert (code, out) == (2, "") and err.startswith("pipeloom: error: ") and says in err and err.count("\n") == 1, err
     assert not files["output"].exists()
 
@@ -274,8 +356,14 @@ def test_what_does_not_fit_is_one_line(files, prepare, tmp_path, changes, says):
 @fast
 def test_help_loads_nothing_heavy():
     code = "import sys; from pipeloom.core.cli import main; main(['prepare', '--help']); print(*sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, timeout=60,
-                         stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        check=True,
+    ).stdout
     assert "  squad        SQuAD questions" in out
     assert not {"tokenizers", "oneflow"} & set(out.split())
 
@@ -297,7 +385,25 @@ np.savez(out, **{name: flow.nn.OFRecordRawDecoder(name, shape=(size,), dtype=flo
 def test_oneflow_reads_the_same_arrays(tmp_path, capsys, split):
     """Its own reader and decoder, all records at once: the features of the real development questions."""
     source, vocab, folder = shared("squad/dev-sample.json"), shared("bert-base-uncased-vocab.txt"), tmp_path / "out"
-    assert main(["prepare", "squad", "--input", str(source), "--vocab", str(vocab), "--output", str(folder), "--split", split, "--parts", "3"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "squad",
+                "--input",
+                str(source),
+                "--vocab",
+                str(vocab),
+                "--output",
+                str(folder),
+                "--split",
+                split,
+                "--parts",
+                "3",
+            ]
+        )
+        == 0
+    )
     articles = read_articles(source, training=False)
     features = make_features(articles.questions, WordPieceTokenizer.load(vocab), FeatureSettings(), False, LeftOut())
     arguments = [str(folder), "3", str(len(features)), split, str(tmp_path / "read.npz")]

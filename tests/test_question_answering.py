@@ -1,4 +1,7 @@
-"""Question answering: the head against numpy, and a small model on real questions in two layouts, to figures, files and checkpoint."""
+"""Question answering: the head against numpy, and a small model on real questions in two layouts, to figures, files and
+checkpoint.
+"""
+
 from __future__ import annotations
 
 import json
@@ -6,8 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from jobs import ONE_PROCESS, largest_difference, train
+from reference_bert import log_softmax
+from shared_data import shared
+from test_tasks import Numbers
+
 from pipeloom.core.blocks import Block, Cost, ModelSpec
 from pipeloom.core.checkpoint.manifest import verify
 from pipeloom.core.checkpoint.source import open_pretrained, vocabulary_of
@@ -21,14 +27,12 @@ from pipeloom.core.predicting import predict
 from pipeloom.core.tasks import Encoder
 from pipeloom.core.topology import Cluster, Mesh
 from pipeloom.plugins.tasks import QUESTION_ANSWERING
-from reference_bert import log_softmax
-from shared_data import shared
-from test_tasks import Numbers
 
 LENGTH, HIDDEN = 12, 8
 
 
 # --- the head alone, on one rank of this process
+
 
 def evaluate(data):
     """Losses of the head over ``data``, whose field "x" are its hidden states, and what a scorer is given."""
@@ -46,7 +50,8 @@ def evaluate(data):
         class Hidden(flow.nn.Module):
             def __init__(self):
                 super().__init__()
-                # Work for a few milliseconds: the engine now and then dies of a graph that is done at once (docs/oneflow-notes.md).
+                # Work for a few milliseconds: the engine now and then dies of a graph that is done at once
+                # (docs/oneflow-notes.md).
                 self.work = scope.constant("work", lambda: np.zeros((600, 600), np.float32))
 
             def forward(self, hidden, fields):
@@ -54,16 +59,25 @@ def evaluate(data):
 
         return Hidden()
 
-    model = ModelSpec("head", "question_answering", (Block("hidden", (), Cost(1, 1, 1), ("x",), build), head.block), head.losses,
-                      normalize=head.normalize, scores=head.outputs, labels=head.labels)
+    model = ModelSpec(
+        "head",
+        "question_answering",
+        (Block("hidden", (), Cost(1, 1, 1), ("x",), build), head.block),
+        head.losses,
+        normalize=head.normalize,
+        scores=head.outputs,
+        labels=head.labels,
+    )
     data = with_derived(data, QUESTION_ANSWERING.derived(config))
     placement = Placement.of(Cluster(1, 1), [[0]])
     packings = stage_packings(model, [2], {**{field.name: field for field in head.labels}, **data.fields})
     axes = axes_of(placement, 1)
     stages, held = build_stages(model, [2], axes, packings, "cpu", lambda spec: initial_value(spec, 3) * 20)
-    plan = SimpleNamespace(evaluation=data, model=model, placement=placement, split=[2], mesh=Mesh(1, 1), micro_batch_size=2, config=config)
+    plan = SimpleNamespace(
+        evaluation=data, model=model, placement=placement, split=[2], mesh=Mesh(1, 1), micro_batch_size=2, config=config
+    )
     taken = []
-    read = lambda tensor: tensor.numpy()    # noqa: E731
+    read = lambda tensor: tensor.numpy()
     metrics = Evaluator(plan, axes, stages, held, packings, 0, read, read).evaluate(lambda *what: taken.append(what))
     return metrics, taken, {spec.name: tensor.numpy() for spec, tensor in held[0]}
 
@@ -73,10 +87,15 @@ def hidden_states():
 
 
 def test_the_head_is_that_of_transformers():
-    """Positions behind the input are ignored, those below 0 are 0; the losses are means over the others, and their mean is the loss."""
-    starts, ends = np.int32([[0], [LENGTH - 1], [LENGTH], [3], [7]]), np.int32([[-1], [LENGTH + 30], [4], [LENGTH], [11]])
+    """Positions behind the input are ignored, those below 0 are 0; the losses are means over the others, and their mean
+    is the loss.
+    """
+    starts, ends = (
+        np.int32([[0], [LENGTH - 1], [LENGTH], [3], [7]]),
+        np.int32([[-1], [LENGTH + 30], [4], [LENGTH], [11]]),
+    )
     data = Numbers(x=hidden_states(), start_positions=starts, end_positions=ends)
-    data.scored = ("end_logits", "start_logits")    # in any order
+    data.scored = ("end_logits", "start_logits")  # in any order
     metrics, taken, weights = evaluate(data)
     logits = hidden_states().astype(np.float64) @ weights["qa_outputs.weight"].T + weights["qa_outputs.bias"]
     expected = {}
@@ -89,7 +108,9 @@ def test_the_head_is_that_of_transformers():
     # Each sample once and in its place, without what fills the last batch up.
     assert [list(indices) for indices, _ in taken] == [[0, 1], [2, 3], [4]]
     for number, name in enumerate(("start_logits", "end_logits")):
-        np.testing.assert_allclose(np.concatenate([outputs[name] for _, outputs in taken]), logits[:, :, number], atol=1e-5)
+        np.testing.assert_allclose(
+            np.concatenate([outputs[name] for _, outputs in taken]), logits[:, :, number], atol=1e-5
+        )
 
 
 def test_samples_without_answers_have_outputs_and_no_loss():
@@ -98,11 +119,15 @@ def test_samples_without_answers_have_outputs_and_no_loss():
     metrics, taken, weights = evaluate(data)
     logits = hidden_states().astype(np.float64) @ weights["qa_outputs.weight"].T + weights["qa_outputs.bias"]
     assert metrics == {} and [list(indices) for indices, _ in taken] == [[0, 1], [2, 3], [4]]
-    np.testing.assert_allclose(np.concatenate([outputs["end_logits"] for _, outputs in taken]), logits[:, :, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([outputs["end_logits"] for _, outputs in taken]), logits[:, :, 1], atol=1e-5
+    )
 
 
 def test_the_vector_of_padding_is_not_trained():
-    """The loss reads the logits of padding too, and transformers' BertModel cuts off what they would do to the vector of [PAD]."""
+    """The loss reads the logits of padding too, and transformers' BertModel cuts off what they would do to the vector
+    of [PAD].
+    """
     import oneflow as flow
 
     from pipeloom.core.executor.layers import WordLookup
@@ -128,13 +153,14 @@ def test_the_vector_of_padding_is_not_trained():
 
 # --- a small BERT on real questions, as a user runs it
 
+
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     """A dozen questions of one article, trained on and asked, and one with a wrong offset; with dropout."""
     content = json.loads(shared("squad/train-sample.json").read_text(encoding="utf-8"))
     paragraphs, left = [], 12
     for paragraph in content["data"][0]["paragraphs"]:
-        paragraphs.append({**paragraph, "qas": paragraph["qas"][:min(left, 4)]})
+        paragraphs.append({**paragraph, "qas": paragraph["qas"][: min(left, 4)]})
         left -= len(paragraphs[-1]["qas"])
         if left == 0:
             break
@@ -144,11 +170,38 @@ def flags(tmp_path_factory):
     for name, used in (("train.json", paragraphs), ("dev.json", [*paragraphs, {**paragraphs[0], "qas": [moved]}])):
         whole = {"version": "1.1", "data": [{**content["data"][0], "paragraphs": used}]}
         (folder / name).write_text(json.dumps(whole), encoding="utf-8")
-    return ["--squad_train", folder / "train.json", "--squad_dev", folder / "dev.json", "--vocab",
-            shared("bert-base-uncased-vocab.txt"), "--seq_length", "64", "--doc_stride", "24", "--max_query_length",
-            "20", "--num_hidden_layers", "2", "--num_attention_heads", "2", "--hidden_size", "64",
-            "--train_global_batch_size", "8", "--grad_acc_steps", "2", "--log_every", "1", "--train_steps", "20",
-            "--warmup_steps", "2", "--learning_rate", "0.003"]
+    return [
+        "--squad_train",
+        folder / "train.json",
+        "--squad_dev",
+        folder / "dev.json",
+        "--vocab",
+        shared("bert-base-uncased-vocab.txt"),
+        "--seq_length",
+        "64",
+        "--doc_stride",
+        "24",
+        "--max_query_length",
+        "20",
+        "--num_hidden_layers",
+        "2",
+        "--num_attention_heads",
+        "2",
+        "--hidden_size",
+        "64",
+        "--train_global_batch_size",
+        "8",
+        "--grad_acc_steps",
+        "2",
+        "--log_every",
+        "1",
+        "--train_steps",
+        "20",
+        "--warmup_steps",
+        "2",
+        "--learning_rate",
+        "0.003",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +234,7 @@ def test_it_learns_from_real_questions(one_process):
 def test_two_stages_on_two_nodes_are_one_process(one_process, flags, tmp_path):
     curve = train(tmp_path / "run", *flags, "--nnodes", "2", "--nproc_per_node", "1", "--nums_split", "2", data="squad")
     assert largest_difference(curve, one_process[0]) < 1e-4
-    (mine,) = evaluations(tmp_path / "run")    # after the last step alone: nobody said how often
+    (mine,) = evaluations(tmp_path / "run")  # after the last step alone: nobody said how often
     assert mine == {name: pytest.approx(value, abs=1e-4) for name, value in evaluations(one_process[1])[-1].items()}
     assert answers(tmp_path / "run", 20) == answers(one_process[1], 20)
 
@@ -194,7 +247,9 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
     assert vocabulary_of(str(directory)) == vocabulary_of(str(folder)) == Vocabulary(folder)
     assert Vocabulary(folder).files().lowercase is True
     assert (folder / "vocab.txt").read_bytes() == shared("bert-base-uncased-vocab.txt").read_bytes()
-    data = SquadDataset(next(path for path in _cache() if path.name.startswith("squad-eval")), None, 30522, AnswerSettings())
+    data = SquadDataset(
+        next(path for path in _cache() if path.name.startswith("squad-eval")), None, 30522, AnswerSettings()
+    )
     fields = data.read(range(len(data)), ["input_ids", "input_mask", "segment_ids"])
     outputs = predict(str(directory), "question_answering", fields, batch_size=5)
     scorer = data.scorer()

@@ -1,4 +1,5 @@
 """The inside of a rank: how it ends."""
+
 import os
 import subprocess
 import sys
@@ -11,12 +12,19 @@ pytestmark = pytest.mark.fast
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("body, code, error", [
-    ("pass", 0, ""), ("return 3", 3, ""), ("sys.exit(0)", 0, ""), ("sys.exit('so it is')", 1, "so it is\n"),
-    ("raise KeyboardInterrupt", 130, ""), ("os.kill(os.getpid(), signal.SIGUSR1); time.sleep(9)", 138, ""),
-    ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
-    ("raise RunError('no more paper')", 1, "pipeloom: error: no more paper\n"),
-])
+@pytest.mark.parametrize(
+    "body, code, error",
+    [
+        ("pass", 0, ""),
+        ("return 3", 3, ""),
+        ("sys.exit(0)", 0, ""),
+        ("sys.exit('so it is')", 1, "so it is\n"),
+        ("raise KeyboardInterrupt", 130, ""),
+        ("os.kill(os.getpid(), signal.SIGUSR1); time.sleep(9)", 138, ""),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
+        ("raise RunError('no more paper')", 1, "pipeloom: error: no more paper\n"),
+    ],
+)
 def test_run_rank_ends_the_process_even_when_its_exit_would_hang(body, code, error):
     # The exit handler stands for OneFlow's, which waits for the other ranks.
     script = (
@@ -26,8 +34,12 @@ def test_run_rank_ends_the_process_even_when_its_exit_would_hang(body, code, err
         "if sys.argv[1:]: atexit.register(time.sleep, 60)\nassert run_rank(main) == 0\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script] + ["hang"] * (code != 0), env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=10,
+        [sys.executable, "-c", script] + ["hang"] * (code != 0),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=10,
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, "out\n", error)
 
@@ -48,8 +60,13 @@ print("at the end")
 
 def test_a_process_outlives_those_who_read_it(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", CLOSED, str(tmp_path / "done")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=env)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLOSED, str(tmp_path / "done")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+    )
     assert process.stdout.readline() == b"ready\n"
     process.stdout.close()
     process.stderr.close()
@@ -59,8 +76,10 @@ def test_a_process_outlives_those_who_read_it(tmp_path):
 
 
 def test_a_rank_that_cannot_say_why_ends_all_the_same(tmp_path):
-    script = ("import os; from pipeloom.core.rank import run_rank; os.close(2)\n"
-              "def main(): raise RuntimeError('x')\nrun_rank(main)\nos._exit(55)\n")
+    script = (
+        "import os; from pipeloom.core.rank import run_rank; os.close(2)\n"
+        "def main(): raise RuntimeError('x')\nrun_rank(main)\nos._exit(55)\n"
+    )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", script], env=env, timeout=20).returncode == 1
 

@@ -1,4 +1,5 @@
 """The rank's end of the line to its launcher, and the line itself, without a launcher."""
+
 import json
 import os
 import signal
@@ -112,7 +113,7 @@ def test_a_channel_gives_out_what_came_before_the_end_and_takes_no_garbage():
     for last, count in ((b"", 2), (b"GET / HTTP/1.1\r\n\r\n", 2), (b"[1]\n{}\n", 2), (b"x" * (1 << 20) + b"xx", 2)):
         ours, theirs = socket.socketpair()
         channel = Channel(ours)
-        sender = threading.Thread(target=lambda: (theirs.sendall(b'{"a": 1}\n{"b"' + b': 2}\n' + last), theirs.close()))
+        sender = threading.Thread(target=lambda: (theirs.sendall(b'{"a": 1}\n{"b"' + b": 2}\n" + last), theirs.close()))
         sender.start()
         messages = heard(channel, 2)
         deadline = time.monotonic() + 5
@@ -144,8 +145,9 @@ def test_hang_line_names_who_is_behind_and_who_is_stopped():
     assert progress.hang(5, 1e9) is None
     progress.all_started(100)
     assert progress.hang(5, 104) is None and progress.hang(0, 1e9) is None
-    assert progress.hang(5, 106) == ("no rank has begun a step for 5 s (--step_timeout): furthest behind, before their first step: "
-                                     "ranks 0, 1, 2")
+    assert progress.hang(5, 106) == (
+        "no rank has begun a step for 5 s (--step_timeout): furthest behind, before their first step: ranks 0, 1, 2"
+    )
     for rank, step in ((0, 3), (1, 4), (2, 4)):
         progress.note({"event": "step", "rank": rank, "step": step}, 110)
     progress.note({"event": "busy", "rank": 1, "what": "saving", "seconds": 60}, 110)

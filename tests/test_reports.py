@@ -1,4 +1,5 @@
 """docs/reports.md: every row has a kind, a report and a test, and every test that it names is there."""
+
 from __future__ import annotations
 
 import ast
@@ -10,9 +11,11 @@ import pytest
 pytestmark = pytest.mark.fast
 
 TESTS = Path(__file__).resolve().parent
-ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in (TESTS.parent / "docs" / "reports.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("| ") and not line.startswith("| kind ")]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in (TESTS.parent / "docs" / "reports.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ") and not line.startswith("| kind ")
+]
 
 
 def test_every_row_is_whole():

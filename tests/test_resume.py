@@ -1,4 +1,5 @@
 """``--resume``: which checkpoint it means, what comes from it, and what must not have changed. No engine."""
+
 from __future__ import annotations
 
 import os
@@ -7,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from checkpoints import record
+
 from pipeloom.core.checkpoint.manifest import MANIFEST
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import check, find
@@ -20,7 +21,18 @@ from pipeloom.core.plan import make_plan
 from pipeloom.core.run import Run, choose_directory, held
 
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
-FLAGS = ["--num_attention_heads", "2", "--hidden_size", "64", "--train_steps", "50", "--grad_acc_steps", "2", "--learning_rate", "0.01"]
+FLAGS = [
+    "--num_attention_heads",
+    "2",
+    "--hidden_size",
+    "64",
+    "--train_steps",
+    "50",
+    "--grad_acc_steps",
+    "2",
+    "--learning_rate",
+    "0.01",
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +57,12 @@ def resume(directory, *flags):
 
 def test_what_is_not_given_is_as_it_was(made):
     config, said = resume(made)
-    assert (config.learning_rate, config.train_steps, config.num_attention_heads, config.grad_acc_steps) == (0.01, 50, 2, 2)
+    assert (config.learning_rate, config.train_steps, config.num_attention_heads, config.grad_acc_steps) == (
+        0.01,
+        50,
+        2,
+        2,
+    )
     assert config.plugins == ("inter_first", "bert", "wiki_ofrecord") and said == []
     # Options that were left to their defaults are still left to them: another cluster has another default.
     assert config.nnodes is None and config.nums_split is None and "learning_rate" not in config.given
@@ -53,7 +70,7 @@ def test_what_is_not_given_is_as_it_was(made):
 
 def test_a_share_of_warmup_is_what_it_was(made, tmp_path):
     """Said again it is the same; said otherwise it is other mathematics."""
-    config, said = resume(made, "--warmup_ratio", "0.1")    # what a tenth of 50 steps was
+    config, said = resume(made, "--warmup_ratio", "0.1")  # what a tenth of 50 steps was
     plugins = parse_run(["--resume", str(made), "--warmup_ratio", "0.1"])[1]
     assert said == [] and make_plan(config, plugins).config.warmup_steps == 5
     with pytest.raises(UsageError, match=r"made with other mathematics \(warmup_steps 5 -> 10\)"):
@@ -66,18 +83,50 @@ def test_a_share_of_warmup_is_what_it_was(made, tmp_path):
 
 
 def test_a_layout_may_change_and_is_listed(made):
-    config, said = resume(made, "--nnodes", "1", "--nproc_per_node", "4", "--tensor_parallel", "2", "--shard", "optimizer", "--grad_acc_steps", "4")
-    assert [line.split()[1] for line in said] == ["nnodes", "nproc_per_node", "tensor_parallel", "grad_acc_steps", "shard", "layout"]
-    assert "changed    layout 2x2x1 -> 2x1x2 (pipeline x data x tensor)" in said and "changed    grad_acc_steps 2 -> 4" in said
+    config, said = resume(
+        made,
+        "--nnodes",
+        "1",
+        "--nproc_per_node",
+        "4",
+        "--tensor_parallel",
+        "2",
+        "--shard",
+        "optimizer",
+        "--grad_acc_steps",
+        "4",
+    )
+    assert [line.split()[1] for line in said] == [
+        "nnodes",
+        "nproc_per_node",
+        "tensor_parallel",
+        "grad_acc_steps",
+        "shard",
+        "layout",
+    ]
+    assert (
+        "changed    layout 2x2x1 -> 2x1x2 (pipeline x data x tensor)" in said
+        and "changed    grad_acc_steps 2 -> 4" in said
+    )
 
 
-@pytest.mark.parametrize("flags, name", [
-    (["--learning_rate", "0.02"], "learning_rate"), (["--seed", "7"], "seed"), (["--train_steps", "60"], "train_steps"),
-    (["--train_global_batch_size", "64"], "train_global_batch_size"), (["--hidden_dropout_prob", "0.2"], "hidden_dropout_prob"),
-    (["--optimizer", "sgd"], "optimizer"), (["--shuffle", "false"], "shuffle"), (["--epochs", "1"], "train_steps"),
-])
+@pytest.mark.parametrize(
+    "flags, name",
+    [
+        (["--learning_rate", "0.02"], "learning_rate"),
+        (["--seed", "7"], "seed"),
+        (["--train_steps", "60"], "train_steps"),
+        (["--train_global_batch_size", "64"], "train_global_batch_size"),
+        (["--hidden_dropout_prob", "0.2"], "hidden_dropout_prob"),
+        (["--optimizer", "sgd"], "optimizer"),
+        (["--shuffle", "false"], "shuffle"),
+        (["--epochs", "1"], "train_steps"),
+    ],
+)
 def test_other_mathematics_is_refused_unless_allowed(made, flags, name):
-    with pytest.raises(UsageError, match=rf"made with other mathematics \(.*{name} .* -> .*\): .* --resume_allow .*{name}"):
+    with pytest.raises(
+        UsageError, match=rf"made with other mathematics \(.*{name} .* -> .*\): .* --resume_allow .*{name}"
+    ):
         resume(made, *flags)
     names = "train_steps,warmup_steps,train_global_batch_size"
     assert any(f" {name} " in line for line in resume(made, *flags, "--resume_allow", f"{name},{names}")[1])
@@ -91,17 +140,22 @@ def test_the_file_of_a_run_does_not_repeat_how_it_began(made):
 
 
 def test_a_misspelt_permission_is_refused(made):
-    with pytest.raises(UsageError, match=r"--resume_allow learning_rat: there is no such option \(did you mean 'learning_rate'\?\)"):
+    with pytest.raises(
+        UsageError, match=r"--resume_allow learning_rat: there is no such option \(did you mean 'learning_rate'\?\)"
+    ):
         resume(made, "--resume_allow", "learning_rat")
     with pytest.raises(UsageError, match="give --resume too"):
         parse_run([*PLUGINS, "--resume_allow", "seed"])
 
 
-@pytest.mark.parametrize("flags, told", [
-    (["--num_hidden_layers", "3"], r"has no parameter 'bert.encoder.layer.2.*'"),
-    (["--num_hidden_layers", "1"], r"has a parameter 'bert.encoder.layer.1.*', which this model has not"),
-    (["--hidden_size", "32"], r"has the shape \[.*\], here it has \[.*\]"),
-])
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--num_hidden_layers", "3"], r"has no parameter 'bert.encoder.layer.2.*'"),
+        (["--num_hidden_layers", "1"], r"has a parameter 'bert.encoder.layer.1.*', which this model has not"),
+        (["--hidden_size", "32"], r"has the shape \[.*\], here it has \[.*\]"),
+    ],
+)
 def test_a_checkpoint_of_another_model(made, flags, told):
     with pytest.raises(UsageError, match=r"is of another model \(bert for pretraining, 0.4 M parameters\): .*" + told):
         resume(made, *flags)
@@ -115,8 +169,12 @@ def test_other_data_is_other_mathematics(tmp_path):
 
 
 def test_another_optimizer_plugin_is_other_mathematics(tmp_path):
-    folder = write(tmp_path / "run", 3, *FLAGS, answers={"model": "bert", "dataset": "wiki_ofrecord", "optimizer": "./mine.py"})
-    with pytest.raises(UsageError, match="optimizer_plugin ./mine.py -> optimization; schedule_plugin None -> optimization"):
+    folder = write(
+        tmp_path / "run", 3, *FLAGS, answers={"model": "bert", "dataset": "wiki_ofrecord", "optimizer": "./mine.py"}
+    )
+    with pytest.raises(
+        UsageError, match="optimizer_plugin ./mine.py -> optimization; schedule_plugin None -> optimization"
+    ):
         resume(folder)
 
 
@@ -126,7 +184,12 @@ def test_auto_takes_the_newest_whole_one(tmp_path):
     good, bad = write(run, 10, *FLAGS), write(run, 20, *FLAGS)
     (bad / MANIFEST).write_text("{")
     found = find("auto", str(run), ())
-    assert found.path == good and found.directory == run and len(found.notes) == 1 and "step_0000020: checkpoint.json is damaged" in found.notes[0]
+    assert (
+        found.path == good
+        and found.directory == run
+        and len(found.notes) == 1
+        and "step_0000020: checkpoint.json is damaged" in found.notes[0]
+    )
     # Named, it is not passed over in silence.
     with pytest.raises(UsageError, match="step_0000020: checkpoint.json is damaged .* --resume auto"):
         find(str(bad), None, ())
@@ -140,7 +203,9 @@ def test_auto_takes_the_newest_whole_one(tmp_path):
 def test_auto_without_a_directory_takes_the_last_run_with_these_plugins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no run with these plugins" in find("auto", None, ["inter_first", "bert"]).notes[0]
-    for number, name in enumerate(["20260101-000000-inter_first-bert", "20260101-000000-inter_first-bert-2", "20260101-000000-intra_first-bert"]):
+    for number, name in enumerate(
+        ["20260101-000000-inter_first-bert", "20260101-000000-inter_first-bert-2", "20260101-000000-intra_first-bert"]
+    ):
         folder = write(tmp_path / "runs" / name, 5, *FLAGS)
         os.utime(folder, (time.time() + number,) * 2)
     assert find("auto", None, ["inter_first", "bert"]).directory.name == "20260101-000000-inter_first-bert-2"
@@ -188,7 +253,9 @@ def test_two_runs_do_not_write_into_one_directory(tmp_path):
 
 def test_what_is_no_checkpoint(tmp_path):
     (tmp_path / "step_0000010").mkdir()
-    with pytest.raises(UsageError, match=r"step_0000011: not a checkpoint, nor a run directory \(did you mean 'step_0000010'\?\)"):
+    with pytest.raises(
+        UsageError, match=r"step_0000011: not a checkpoint, nor a run directory \(did you mean 'step_0000010'\?\)"
+    ):
         find(str(tmp_path / "step_0000011"), None, ())
 
 
@@ -206,9 +273,17 @@ def test_the_checkpoint_command(made, capsys):
     assert "whole (0 files" in capsys.readouterr().out
     assert main(["checkpoint", "show", str(made / "checkpoints" / "step_0000010")]) == 0
     shown = capsys.readouterr().out
-    assert "step       10 of 50; 320 samples" in shown and "bert.pooler.dense.weight [64, 64]" in shown and "learning_rate: 0.01" in shown
-    for arguments, told in ((["lst", "x"], "did you mean 'ls'"), (["ls"], "takes one path"), ([], "needs one of"),
-                            (["ls", "/nowhere"], "no checkpoint")):
+    assert (
+        "step       10 of 50; 320 samples" in shown
+        and "bert.pooler.dense.weight [64, 64]" in shown
+        and "learning_rate: 0.01" in shown
+    )
+    for arguments, told in (
+        (["lst", "x"], "did you mean 'ls'"),
+        (["ls"], "takes one path"),
+        ([], "needs one of"),
+        (["ls", "/nowhere"], "no checkpoint"),
+    ):
         assert main(["checkpoint", *arguments]) == 2
         assert told in capsys.readouterr().err
 
@@ -216,6 +291,9 @@ def test_the_checkpoint_command(made, capsys):
 def test_the_checkpoint_command_on_a_damaged_one(tmp_path, capsys):
     folder = write(tmp_path / "run", 10, *FLAGS)
     (folder / MANIFEST).write_text("{}")
-    assert main(["checkpoint", "verify", str(folder)]) == 1 and "NOT WHOLE: checkpoint.json is damaged" in capsys.readouterr().out
+    assert (
+        main(["checkpoint", "verify", str(folder)]) == 1
+        and "NOT WHOLE: checkpoint.json is damaged" in capsys.readouterr().out
+    )
     assert main(["checkpoint", "ls", str(tmp_path / "run")]) == 0 and "NOT WHOLE" in capsys.readouterr().out
     assert main(["checkpoint", "show", str(folder)]) == 2 and "is damaged" in capsys.readouterr().err

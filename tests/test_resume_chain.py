@@ -1,4 +1,5 @@
 """However often a run goes on, it is as if one command had said all that its commands said. No engine."""
+
 from __future__ import annotations
 
 import itertools
@@ -10,9 +11,10 @@ from unittest import mock
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings, strategies as st
-
 from checkpoints import record
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
 from pipeloom.core import cli
 from pipeloom.core.checkpoint.manifest import MANIFEST, _sha256, read_manifest
 from pipeloom.core.checkpoint.reader import Checkpoint
@@ -33,21 +35,39 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The strategy is a third party's, with an option of its own.
 PLUGINS = ["--plugins", f"{ROOT / 'examples' / 'my_strategy.py'},bert,wiki_ofrecord"]
 #: What a command may say of a run that goes on, and what only its first command does.
-LATER = {"save_every": [0, 5, 7], "keep": [1, 3, 100], "log_every": [1, 10], "eval_every": [3, "none"],
-         "step_timeout": [60.0, 600.0], "grad_acc_steps": [1, 4], "on_nan": ["skip", "stop"],
-         "head_on_node_0": ["true", "false"], "max_restarts": [0, 2],
-         "async_save": ["false"], "best_metric": ["loss", "mlm_accuracy"]}
+LATER = {
+    "save_every": [0, 5, 7],
+    "keep": [1, 3, 100],
+    "log_every": [1, 10],
+    "eval_every": [3, "none"],
+    "step_timeout": [60.0, 600.0],
+    "grad_acc_steps": [1, 4],
+    "on_nan": ["skip", "stop"],
+    "head_on_node_0": ["true", "false"],
+    "max_restarts": [0, 2],
+    "async_save": ["false"],
+    "best_metric": ["loss", "mlm_accuracy"],
+}
 FIRST = {"train_steps": [60], "learning_rate": [0.01], "warmup_steps": [7], "seed": [5], "optimizer": ["sgd"]}
-LAYOUTS = [{}, {}, {"nnodes": 1, "nproc_per_node": 1, "nums_split": 1},
-           {"nnodes": 2, "nproc_per_node": 1, "nums_split": 2}]
+LAYOUTS = [
+    {},
+    {},
+    {"nnodes": 1, "nproc_per_node": 1, "nums_split": 1},
+    {"nnodes": 2, "nproc_per_node": 1, "nums_split": 2},
+]
 
 
 def said(table):
     return st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in table.items()})
 
 
-later = st.tuples(said(LATER), st.sampled_from(LAYOUTS), st.sampled_from(["flags", "--set", "file", "its own file"]),
-                  st.sampled_from(["there", "auto", "elsewhere"]), st.booleans())
+later = st.tuples(
+    said(LATER),
+    st.sampled_from(LAYOUTS),
+    st.sampled_from(["flags", "--set", "file", "its own file"]),
+    st.sampled_from(["there", "auto", "elsewhere"]),
+    st.booleans(),
+)
 
 
 def command(options, how, folder):
@@ -88,8 +108,9 @@ def unsynced(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
-@settings(max_examples=6, deadline=None, phases=[Phase.generate],
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(first=said({**FIRST, **LATER}), layout=st.sampled_from(LAYOUTS), chain=st.lists(later, min_size=1, max_size=3))
 def test_a_chain_of_commands_is_one_command(tmp_path, unsynced, first, layout, chain):
     place = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -117,7 +138,7 @@ def as_before(folder, given):
     content = json.loads((folder / MANIFEST).read_text())
     del content["sha256"]
     content.update(format=1, given=given)
-    content["config"]["train"]["keep"] = content["config"]["train"]["keep"] or 3    # which was the default
+    content["config"]["train"]["keep"] = content["config"]["train"]["keep"] or 3  # which was the default
     (folder / MANIFEST).write_text(json.dumps({**content, "sha256": _sha256(content)}))
 
 
@@ -141,11 +162,16 @@ def test_another_device_changes_no_default(tmp_path, monkeypatch):
     config = parse_run(["--resume", str(tmp_path / "run")])[0]
     for name in ("learning_rate", "train_global_batch_size", "num_hidden_layers", "num_attention_heads"):
         assert getattr(config, name) == before[name] != getattr(parse_run(PLUGINS)[0], name), name
-    assert config.nnodes is None and config.nproc_per_node is None    # nobody has chosen them: what there is here
+    assert config.nnodes is None and config.nproc_per_node is None  # nobody has chosen them: what there is here
 
 
-STEP = {"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]",
-        "SLURM_GPUS_ON_NODE": "4"}
+STEP = {
+    "SLURM_PROCID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NNODES": "2",
+    "SLURM_JOB_NODELIST": "n[1-2]",
+    "SLURM_GPUS_ON_NODE": "4",
+}
 
 
 def test_a_cluster_s_environment_is_a_default_and_no_choice(tmp_path, capsys):
@@ -185,13 +211,22 @@ def test_a_run_that_began_from_weights_needs_them_no_more(tmp_path):
     assert said == [f"changed    init_from {weights} -> {folder}"]
 
 
-@pytest.mark.parametrize("flags, told", [
-    ([], "4 older than the newest 2 (step_0000001 to step_0000004) were there before and stay; "
-         "--keep 2 in the command line removes them"),
-    (["--keep", "5"], "--keep 5: 1 older than the newest 5 (step_0000001) will be removed when the next checkpoint "
-                      "is whole"),
-    (["--keep", "6"], None), (["--set", "keep=none"], None),
-])
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (
+            [],
+            "4 older than the newest 2 (step_0000001 to step_0000004) were there before and stay; "
+            "--keep 2 in the command line removes them",
+        ),
+        (
+            ["--keep", "5"],
+            "--keep 5: 1 older than the newest 5 (step_0000001) will be removed when the next checkpoint is whole",
+        ),
+        (["--keep", "6"], None),
+        (["--set", "keep=none"], None),
+    ],
+)
 def test_before_it_removes_more_than_it_adds_it_says_so(tmp_path, flags, told):
     plan, plugins = planned([*PLUGINS, "--keep", "2"])
     for step in range(1, 7):

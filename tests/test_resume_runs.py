@@ -1,4 +1,7 @@
-"""Runs that are interrupted and go on, with real ranks: the same curve, in the same layout to the bit, in any other to rounding."""
+"""Runs that are interrupted and go on, with real ranks: the same curve, in the same layout to the bit, in any other to
+rounding.
+"""
+
 from __future__ import annotations
 
 import json
@@ -6,11 +9,11 @@ import subprocess
 import sys
 
 import pytest
-
 from jobs import NO_LAYERS, ROOT, TINY, Training, command, environment, largest_difference, metrics, train
+
+from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.checkpoint.manifest import read_manifest
 from pipeloom.core.checkpoint.reader import Checkpoint
-from pipeloom.core.blocks import ParameterSpec
 
 STEPS = 12
 #: PP2 x DP2 with dropout, a tied table, a warmup and a decay, so that everything that has a position moves.
@@ -20,8 +23,15 @@ TOLERANCE = 1e-5
 
 
 def resume(source, directory, *flags):
-    result = subprocess.run([sys.executable, str(ROOT / "entry.py"), "--resume", str(source), "--output_dir", str(directory), *flags],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, env=environment(), cwd=directory.parent)
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "entry.py"), "--resume", str(source), "--output_dir", str(directory), *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        env=environment(),
+        cwd=directory.parent,
+    )
     assert result.returncode == 0, result.stdout
     return metrics(directory), result.stdout
 
@@ -44,7 +54,11 @@ def test_stop_at_ends_with_a_checkpoint_and_the_schedule_of_the_whole_run(runs):
     half = metrics(folder / "half")
     assert [entry["step"] for entry in half] == list(range(1, 7))
     assert [(entry["loss"], entry["lr"]) for entry in half] == [(entry["loss"], entry["lr"]) for entry in whole[:6]]
-    assert sorted(path.name for path in (folder / "half" / "checkpoints").iterdir()) == ["last", "step_0000003", "step_0000006"]
+    assert sorted(path.name for path in (folder / "half" / "checkpoints").iterdir()) == [
+        "last",
+        "step_0000003",
+        "step_0000006",
+    ]
     assert "stopped after step 6 of 12" in (folder / "half" / "train.log").read_text()
     manifest = read_manifest(folder / "half" / "checkpoints" / "step_0000006")
     assert manifest.position["samples"] == 96 and manifest.layout["mesh"] == {"pipeline": 2, "data": 2, "tensor": 1}
@@ -79,7 +93,10 @@ def test_another_layout_continues_the_same_curve(runs, layout):
     assert "changed    layout 2x2x1 -> " in said
     # And what it saves is again what any layout can read: the parameters whole, without what filled them up.
     one, two = (Checkpoint(folder / name / "checkpoints" / "step_0000012") for name in ("again", directory.name))
-    assert one.manifest.parameters == two.manifest.parameters and two.manifest.optimizer_kinds == ["exp_avg", "exp_avg_sq"]
+    assert one.manifest.parameters == two.manifest.parameters and two.manifest.optimizer_kinds == [
+        "exp_avg",
+        "exp_avg_sq",
+    ]
     for name, shape in one.manifest.parameters.items():
         spec = ParameterSpec(name, tuple(shape))
         assert abs(one.parameter(spec) - two.parameter(spec)).max() < TOLERANCE
@@ -100,7 +117,7 @@ def test_a_run_goes_on_in_its_own_directory(runs):
     folder, whole = runs
     directory = folder / "half"
     with open(directory / "metrics.jsonl", "a") as file:
-        file.write(json.dumps({"step": 7, "loss": 99.0}) + "\n" + '{"step": 8, "lo')    # of a run that was killed
+        file.write(json.dumps({"step": 7, "loss": 99.0}) + "\n" + '{"step": 8, "lo')  # of a run that was killed
     curve, said = resume("auto", directory, "--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "2")
     assert [entry["step"] for entry in curve] == list(range(1, STEPS + 1))
     assert largest_difference(curve, whole) < TOLERANCE
@@ -112,6 +129,13 @@ def test_a_run_goes_on_in_its_own_directory(runs):
 
 def test_nothing_is_left_to_do(runs):
     folder, _ = runs
-    result = subprocess.run(command("--resume", folder / "again"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
-                            env=environment(), cwd=folder)
+    result = subprocess.run(
+        command("--resume", folder / "again"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        env=environment(),
+        cwd=folder,
+    )
     assert result.returncode == 2 and "has done step 12 of --train_steps 12: nothing is left to do" in result.stdout

@@ -1,9 +1,11 @@
 """The order of samples: permutations by epoch, one stream for every batch size."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeloom.core.data.order import SampleOrder, steps_per_epoch
 from pipeloom.core.errors import UsageError

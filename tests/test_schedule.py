@@ -1,10 +1,12 @@
 """The learning rate of each step, against the formula of transformers."""
+
 from __future__ import annotations
 
 import math
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeloom.core.schedule import LRSchedule
 
@@ -40,18 +42,25 @@ def cosine_with_warmup(step, warmup, total, end=0.25):
     return 0.5 * (1 + math.cos(math.pi * progress)) * (1 - end) + end
 
 
-FORMULAS = {"linear": linear_with_warmup, "constant": constant_with_warmup, "polynomial": polynomial_with_warmup, "cosine": cosine_with_warmup}
+FORMULAS = {
+    "linear": linear_with_warmup,
+    "constant": constant_with_warmup,
+    "polynomial": polynomial_with_warmup,
+    "cosine": cosine_with_warmup,
+}
 #: Whatever else the formulas above take for granted.
 FURTHER = {"polynomial": {"power": 1.5, "final_rate": 0.25}, "cosine": {"final_rate": 0.25}}
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(sorted(FORMULAS)), st.integers(1, 60), st.integers(0, 60), st.floats(0, 1, allow_subnormal=False))
+@given(
+    st.sampled_from(sorted(FORMULAS)), st.integers(1, 60), st.integers(0, 60), st.floats(0, 1, allow_subnormal=False)
+)
 def test_every_step_has_the_rate_of_the_formula(kind, total, warmup, rate):
     warmup = min(warmup, total)
     further = {name: value * rate if name == "final_rate" else value for name, value in FURTHER.get(kind, {}).items()}
     schedule = LRSchedule(rate, kind, warmup, total, **further)
-    beyond = 3 if warmup < total else 0    # where nothing is left to decay, no run asks for the rate after its last step
+    beyond = 3 if warmup < total else 0  # where nothing is left to decay, no run asks for the rate after its last step
     for step in range(total + beyond):
         assert schedule.at(step) == pytest.approx(rate * FORMULAS[kind](step, warmup, total), rel=1e-12, abs=1e-15)
 
@@ -60,5 +69,5 @@ def test_landmarks():
     schedule = LRSchedule(1e-3, "linear", 10, 110)
     assert [schedule.at(step) for step in (0, 5, 10, 60, 110, 500)] == pytest.approx([0.0, 5e-4, 1e-3, 5e-4, 0.0, 0.0])
     assert LRSchedule(1e-3, "linear", 0, 4).at(0) == 1e-3
-    assert LRSchedule(1e-3, "constant", 2, 4).at(10 ** 6) == 1e-3
-    assert LRSchedule(1e-3, "linear", 4, 4).at(3) == pytest.approx(7.5e-4)    # warmup to the last step
+    assert LRSchedule(1e-3, "constant", 2, 4).at(10**6) == 1e-3
+    assert LRSchedule(1e-3, "linear", 4, 4).at(3) == pytest.approx(7.5e-4)  # warmup to the last step

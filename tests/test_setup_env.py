@@ -1,4 +1,7 @@
-"""scripts/setup_env.sh on a machine without a usable Python: stand-ins for Python, pip and uv, in a folder that is all of the PATH."""
+"""scripts/setup_env.sh on a machine without a usable Python: stand-ins for Python, pip and uv, in a folder that is all
+of the PATH.
+"""
+
 import os
 import shutil
 import subprocess
@@ -11,7 +14,8 @@ pytestmark = pytest.mark.fast
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = "bash env ls sort grep sed cat mkdir touch rm rmdir tail sha256sum flock dirname ln cp chmod".split()
 
-# A Python of version $VERSION: is probed, makes environments (unless $WHAT_IS_MISSING has "venv") and installs what it is asked to.
+# A Python of version $VERSION: is probed, makes environments (unless $WHAT_IS_MISSING has "venv") and installs what it
+# is asked to.
 PYTHON = """#!/usr/bin/env bash
 me=$0 version=VERSION missing="MISSING"
 case "$*" in
@@ -41,7 +45,9 @@ esac
 
 @pytest.fixture
 def machine(tmp_path):
-    """A checkout on a machine with the Pythons ``{name: (version, what is missing)}``; runs the script: its code, its lines, what was called."""
+    """A checkout on a machine with the Pythons ``{name: (version, what is missing)}``; runs the script: its code, its
+    lines, what was called.
+    """
     for folder in ("bin", "standins", "home", "checkout/scripts"):
         (tmp_path / folder).mkdir(parents=True)
     for tool in TOOLS:
@@ -61,9 +67,20 @@ def machine(tmp_path):
             put(tmp_path / "bin" / name, PYTHON.replace("VERSION", version).replace("MISSING", missing))
         log = tmp_path / "log"
         log.write_text("")
-        env = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path / "home"), "LOG": str(log), "STANDINS": str(tmp_path / "standins")}
-        done = subprocess.run([str(tmp_path / "bin/bash"), str(tmp_path / "checkout/scripts/setup_env.sh")], env={**env, **environment},
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        env = {
+            "PATH": str(tmp_path / "bin"),
+            "HOME": str(tmp_path / "home"),
+            "LOG": str(log),
+            "STANDINS": str(tmp_path / "standins"),
+        }
+        done = subprocess.run(
+            [str(tmp_path / "bin/bash"), str(tmp_path / "checkout/scripts/setup_env.sh")],
+            env={**env, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
         assert done.stdout == ""
         return done.returncode, done.stderr.splitlines(), log.read_text()
 
@@ -73,11 +90,16 @@ def machine(tmp_path):
 
 def test_a_newer_python_brings_uv_and_uv_a_3_10(machine):
     code, lines, called = machine({"python3": ("3.12.1", "")})
-    assert code == 0 and len(lines) == 2 and "getting a Python 3.10 by uv" in lines[0] and "PIPELOOM_NO_DOWNLOAD=1" in lines[0]
+    assert (
+        code == 0
+        and len(lines) == 2
+        and "getting a Python 3.10 by uv" in lines[0]
+        and "PIPELOOM_NO_DOWNLOAD=1" in lines[0]
+    )
     assert str(machine.folder / "home/python3.10-of-uv") in lines[1]
     assert "uv python install 3.10" in called and "3.10.9: pip install" in called
     assert os.access(machine.folder / "checkout/.venv/bin/python", os.X_OK)
-    assert machine({}) == (0, [], "")    # and the second start finds all there
+    assert machine({}) == (0, [], "")  # and the second start finds all there
 
 
 def test_a_python_without_venv_takes_uv_into_a_folder(machine):
@@ -88,7 +110,12 @@ def test_a_python_without_venv_takes_uv_into_a_folder(machine):
 def test_a_uv_that_is_there_is_used(machine):
     shutil.copy(machine.folder / "standins/uv", machine.folder / "bin/uv")
     code, _, called = machine({})
-    assert code == 0 and "uv python install 3.10" in called and "pip --" not in called and not (machine.folder / "checkout/.uv").exists()
+    assert (
+        code == 0
+        and "uv python install 3.10" in called
+        and "pip --" not in called
+        and not (machine.folder / "checkout/.uv").exists()
+    )
 
 
 def test_a_3_10_that_cannot_make_environments_has_uv_make_one(machine):
@@ -96,16 +123,23 @@ def test_a_3_10_that_cannot_make_environments_has_uv_make_one(machine):
     assert code == 0 and f"--python {machine.folder}/bin/python3" in called and "uv python install" not in called
 
 
-@pytest.mark.parametrize("pythons, environment, says", [
-    ({"python3": ("3.12.1", "")}, {"PIPELOOM_NO_DOWNLOAD": "1"}, "PIPELOOM_NO_DOWNLOAD forbids"),
-    ({"python3": ("3.12.1", "")}, {"UV_FAILS": "1"}, "(uv python install 3.10 failed: cause: no network)"),
-    ({"python3": ("3.12.1", "network")}, {}, "(uv could not be installed: ERROR: no network)"),
-    ({"python3": ("3.12.1", "venv pip")}, {}, "no Python with pip"),
-    ({}, {}, "no Python with pip"),
-])
+@pytest.mark.parametrize(
+    "pythons, environment, says",
+    [
+        ({"python3": ("3.12.1", "")}, {"PIPELOOM_NO_DOWNLOAD": "1"}, "PIPELOOM_NO_DOWNLOAD forbids"),
+        ({"python3": ("3.12.1", "")}, {"UV_FAILS": "1"}, "(uv python install 3.10 failed: cause: no network)"),
+        ({"python3": ("3.12.1", "network")}, {}, "(uv could not be installed: ERROR: no network)"),
+        ({"python3": ("3.12.1", "venv pip")}, {}, "no Python with pip"),
+        ({}, {}, "no Python with pip"),
+    ],
+)
 def test_what_cannot_be_got_leaves_the_advice_and_nothing_else(machine, pythons, environment, says):
     code, lines, called = machine(pythons, **environment)
-    assert code == 2 and says in lines[-1] and "install Python 3.10 (e.g. pyenv install 3.10) or uv, or set PIPELOOM_PYTHON" in lines[-1]
+    assert (
+        code == 2
+        and says in lines[-1]
+        and "install Python 3.10 (e.g. pyenv install 3.10) or uv, or set PIPELOOM_PYTHON" in lines[-1]
+    )
     assert len(lines) == (1 if "PIPELOOM_NO_DOWNLOAD" in environment else 2)
     assert not (machine.folder / "checkout/.venv").exists()
 

@@ -1,14 +1,15 @@
 """Reading raw SQuAD: what is taken, what is left out and counted, what ends with one line."""
+
 from __future__ import annotations
 
 import json
 
 import pytest
+from shared_data import shared
+from squad_files import CONTEXT, qa, squad
 
 from pipeloom.core.data.squad.articles import Answer, LeftOut, read_articles
 from pipeloom.core.errors import UsageError
-from shared_data import shared
-from squad_files import CONTEXT, squad, qa
 
 pytestmark = pytest.mark.fast
 
@@ -34,15 +35,18 @@ def test_questions_keep_their_order_and_context(tmp_path):
     assert read[1].context == CONTEXT and read[1].answers == (Answer("Rome", 9),) and read[1].answers[0].end == 13
 
 
-@pytest.mark.parametrize("changes, reason", [
-    (dict(start=4), "whose answer is not at its offset"),
-    (dict(text="of it", start=-6), "whose answer is not at its offset"),
-    (dict(start=1000), "whose answer is not at its offset"),
-    (dict(text=" ", start=2), "whose answer is empty"),
-    (dict(text="Paris", start=-1), "whose answer has no offset (answer_start)"),
-    (dict(question=" \n"), "without words"),
-    (dict(question="Half a \ud83d?"), "whose text has half a surrogate pair in it"),
-])
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        (dict(start=4), "whose answer is not at its offset"),
+        (dict(text="of it", start=-6), "whose answer is not at its offset"),
+        (dict(start=1000), "whose answer is not at its offset"),
+        (dict(text=" ", start=2), "whose answer is empty"),
+        (dict(text="Paris", start=-1), "whose answer has no offset (answer_start)"),
+        (dict(question=" \n"), "without words"),
+        (dict(question="Half a \ud83d?"), "whose text has half a surrogate pair in it"),
+    ],
+)
 def test_a_question_that_cannot_be_learned_from_is_left_out_and_counted(tmp_path, changes, reason):
     articles = read_articles(written(tmp_path, squad([qa("good"), qa("bad", **changes)])), training=True)
     assert [question.id for question in articles.questions] == ["good"]
@@ -96,7 +100,8 @@ def test_version_2(tmp_path):
     unanswered = qa("lost")
     unanswered["answers"] = []
     assert read_articles(written(tmp_path, squad([qa("a"), unanswered])), training=True).left_out.lines() == [
-        "1 question left out, without an answer: lost"]
+        "1 question left out, without an answer: lost"
+    ]
 
 
 def test_a_report_is_short():
@@ -105,7 +110,10 @@ def test_a_report_is_short():
         left_out.add("without words", f"q{number}")
     left_out.add("without a context", "q9")
     assert len(left_out) == 8
-    assert left_out.lines() == ["7 questions left out, without words: q0, q1, q2, q3, q4, ...", "1 question left out, without a context: q9"]
+    assert left_out.lines() == [
+        "7 questions left out, without words: q0, q1, q2, q3, q4, ...",
+        "1 question left out, without a context: q9",
+    ]
 
 
 def change(path, value):
@@ -125,33 +133,60 @@ def change(path, value):
 PARAGRAPH = ("data", 0, "paragraphs", 0)
 
 
-@pytest.mark.parametrize("content, says", [
-    (b"", "is empty; give a SQuAD JSON file"),
-    (b"  \n", "is empty"),
-    (b"{'data': []}", "is not JSON (Expecting property name"),
-    (json.dumps(squad([qa("a")])).encode()[:-9], "is not JSON"),
-    (b"[" * 100000, "is not JSON"),
-    (b"\xff\xfe{\x00", "is not UTF-8 text"),
-    ([1], "[0] is a whole number, it must be an object with keys"),
-    (1, "it is a whole number, a SQuAD file is an object with the key 'data'"),
-    ({"version": "1.1"}, "it has no 'data' (its keys: version); give a SQuAD JSON file"),
-    ({"data": {}}, "it has a 'data' that is an object, it must be a list"),
-    ({"data": ["x"]}, "data[0] is text, it must be an object with keys"),
-    ({"data": []}, "has no question to use; give a SQuAD file with questions"),
-    (squad([qa("a", start=4)]), "has no question to use: 1 question left out, whose answer is not at its offset: a; give"),
-    (change(("data", 0, "paragraphs"), ...), "data[0] has no 'paragraphs' (its keys: title)"),
-    (change((*PARAGRAPH, "qas"), ...), "data[0].paragraphs[0] has no 'qas'"),
-    (change((*PARAGRAPH, "context"), 5), "data[0].paragraphs[0] has a 'context' that is a whole number, it must be text"),
-    (change((*PARAGRAPH, "qas", 0, "id"), []), "qas[0] has a 'id' that is a list, it must be text or a number"),
-    (change((*PARAGRAPH, "qas", 0, "question"), None), "data[0].paragraphs[0].qas[0] has a 'question' that is null, it must be text"),
-    (change((*PARAGRAPH, "qas", 0, "answers"), ...), "no question to use: 1 question left out, without an answer: a"),
-    (change((*PARAGRAPH, "qas", 0, "answers"), 5), "qas[0] has a 'answers' that is a whole number, it must be a list"),
-    (change((*PARAGRAPH, "qas", 0, "is_impossible"), "no"), "has a 'is_impossible' that is text, it must be true or false"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), "x"), "'answer_start' that is text, it must be a"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), 3.5), "'answer_start' that is a number, it must"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), True), "'answer_start' that is true or false, it must be a whole number"),
-    (change((*PARAGRAPH, "qas", 0, "answers", 0, "text"), ...), "qas[0].answers[0] has no 'text'"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "is empty; give a SQuAD JSON file"),
+        (b"  \n", "is empty"),
+        (b"{'data': []}", "is not JSON (Expecting property name"),
+        (json.dumps(squad([qa("a")])).encode()[:-9], "is not JSON"),
+        (b"[" * 100000, "is not JSON"),
+        (b"\xff\xfe{\x00", "is not UTF-8 text"),
+        ([1], "[0] is a whole number, it must be an object with keys"),
+        (1, "it is a whole number, a SQuAD file is an object with the key 'data'"),
+        ({"version": "1.1"}, "it has no 'data' (its keys: version); give a SQuAD JSON file"),
+        ({"data": {}}, "it has a 'data' that is an object, it must be a list"),
+        ({"data": ["x"]}, "data[0] is text, it must be an object with keys"),
+        ({"data": []}, "has no question to use; give a SQuAD file with questions"),
+        (
+            squad([qa("a", start=4)]),
+            "has no question to use: 1 question left out, whose answer is not at its offset: a; give",
+        ),
+        (change(("data", 0, "paragraphs"), ...), "data[0] has no 'paragraphs' (its keys: title)"),
+        (change((*PARAGRAPH, "qas"), ...), "data[0].paragraphs[0] has no 'qas'"),
+        (
+            change((*PARAGRAPH, "context"), 5),
+            "data[0].paragraphs[0] has a 'context' that is a whole number, it must be text",
+        ),
+        (change((*PARAGRAPH, "qas", 0, "id"), []), "qas[0] has a 'id' that is a list, it must be text or a number"),
+        (
+            change((*PARAGRAPH, "qas", 0, "question"), None),
+            "data[0].paragraphs[0].qas[0] has a 'question' that is null, it must be text",
+        ),
+        (
+            change((*PARAGRAPH, "qas", 0, "answers"), ...),
+            "no question to use: 1 question left out, without an answer: a",
+        ),
+        (
+            change((*PARAGRAPH, "qas", 0, "answers"), 5),
+            "qas[0] has a 'answers' that is a whole number, it must be a list",
+        ),
+        (
+            change((*PARAGRAPH, "qas", 0, "is_impossible"), "no"),
+            "has a 'is_impossible' that is text, it must be true or false",
+        ),
+        (
+            change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), "x"),
+            "'answer_start' that is text, it must be a",
+        ),
+        (change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), 3.5), "'answer_start' that is a number, it must"),
+        (
+            change((*PARAGRAPH, "qas", 0, "answers", 0, "answer_start"), True),
+            "'answer_start' that is true or false, it must be a whole number",
+        ),
+        (change((*PARAGRAPH, "qas", 0, "answers", 0, "text"), ...), "qas[0].answers[0] has no 'text'"),
+    ],
+)
 def test_a_file_that_is_not_squad_is_one_line_that_says_where(tmp_path, content, says):
     path = written(tmp_path, content)
     with pytest.raises(UsageError) as error:

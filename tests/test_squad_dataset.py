@@ -1,4 +1,5 @@
 """The plugin 'squad': questions as a dataset, every option of it, and the scorer of its evaluation."""
+
 from __future__ import annotations
 
 import json
@@ -7,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from shared_data import shared
+from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
 from pipeloom.core.cli import main, parse
 from pipeloom.core.data.dataset import FirstSamples
@@ -20,8 +23,6 @@ from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.plan import make_plan
 from pipeloom.plugins.datasets import squad as plugin
 from pipeloom.plugins.tasks import QUESTION_ANSWERING
-from shared_data import shared
-from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
 pytestmark = pytest.mark.fast
 
@@ -40,9 +41,21 @@ def site(tmp_path, monkeypatch):
 
     def open_dataset(split="train", **changes):
         declared = {}
-        plugin.pipeloom_add_options(options=SimpleNamespace(add=lambda name, type, default, **rest: declared.update({name: default})))
-        values = {**declared, "seq_length": 24, "vocab_size": None, "eval_every": 5, "max_query_length": 4, "doc_stride": 8, "vocab": vocab,
-                  "squad_train": tmp_path / "train.json", "squad_dev": tmp_path / "dev.json", **changes}
+        plugin.pipeloom_add_options(
+            options=SimpleNamespace(add=lambda name, type, default, **rest: declared.update({name: default}))
+        )
+        values = {
+            **declared,
+            "seq_length": 24,
+            "vocab_size": None,
+            "eval_every": 5,
+            "max_query_length": 4,
+            "doc_stride": 8,
+            "vocab": vocab,
+            "squad_train": tmp_path / "train.json",
+            "squad_dev": tmp_path / "dev.json",
+            **changes,
+        }
         return plugin.pipeloom_open_dataset(config=SimpleNamespace(**values), split=split)
 
     return SimpleNamespace(path=tmp_path, vocab=vocab, open=open_dataset)
@@ -51,8 +64,24 @@ def site(tmp_path, monkeypatch):
 def prepared(site, split="train", name="train.json", **changes):
     sizes = {"seq_length": 24, "doc_stride": 8, "max_query_length": 4, **changes}
     folder = site.path / f"made-{split}"
-    assert main(["prepare", "squad", "--input", str(site.path / name), "--vocab", str(site.vocab), "--output", str(folder), "--split", split,
-                 *(f"--{option}={value}" for option, value in sizes.items())]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "squad",
+                "--input",
+                str(site.path / name),
+                "--vocab",
+                str(site.vocab),
+                "--output",
+                str(folder),
+                "--split",
+                split,
+                *(f"--{option}={value}" for option, value in sizes.items()),
+            ]
+        )
+        == 0
+    )
     return folder
 
 
@@ -60,8 +89,19 @@ def prepare_again(site, folder, *more):
     """The command of ``prepared(site, "eval", "dev.json")`` once more."""
     from pipeloom.core.prepare.command import prepare_command
 
-    prepare_command(["squad", f"--input={site.path / 'dev.json'}", f"--vocab={site.vocab}", f"--output={folder}",
-                     "--split=eval", "--seq_length=24", "--doc_stride=8", "--max_query_length=4", *more])
+    prepare_command(
+        [
+            "squad",
+            f"--input={site.path / 'dev.json'}",
+            f"--vocab={site.vocab}",
+            f"--output={folder}",
+            "--split=eval",
+            "--seq_length=24",
+            "--doc_stride=8",
+            "--max_query_length=4",
+            *more,
+        ]
+    )
 
 
 def refused(site, split="train", **changes):
@@ -73,31 +113,49 @@ def refused(site, split="train", **changes):
 
 # --- the dataset
 
+
 def test_raw_questions_are_converted_once(site, monkeypatch):
     data = site.open()
     assert data.task == "question_answering" and data.split == "train" and data.scored == () and data.scorer() is None
     assert list(data.fields) == ["input_ids", "input_mask", "segment_ids", "start_positions", "end_positions"]
     assert data.vocab_size == len(WordPieceTokenizer.load(site.vocab)) and len(data) == 2
-    assert data.describe() == (f"2 inputs of 2 questions in {site.path / 'train.json'}; "
-                               "1 question left out, whose answer is not at its offset: lost")
+    assert data.describe() == (
+        f"2 inputs of 2 questions in {site.path / 'train.json'}; "
+        "1 question left out, whose answer is not at its offset: lost"
+    )
     batch = data.read([1, 0], ["start_positions", "input_ids"])
-    assert list(batch) == ["start_positions", "input_ids"] and batch["input_ids"].shape == (2, 24) and batch["start_positions"].shape == (2, 1)
+    assert (
+        list(batch) == ["start_positions", "input_ids"]
+        and batch["input_ids"].shape == (2, 24)
+        and batch["start_positions"].shape == (2, 1)
+    )
     assert [data.path.parent.name, data.path.name[:12]] == ["cache", "squad-train-"]
     assert site.open(vocab_size=500).vocab_size == site.open(vocab_size=500).fields["input_ids"].high == 500
-    monkeypatch.setattr("pipeloom.core.data.squad.records.Conversion.write", None)    # a second conversion would fail
+    monkeypatch.setattr("pipeloom.core.data.squad.records.Conversion.write", None)  # a second conversion would fail
     assert site.open().path == data.path and site.open().fingerprint() == data.fingerprint()
 
 
 def test_evaluation_has_the_fields_of_the_public_sets_and_places_for_a_loss(site):
     data = site.open("eval")
-    assert list(data.fields) == ["input_ids", "input_mask", "segment_ids", "unique_ids", "start_positions", "end_positions"]
+    assert list(data.fields) == [
+        "input_ids",
+        "input_mask",
+        "segment_ids",
+        "unique_ids",
+        "start_positions",
+        "end_positions",
+    ]
     assert data.scored == ("start_logits", "end_logits")
     batch = data.read([2, 0], list(data.fields))
     assert {name: (values.dtype, values.shape) for name, values in batch.items()} == {
-        name: (np.int32, (2, *data.fields[name].shape)) for name in data.fields}
+        name: (np.int32, (2, *data.fields[name].shape)) for name in data.fields
+    }
     assert batch["unique_ids"].tolist() == [[1000000002], [1000000000]]
     tokens = WordPieceTokenizer.load(site.vocab).tokens
-    places = [(row[begin], row[end]) for row, (begin,), (end,) in zip(batch["input_ids"], batch["start_positions"], batch["end_positions"])]
+    places = [
+        (row[begin], row[end])
+        for row, (begin,), (end,) in zip(batch["input_ids"], batch["start_positions"], batch["end_positions"])
+    ]
     assert [(tokens[begin], tokens[end]) for begin, end in places] == [("nobody", "nobody"), ("paris", "paris")]
     with pytest.raises(KeyError):
         data.read([0], ["masked_lm_ids"])
@@ -126,32 +184,57 @@ def test_the_vocabulary_of_a_huggingface_folder(site):
     assert "give the vocabulary that turns it into tokens with --vocab vocab.txt" in refused(site, **from_folder)
 
 
-@pytest.mark.parametrize("split, changes, says", [
-    ("train", dict(squad_train=None), "squad needs --squad_train: raw SQuAD JSON (train-v1.1.json), or a folder of 'prepare squad'"),
-    ("eval", dict(squad_dev=None), "--eval_every 5: on which questions? give them with --squad_dev"),
-    ("test", {}, "squad has no split 'test'; it has 'train' and 'eval'"),
-    ("train", dict(squad_train="{path}/trian.json"), "no file {path}/trian.json (did you mean 'train.json'?)"),
-    ("train", dict(squad_train="{path}"), "{path} is not a folder of SQuAD inputs: make one with 'prepare squad'"),
-    ("train", dict(vocab=None), "{path}/train.json is text: give the vocabulary that turns it into tokens with --vocab vocab.txt"),
-    ("train", dict(vocab="{path}/vocab.tx"),
-     "cannot read the vocabulary {path}/vocab.tx: No such file or directory (did you mean 'vocab.txt'?)"),
-    ("train", dict(vocab_size=10), "--vocab_size 10 is smaller than the vocabulary of --squad_train {path}/train.json: give at least "),
-    ("train", dict(seq_length=7), "--seq_length 7 leaves no room for a context beside --max_query_length 4: give "
-     "--max_query_length 3 at most, or --seq_length 8 at least"),
-    ("train", dict(squad_train="{path}/vocab.txt"), "{path}/vocab.txt is not JSON"),
-])
+@pytest.mark.parametrize(
+    "split, changes, says",
+    [
+        (
+            "train",
+            dict(squad_train=None),
+            "squad needs --squad_train: raw SQuAD JSON (train-v1.1.json), or a folder of 'prepare squad'",
+        ),
+        ("eval", dict(squad_dev=None), "--eval_every 5: on which questions? give them with --squad_dev"),
+        ("test", {}, "squad has no split 'test'; it has 'train' and 'eval'"),
+        ("train", dict(squad_train="{path}/trian.json"), "no file {path}/trian.json (did you mean 'train.json'?)"),
+        ("train", dict(squad_train="{path}"), "{path} is not a folder of SQuAD inputs: make one with 'prepare squad'"),
+        (
+            "train",
+            dict(vocab=None),
+            "{path}/train.json is text: give the vocabulary that turns it into tokens with --vocab vocab.txt",
+        ),
+        (
+            "train",
+            dict(vocab="{path}/vocab.tx"),
+            "cannot read the vocabulary {path}/vocab.tx: No such file or directory (did you mean 'vocab.txt'?)",
+        ),
+        (
+            "train",
+            dict(vocab_size=10),
+            "--vocab_size 10 is smaller than the vocabulary of --squad_train {path}/train.json: give at least ",
+        ),
+        (
+            "train",
+            dict(seq_length=7),
+            "--seq_length 7 leaves no room for a context beside --max_query_length 4: give "
+            "--max_query_length 3 at most, or --seq_length 8 at least",
+        ),
+        ("train", dict(squad_train="{path}/vocab.txt"), "{path}/vocab.txt is not JSON"),
+    ],
+)
 def test_what_does_not_fit_is_one_line(site, split, changes, says):
     here = {name: value.format(path=site.path) if isinstance(value, str) else value for name, value in changes.items()}
     assert says.format(path=site.path) in refused(site, split, **here)
 
 
-@pytest.mark.parametrize("option, value, says", [
-    ("seq_length", 32, "was made with seq_length 24, not 32: give --seq_length 24, or make it again"),
-    ("doc_stride", 9, "was made with doc_stride 8, not 9: give --doc_stride 8"),
-    ("max_query_length", 5, "was made with max_query_length 4, not 5"),
-    ("lowercase", False, "was made with lowercase true, not false: give --lowercase true"),
-    ("vocab", "train.json", "was made with another vocabulary than --vocab"),
-])
+@pytest.mark.parametrize(
+    "option, value, says",
+    [
+        ("seq_length", 32, "was made with seq_length 24, not 32: give --seq_length 24, or make it again"),
+        ("doc_stride", 9, "was made with doc_stride 8, not 9: give --doc_stride 8"),
+        ("max_query_length", 5, "was made with max_query_length 4, not 5"),
+        ("lowercase", False, "was made with lowercase true, not false: give --lowercase true"),
+        ("vocab", "train.json", "was made with another vocabulary than --vocab"),
+    ],
+)
 def test_a_prepared_folder_must_be_as_the_options_say(site, option, value, says):
     folder = prepared(site)
     changes = {option: site.path / value if option == "vocab" else value}
@@ -159,7 +242,9 @@ def test_a_prepared_folder_must_be_as_the_options_say(site, option, value, says)
 
 
 def test_a_folder_for_the_other_split(site):
-    assert refused(site, "eval", squad_dev=prepared(site)).endswith("made-train was made for train: make one with 'prepare squad --split eval'")
+    assert refused(site, "eval", squad_dev=prepared(site)).endswith(
+        "made-train was made for train: make one with 'prepare squad --split eval'"
+    )
 
 
 def test_a_folder_whose_files_do_not_belong_together(site):
@@ -176,8 +261,13 @@ def test_a_folder_whose_files_do_not_belong_together(site):
     assert json.loads((folder / "meta.json").read_text()) == meta
     data = SquadDataset(folder, folder, 200, AnswerSettings())
     write_json(folder / "questions.json", squad([qa("a"), qa("b")]))
-    assert refused(site, "eval", squad_dev=folder).startswith(f"--squad_dev {folder} is damaged, its files are not as its meta.json says: make it")
-    with pytest.raises(UsageError, match="questions.json lacks 1 of the questions in features.npz, for instance c: make the folder again"):
+    assert refused(site, "eval", squad_dev=folder).startswith(
+        f"--squad_dev {folder} is damaged, its files are not as its meta.json says: make it"
+    )
+    with pytest.raises(
+        UsageError,
+        match="questions.json lacks 1 of the questions in features.npz, for instance c: make the folder again",
+    ):
         data.scorer()
     questions, tokenizer = [Question("a", "where?", CONTEXT)], WordPieceTokenizer.load(site.vocab)
     make_features(questions, tokenizer, FeatureSettings(24, 8, 4), False, LeftOut()).save(folder / "features.npz")
@@ -186,6 +276,7 @@ def test_a_folder_whose_files_do_not_belong_together(site):
 
 
 # --- several files, test sets, what is in no loss
+
 
 def test_several_files_and_folders(site):
     both = site.open(squad_train=f"{site.path / 'train.json'},{prepared(site)}")
@@ -246,8 +337,20 @@ def test_a_test_set_is_answered_and_not_scored(site, tmp_path):
 
 
 def test_what_is_measured_on_it_and_what_is_said(site):
-    flags = ["--plugins", "inter_first,bert,squad", "--vocab", str(site.vocab), "--seq_length", "24", "--squad_train",
-             str(site.path / "train.json"), "--hidden_size", "8", "--num_attention_heads", "2"]
+    flags = [
+        "--plugins",
+        "inter_first,bert,squad",
+        "--vocab",
+        str(site.vocab),
+        "--seq_length",
+        "24",
+        "--squad_train",
+        str(site.path / "train.json"),
+        "--hidden_size",
+        "8",
+        "--num_attention_heads",
+        "2",
+    ]
 
     def plan(dev, *more):
         return make_plan(*parse([*flags, "--squad_dev", str(site.path / dev), *more]))
@@ -268,12 +371,19 @@ def test_what_is_measured_on_it_and_what_is_said(site):
 
 # --- what it is trained with where nobody says
 
-@pytest.mark.parametrize("flags, expected", [
-    ([], (384, 128, 64)), (["--init_from", "{hf}"], (100, 50, 64)), (["--seq_length", "48"], (48, 24, 22)),
-    (["--seq_length", "48", "--doc_stride", "9", "--max_query_length", "8"], (48, 9, 8)),
-    (["--max_position_embeddings", "256"], (256, 128, 64)),
-    (["--squad_train", "{made}"], (24, 8, 4)), (["--squad_train", "{made}", "--seq_length", "48"], (48, 8, 4)),
-])
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ([], (384, 128, 64)),
+        (["--init_from", "{hf}"], (100, 50, 64)),
+        (["--seq_length", "48"], (48, 24, 22)),
+        (["--seq_length", "48", "--doc_stride", "9", "--max_query_length", "8"], (48, 9, 8)),
+        (["--max_position_embeddings", "256"], (256, 128, 64)),
+        (["--squad_train", "{made}"], (24, 8, 4)),
+        (["--squad_train", "{made}", "--seq_length", "48"], (48, 8, 4)),
+    ],
+)
 def test_defaults_of_berts_fine_tuning(site, flags, expected):
     paths = {"hf": _model(site, "vocab.txt", positions=100), "made": prepared(site)}
     config, _ = parse(["--plugins", "inter_first,bert,squad", *(flag.format(**paths) for flag in flags)])
@@ -283,11 +393,30 @@ def test_defaults_of_berts_fine_tuning(site, flags, expected):
 
 
 def test_steps_that_were_given_are_not_those_of_the_default_epochs(site):
-    flags = ["--plugins", "inter_first,bert,squad", "--vocab", str(site.vocab), "--seq_length", "24", "--squad_train",
-             str(site.path / "train.json"), "--hidden_size", "8", "--num_attention_heads", "2"]
-    steps = [make_plan(*parse([*flags, *more])).config.train_steps for more in (
-        [], ["--train_steps", "7"], ["--epochs", "32"], ["--train_global_batch_size", "8", "--epochs", "8"])]
-    assert steps == [1, 7, 2, 2]    # of 2 samples, in batches of 32
+    flags = [
+        "--plugins",
+        "inter_first,bert,squad",
+        "--vocab",
+        str(site.vocab),
+        "--seq_length",
+        "24",
+        "--squad_train",
+        str(site.path / "train.json"),
+        "--hidden_size",
+        "8",
+        "--num_attention_heads",
+        "2",
+    ]
+    steps = [
+        make_plan(*parse([*flags, *more])).config.train_steps
+        for more in (
+            [],
+            ["--train_steps", "7"],
+            ["--epochs", "32"],
+            ["--train_global_batch_size", "8", "--epochs", "8"],
+        )
+    ]
+    assert steps == [1, 7, 2, 2]  # of 2 samples, in batches of 32
     with pytest.raises(UsageError, match="^--epochs and --train_steps both say how long to train"):
         make_plan(*parse([*flags, "--train_steps", "7", "--epochs", "2"]))
 
@@ -316,9 +445,11 @@ def observed(data):
         rng = np.random.default_rng(0)
         outputs = dict(zip(data.scored, rng.normal(size=(2, len(data), 24)).astype(np.float32)))
         for values in outputs.values():
-            values[:, 0] += 2    # "no answer" is ahead, not by far
+            values[:, 0] += 2  # "no answer" is ahead, not by far
         scorer.add(range(len(data)), outputs)
-        seen.append({name: (prediction.text, len(prediction.candidates)) for name, prediction in scorer.predictions().items()})
+        seen.append(
+            {name: (prediction.text, len(prediction.candidates)) for name, prediction in scorer.predictions().items()}
+        )
         seen.append(scorer.finish(None))
     return seen
 
@@ -334,23 +465,36 @@ def test_every_option_has_an_effect(site, option):
     write_vocab(site.path / "other.txt", *reversed(WORDS))
     split, changes = EFFECTS[option]
     write_json(site.path / "articles.json", squad([qa("a", "Rome a Paris", 4)], context="the Rome a Paris the Rome"))
-    changes = {name: site.path / value if str(value).endswith((".json", ".txt")) else value
-               for name, value in changes.items()}
+    changes = {
+        name: site.path / value if str(value).endswith((".json", ".txt")) else value for name, value in changes.items()
+    }
     dev = {"null_score_diff_threshold": "dev2.json", "squad_f1": "articles.json"}.get(option, "dev.json")
     base = {"squad_dev": site.path / dev, **changes}
-    base[option] = {"squad_train": site.path / "train.json", "squad_dev": site.path / "dev.json", "vocab": site.vocab, "lowercase": True,
-                    "doc_stride": 8, "max_query_length": 4, "squad_f1": "words", "n_best_size": 20,
-                    "max_answer_length": 30, "null_score_diff_threshold": 0.0}[option]
+    base[option] = {
+        "squad_train": site.path / "train.json",
+        "squad_dev": site.path / "dev.json",
+        "vocab": site.vocab,
+        "lowercase": True,
+        "doc_stride": 8,
+        "max_query_length": 4,
+        "squad_f1": "words",
+        "n_best_size": 20,
+        "max_answer_length": 30,
+        "null_score_diff_threshold": 0.0,
+    }[option]
     assert observed(site.open(split, **base)) != observed(site.open(split, **{**base, **changes}))
 
 
 def test_a_run_has_these_options():
-    config, _ = parse(["--plugins", "inter_first,bert,squad", "--squad_train", "x", "--null-score-diff-threshold", "-1.5"])
+    config, _ = parse(
+        ["--plugins", "inter_first,bert,squad", "--squad_train", "x", "--null-score-diff-threshold", "-1.5"]
+    )
     assert config.squad_train == "x" and config.null_score_diff_threshold == -1.5
     assert set(options_of_the_plugin()) == set(EFFECTS) <= set(config.to_flat_dict())
 
 
 # --- the scorer
+
 
 def perfect(data):
     """Logits (inputs, 24) that point at the reference answers, and at the [CLS] where an input has none."""
@@ -361,9 +505,9 @@ def perfect(data):
 def test_figures_and_files(site, tmp_path):
     data = site.open("eval")
     scorer, logits = data.scorer(), perfect(data)
-    logits["end_logits"][1] = logits["start_logits"][2] = 0    # "Rome" ends anywhere, "nobody" begins anywhere
-    logits["end_logits"][1, 6] = 5                             # behind "in Paris Rome is"
-    for rows in ([2], [0, 1]):    # any order, in pieces
+    logits["end_logits"][1] = logits["start_logits"][2] = 0  # "Rome" ends anywhere, "nobody" begins anywhere
+    logits["end_logits"][1, 6] = 5  # behind "in Paris Rome is"
+    for rows in ([2], [0, 1]):  # any order, in pieces
         scorer.add(rows, {name: values[rows] for name, values in logits.items()})
     (tmp_path / "answers").mkdir()
     given = scorer.finish(tmp_path / "answers")
@@ -372,9 +516,14 @@ def test_figures_and_files(site, tmp_path):
     assert list(predictions) == ["a", "b", "c"] and predictions["a"] == "Paris"
     best = json.loads((tmp_path / "answers" / "nbest.json").read_text())
     assert {name: answers[0]["text"] for name, answers in best.items()} == predictions
-    assert sorted(best["a"][0]) == ["end_logit", "probability", "start_logit", "text"] and best["a"][0]["start_logit"] == 10
+    assert (
+        sorted(best["a"][0]) == ["end_logit", "probability", "start_logit", "text"]
+        and best["a"][0]["start_logit"] == 10
+    )
     references = {"a": "Paris", "b": "Rome", "c": "nobody"}
-    assert given["exact_match"] == pytest.approx(100 * sum(predictions[name] == text for name, text in references.items()) / 3)
+    assert given["exact_match"] == pytest.approx(
+        100 * sum(predictions[name] == text for name, text in references.items()) / 3
+    )
     assert given["exact_match"] < given["f1"] < 100 and set(given) == {"exact_match", "f1"}
 
 
@@ -390,7 +539,8 @@ def test_version_2(site, tmp_path):
     scorer = data.scorer()
     scorer.add(range(2), perfect(data))
     assert scorer.finish(tmp_path) == dict.fromkeys(
-        ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1"), 100)
+        ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1"), 100
+    )
     assert json.loads((tmp_path / "null_odds.json").read_text()) == {"a": -20, "no": 20}
     assert json.loads((tmp_path / "predictions.json").read_text()) == {"a": "Paris", "no": ""}
 
@@ -400,7 +550,7 @@ def test_the_last_outputs_of_a_sample_count(site):
     scorer, logits = data.scorer(), perfect(data)
     scorer.add(range(3), {name: np.zeros_like(values) for name, values in logits.items()})
     scorer.add(range(3), logits)
-    logits["start_logits"][:] = 0    # the caller may use its arrays again
+    logits["start_logits"][:] = 0  # the caller may use its arrays again
     assert scorer.finish(None)["exact_match"] == 100
 
 
@@ -438,12 +588,14 @@ def test_files_that_cannot_be_written_are_one_line(site, tmp_path, monkeypatch):
 def test_one_question_of_a_user(site):
     """What a prediction for a question and a context of one's own needs: no file, no reference answer."""
     question = Question("mine", "Where?", CONTEXT)
-    features = make_features([question], WordPieceTokenizer.load(site.vocab), FeatureSettings(10, 3, 4), False, LeftOut())
+    features = make_features(
+        [question], WordPieceTokenizer.load(site.vocab), FeatureSettings(10, 3, 4), False, LeftOut()
+    )
     assert len(features) > 2
     scorer = SquadScorer([question], features, AnswerSettings(n_best_size=3), may_be_impossible=False)
     starts, ends = np.zeros((2, len(features), 10), np.float32)
     scorer.add([1], {"start_logits": starts[1:2], "end_logits": ends[1:2]})
-    assert scorer.predictions() == {}    # not before its first window is there
+    assert scorer.predictions() == {}  # not before its first window is there
     index = next(index for index in range(len(features)) if features.window(index).max_context[-1])
     window = features.window(index)
     starts[index, window.position + len(window.spans) - 1] = ends[index, window.position + len(window.spans) - 1] = 9
@@ -454,17 +606,38 @@ def test_one_question_of_a_user(site):
 
 
 def test_the_real_questions(tmp_path, monkeypatch):
-    """Perfect logits on the development sample, from raw JSON to figures: 99.0, as tokens that an annotation cuts allow."""
+    """Perfect logits on the development sample, from raw JSON to figures: 99.0, as tokens that an annotation cuts
+    allow.
+    """
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path))
-    config, _ = parse(["--plugins", "inter_first,bert,squad", "--squad_train", str(shared("squad/train-sample.json")), "--squad_dev",
-                       str(shared("squad/dev-sample.json")), "--vocab", str(shared("bert-base-uncased-vocab.txt")), "--seq_length", "384",
-                       "--eval_every", "5"])
+    config, _ = parse(
+        [
+            "--plugins",
+            "inter_first,bert,squad",
+            "--squad_train",
+            str(shared("squad/train-sample.json")),
+            "--squad_dev",
+            str(shared("squad/dev-sample.json")),
+            "--vocab",
+            str(shared("bert-base-uncased-vocab.txt")),
+            "--seq_length",
+            "384",
+            "--eval_every",
+            "5",
+        ]
+    )
     data = plugin.pipeloom_open_dataset(config=config, split="eval")
     assert isinstance(data, SquadDataset) and len(data) == 400 and data.vocab_size == 30522
     places = data.read(range(400), ["start_positions", "end_positions"])
     scorer = data.scorer()
     for first in range(0, 400, 64):
         rows = np.arange(first, min(first + 64, 400))
-        scorer.add(rows, {name: 10 * np.eye(384, dtype=np.float32)[column[rows, 0]] for name, column in zip(data.scored, places.values())})
+        scorer.add(
+            rows,
+            {
+                name: 10 * np.eye(384, dtype=np.float32)[column[rows, 0]]
+                for name, column in zip(data.scored, places.values())
+            },
+        )
     assert scorer.finish(None)["exact_match"] == 99.0
     assert len(read_articles(data.path / "questions.json", training=False).questions) == 400

@@ -1,4 +1,5 @@
 """Real runs that are interrupted: all ranks stop after the same step; a node that dies takes the others along."""
+
 from __future__ import annotations
 
 import json
@@ -10,6 +11,7 @@ import time
 from unittest import mock
 
 from jobs import NO_LAYERS, ONE_PROCESS, ROOT, TINY, command, environment
+
 from pipeloom.core.launcher import free_port
 
 # Notes the steps that each rank makes, and its last word.
@@ -34,7 +36,9 @@ def begin(folder, *flags):
 
 
 def run(folder, full):
-    return subprocess.Popen(full, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), cwd=folder)
+    return subprocess.Popen(
+        full, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), cwd=folder
+    )
 
 
 def checkpoints(folder):
@@ -51,8 +55,19 @@ def read_until(process, text):
 def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_often_as_it_is_told_to(tmp_path):
     """As Slurm warns, before the time is over; in an environment with a proxy. Who resumes says no more."""
     with mock.patch.dict(os.environ, http_proxy="http://127.0.0.1:9"):
-        process = begin(tmp_path, "--output_dir", tmp_path / "run", "--save_every", "2", "--keep", "50",
-                        "--eval_every", "4", "--eval_samples", "16")
+        process = begin(
+            tmp_path,
+            "--output_dir",
+            tmp_path / "run",
+            "--save_every",
+            "2",
+            "--keep",
+            "50",
+            "--eval_every",
+            "4",
+            "--eval_samples",
+            "16",
+        )
     try:
         read_until(process, "step     10/")
         process.send_signal(signal.SIGUSR1)
@@ -71,8 +86,10 @@ def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_of
     assert checkpoints(tmp_path) == sorted(expected)
     for resumed in range(2):
         stop_at = last + 4
-        process = run(tmp_path, [sys.executable, str(ROOT / "entry.py"), "--resume", str(tmp_path / "run"),
-                                 "--stop_at", str(stop_at)])
+        process = run(
+            tmp_path,
+            [sys.executable, str(ROOT / "entry.py"), "--resume", str(tmp_path / "run"), "--stop_at", str(stop_at)],
+        )
         rest = process.communicate(timeout=60)[0]
         assert process.returncode == 0 and "changed" not in rest, rest
         assert "mesh       pipeline 2 x data 1 on 2 logical nodes" in rest
@@ -85,8 +102,22 @@ def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_of
 
 def test_a_node_that_is_killed_ends_the_job_on_the_other(tmp_path):
     port = str(free_port())
-    nodes = [begin(tmp_path, "--output_dir", tmp_path / f"node_{node}", "--node_rank", str(node), "--master_addr", "127.0.0.1",
-                   "--master_port", port, "--heartbeat_timeout", "5") for node in (0, 1)]
+    nodes = [
+        begin(
+            tmp_path,
+            "--output_dir",
+            tmp_path / f"node_{node}",
+            "--node_rank",
+            str(node),
+            "--master_addr",
+            "127.0.0.1",
+            "--master_port",
+            port,
+            "--heartbeat_timeout",
+            "5",
+        )
+        for node in (0, 1)
+    ]
     try:
         read_until(nodes[0], "step      2/")
         nodes[1].kill()
@@ -125,9 +156,12 @@ def test_a_plugin_that_fails_ends_the_run_in_one_line_and_loses_nothing(tmp_path
     kept = tmp_path / "run" / "logs" / "traceback_of_rank_0.txt"
     whose = "plugin './faulty.py' (file), hook pipeloom_on"
     assert done.returncode == 1 and done.stderr.splitlines()[0] == (
-        f"pipeloom: error: {whose}_step_end: KeyError: 'no such figure' (faulty.py, line 7); traceback: {kept}")
-    assert (f"and at the end of the run: {whose}_run_end: ValueError: after RunError (faulty.py, line 11); "
-            f"traceback: {kept}\n") in done.stdout
+        f"pipeloom: error: {whose}_step_end: KeyError: 'no such figure' (faulty.py, line 7); traceback: {kept}"
+    )
+    assert (
+        f"and at the end of the run: {whose}_run_end: ValueError: after RunError (faulty.py, line 11); "
+        f"traceback: {kept}\n"
+    ) in done.stdout
     assert "Traceback" not in done.stdout + done.stderr and "KeyError: 'no such figure'" in kept.read_text()
     # The checkpoint of step 2 was being written while step 3 ended.
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")] == ["step_0000002"]

@@ -1,4 +1,5 @@
 """Tasks: finding one, the head of question answering, fields that are derived, and held-out sets that have no labels."""
+
 from __future__ import annotations
 
 import json
@@ -6,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import hidden_states
 import numpy as np
 import pytest
 
-import hidden_states
 from pipeloom.core.cli import parse
 from pipeloom.core.data.dataset import Dataset, Field
 from pipeloom.core.data.derived import DerivedField, with_derived
@@ -35,6 +36,7 @@ def load(*names):
 
 # --- finding a task
 
+
 def test_a_task_is_found_by_its_name_whoever_adds_it():
     for selected, task in (((), PRETRAINING), (("bert",), QUESTION_ANSWERING)):
         # The same, but that its functions name their plugin where they fail.
@@ -46,22 +48,31 @@ def test_a_task_is_found_by_its_name_whoever_adds_it():
 def test_a_task_that_nobody_adds_is_one_line():
     with pytest.raises(UsageError) as error:
         find_task(load(), None, "question_answring")
-    assert str(error.value) == ("no selected plugin has the task 'question_answring', which the samples are for "
-                                "(did you mean 'question_answering'?); there are: pretraining, question_answering")
+    assert str(error.value) == (
+        "no selected plugin has the task 'question_answring', which the samples are for "
+        "(did you mean 'question_answering'?); there are: pretraining, question_answering"
+    )
 
 
 def test_a_name_that_two_plugins_add_names_both(tmp_path):
-    (tmp_path / "mine.py").write_text("import pipeloom\nfrom pipeloom.core.tasks import Task\n@pipeloom.hookimpl\ndef pipeloom_tasks():\n"
-                                      "    return [Task('pretraining', print)]\n")
-    with pytest.raises(UsageError, match="^plugins '.*' and '.*' both add the task 'pretraining': select only one of them$") as error:
+    (tmp_path / "mine.py").write_text(
+        "import pipeloom\nfrom pipeloom.core.tasks import Task\n@pipeloom.hookimpl\ndef pipeloom_tasks():\n"
+        "    return [Task('pretraining', print)]\n"
+    )
+    with pytest.raises(
+        UsageError, match="^plugins '.*' and '.*' both add the task 'pretraining': select only one of them$"
+    ) as error:
         find_task(load(str(tmp_path / "mine.py")), None, "pretraining")
     assert "mine.py" in str(error.value) and "built_in_tasks" in str(error.value)
 
 
 # --- the model for it
 
+
 def config_of(*flags):
-    return parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--seq_length", str(LENGTH), *flags])[0].replace(vocab_size=50)
+    return parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--seq_length", str(LENGTH), *flags])[0].replace(
+        vocab_size=50
+    )
 
 
 def test_question_answering_is_bert_without_a_pooler_and_one_layer_of_two():
@@ -70,14 +81,22 @@ def test_question_answering_is_bert_without_a_pooler_and_one_layer_of_two():
     other = pipeloom_build_model(config=config_of("--num_hidden_layers", "1"), task=PRETRAINING)
     names, others = ([spec.name for spec in one.parameters] for one in (model, other))
     assert [name for name in names if name not in others] == ["qa_outputs.weight", "qa_outputs.bias"]
-    assert {name for name in others if name not in names} == {name for name in others if name.startswith("cls.") or "pooler" in name}
-    assert model.size == (50 + 512 + 2 + 2) * 128 + 12 * 128 ** 2 + 13 * 128 + 2 * 128 + 2
-    assert [block.name for block in model.blocks] == ["embeddings", "layer.0", "answer_head"] and model.blocks[0].borrow is None
+    assert {name for name in others if name not in names} == {
+        name for name in others if name.startswith("cls.") or "pooler" in name
+    }
+    assert model.size == (50 + 512 + 2 + 2) * 128 + 12 * 128**2 + 13 * 128 + 2 * 128 + 2
+    assert [block.name for block in model.blocks] == ["embeddings", "layer.0", "answer_head"] and model.blocks[
+        0
+    ].borrow is None
     assert model.huggingface["architectures"] == ["BertForQuestionAnswering"] and model.task == "question_answering"
-    assert model.losses == {"start_loss": 0.5, "end_loss": 0.5} and dict(model.scores) == {"start_logits": (LENGTH,), "end_logits": (LENGTH,)}
+    assert model.losses == {"start_loss": 0.5, "end_loss": 0.5} and dict(model.scores) == {
+        "start_logits": (LENGTH,),
+        "end_logits": (LENGTH,),
+    }
 
 
 # --- derived fields
+
 
 class Numbers(Dataset):
     task, vocab_size = "question_answering", 50
@@ -100,8 +119,10 @@ class Numbers(Dataset):
 
 def test_a_derived_field_is_made_of_what_is_read():
     data = Numbers(a=np.int32([[1], [2], [3]]), b=np.int32([[5], [6], [7]]))
-    derived = [DerivedField(Field("sum", (1,), "float32"), ("a", "b"), lambda a, b: a + b),
-               DerivedField(Field("impossible", (1,), "float32"), ("absent",), None)]
+    derived = [
+        DerivedField(Field("sum", (1,), "float32"), ("a", "b"), lambda a, b: a + b),
+        DerivedField(Field("impossible", (1,), "float32"), ("absent",), None),
+    ]
     more = with_derived(data, derived)
     assert list(more.fields) == ["a", "b", "sum"] and len(more) == 3 and more.describe() == "numbers"
     values = more.read([2, 0], ["sum", "b"])
@@ -111,13 +132,18 @@ def test_a_derived_field_is_made_of_what_is_read():
 
 
 def test_positions_outside_of_the_input_weigh_nothing():
-    data = Numbers(start_positions=np.int32([[0], [LENGTH - 1], [LENGTH]]), end_positions=np.int32([[LENGTH + 9], [0], [-1]]))
-    values = with_derived(data, QUESTION_ANSWERING.derived(config_of())).read([0, 1, 2], ["start_weights", "end_weights"])
+    data = Numbers(
+        start_positions=np.int32([[0], [LENGTH - 1], [LENGTH]]), end_positions=np.int32([[LENGTH + 9], [0], [-1]])
+    )
+    values = with_derived(data, QUESTION_ANSWERING.derived(config_of())).read(
+        [0, 1, 2], ["start_weights", "end_weights"]
+    )
     # transformers clamps from below, and ignores what is above.
     assert values["start_weights"].tolist() == [[1], [1], [0]] and values["end_weights"].tolist() == [[0], [1], [1]]
 
 
 # --- what is evaluated on
+
 
 def questions(labelled, scored=("start_logits", "end_logits"), **more):
     tokens = {name: np.zeros((2, LENGTH), np.int32) for name in ("input_ids", "input_mask", "segment_ids")}
@@ -136,11 +162,17 @@ def held_out(data, *flags):
     return opened, choose_goal(config, QUESTION_ANSWERING, model, opened)
 
 
-@pytest.mark.parametrize("labelled, scored, flags, goal", [
-    (True, True, [], Goal("f1", True)), (False, True, [], Goal("f1", True)), (True, False, [], Goal("loss")),
-    (True, True, ["--best_metric", "loss"], Goal("loss")), (True, True, ["--best_metric", "end_loss"], Goal("end_loss")),
-    (False, True, ["--best_metric", "exact_match"], Goal("exact_match", True)),
-])
+@pytest.mark.parametrize(
+    "labelled, scored, flags, goal",
+    [
+        (True, True, [], Goal("f1", True)),
+        (False, True, [], Goal("f1", True)),
+        (True, False, [], Goal("loss")),
+        (True, True, ["--best_metric", "loss"], Goal("loss")),
+        (True, True, ["--best_metric", "end_loss"], Goal("end_loss")),
+        (False, True, ["--best_metric", "exact_match"], Goal("exact_match", True)),
+    ],
+)
 def test_the_best_is_what_the_task_or_the_user_says_as_far_as_it_is_measured(labelled, scored, flags, goal):
     data = questions(labelled)
     data.scored = data.scored if scored else ()
@@ -150,14 +182,27 @@ def test_the_best_is_what_the_task_or_the_user_says_as_far_as_it_is_measured(lab
 _GIVES = "an evaluation of 'bert' gives"
 
 
-@pytest.mark.parametrize("data, flags, says", [
-    (questions(False, scored=()), [], "the held-out set (numbers) has no field 'end_positions', which model 'bert' needs; it has: input_ids"),
-    (questions(False), ["--best_metric", "loss"], f"--best_metric loss: {_GIVES} exact_match, f1"),
-    (questions(True), ["--best_metric", "exact_macth"],
-     f"--best_metric exact_macth: {_GIVES} loss, start_loss, end_loss, exact_match, f1 (did you mean 'exact_match'?)"),
-    (questions(True, scored=("start_logit",)), [],
-     "the held-out set (numbers) is scored by the output 'start_logit', which model 'bert' does not have (did you mean 'start_logits'?)"),
-])
+@pytest.mark.parametrize(
+    "data, flags, says",
+    [
+        (
+            questions(False, scored=()),
+            [],
+            "the held-out set (numbers) has no field 'end_positions', which model 'bert' needs; it has: input_ids",
+        ),
+        (questions(False), ["--best_metric", "loss"], f"--best_metric loss: {_GIVES} exact_match, f1"),
+        (
+            questions(True),
+            ["--best_metric", "exact_macth"],
+            f"--best_metric exact_macth: {_GIVES} loss, start_loss, end_loss, exact_match, f1 (did you mean 'exact_match'?)",
+        ),
+        (
+            questions(True, scored=("start_logit",)),
+            [],
+            "the held-out set (numbers) is scored by the output 'start_logit', which model 'bert' does not have (did you mean 'start_logits'?)",
+        ),
+    ],
+)
 def test_what_cannot_be_evaluated_is_one_line(data, flags, says):
     with pytest.raises(UsageError) as error:
         held_out(data, *flags)
@@ -165,10 +210,15 @@ def test_what_cannot_be_evaluated_is_one_line(data, flags, says):
 
 
 def test_the_goal_turns_what_should_be_large():
-    assert Goal("f1", True).cost({"f1": 3.0}) == -3.0 and Goal("loss").cost({"loss": 3.0}) == 3.0 and Goal("f1", True).cost({"loss": 3.0}) is None
+    assert (
+        Goal("f1", True).cost({"f1": 3.0}) == -3.0
+        and Goal("loss").cost({"loss": 3.0}) == 3.0
+        and Goal("f1", True).cost({"loss": 3.0}) is None
+    )
 
 
 # --- scores and their files
+
 
 class Files:
     def __init__(self, content=None, error=None):
@@ -185,7 +235,9 @@ class Files:
 def test_files_of_a_scorer_appear_at_once_and_replace_those_of_before(tmp_path):
     for content in ("old", "new"):
         assert write_scores(Files(content), tmp_path / "evaluations" / "step_0000005") == {"f1": 50.0}
-        assert {path.name: path.read_text() for path in (tmp_path / "evaluations" / "step_0000005").iterdir()} == {"predictions.json": content}
+        assert {path.name: path.read_text() for path in (tmp_path / "evaluations" / "step_0000005").iterdir()} == {
+            "predictions.json": content
+        }
     assert [path.name for path in (tmp_path / "evaluations").iterdir()] == ["step_0000005"]
 
 
@@ -194,7 +246,9 @@ def test_a_scorer_that_fails_leaves_what_was_there(tmp_path, error):
     write_scores(Files("old"), tmp_path / "step_0000005")
     with pytest.raises(RunError):
         write_scores(Files("new", error), tmp_path / "step_0000005")
-    assert [path.name for path in tmp_path.iterdir()] == ["step_0000005"] and (tmp_path / "step_0000005" / "predictions.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["step_0000005"] and (
+        tmp_path / "step_0000005" / "predictions.json"
+    ).read_text() == "old"
 
 
 def test_a_scorer_without_files_leaves_none(tmp_path):
@@ -218,12 +272,19 @@ def test_every_rank_has_the_figures_of_the_main_rank(tmp_path):
 
     data.scorer = Scorer
     for is_main in (True, False):
-        evaluation = ScoredEvaluation(SimpleNamespace(evaluate=evaluate), data, tmp_path, is_main,
-                                      lambda text: said.append(text) or json.dumps({"f1": 50.0}))
+        evaluation = ScoredEvaluation(
+            SimpleNamespace(evaluate=evaluate),
+            data,
+            tmp_path,
+            is_main,
+            lambda text: said.append(text) or json.dumps({"f1": 50.0}),
+        )
         assert evaluation.evaluate(7) == {"loss": 1.0, "f1": 50.0}
-    assert Scorer.taken == [[0, 1]] and said == ['{"f1": 50.0}', "{}"]    # what the others say does not count
+    assert Scorer.taken == [[0, 1]] and said == ['{"f1": 50.0}', "{}"]  # what the others say does not count
     data.scored = ()
-    assert ScoredEvaluation(SimpleNamespace(evaluate=lambda: {"loss": 2.0}), data, tmp_path, True, None).evaluate(8) == {"loss": 2.0}
+    assert ScoredEvaluation(SimpleNamespace(evaluate=lambda: {"loss": 2.0}), data, tmp_path, True, None).evaluate(
+        8
+    ) == {"loss": 2.0}
 
 
 def test_a_plugin_says_that_it_adds_tasks():

@@ -1,4 +1,5 @@
 """``prepare validate`` and ``prepare inspect`` on real records, and on ones that each have one fault."""
+
 from __future__ import annotations
 
 import re
@@ -7,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from shared_data import shared
 
 from pipeloom.core.cli import main
 from pipeloom.core.data.index import INDEX
 from pipeloom.core.data.ofrecord import decode, index_part, write_part
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.plugins.datasets import wiki_ofrecord
-from shared_data import shared
 
 pytestmark = pytest.mark.fast
 
@@ -39,6 +40,7 @@ def change(folder, name: str, field: str, edit, numbers=(2,)):
 def put(place, value):
     def edit(array):
         array[place] = value
+
     return edit
 
 
@@ -55,33 +57,43 @@ def test_good_records_pass_and_their_statistics_are_right(folder, capsys):
 def test_the_public_records_are_as_they_should_be(tmp_path, capsys):
     shutil.copy(shared("wiki_ofrecord_seq_len_128/part-0"), tmp_path / "part-0")
     assert main(["prepare", "validate", str(tmp_path), "--vocab", str(shared("bert-base-uncased-vocab.txt"))]) == 0
-    said = capsys.readouterr().out      # the figures of the data's own description
+    said = capsys.readouterr().out  # the figures of the data's own description
     assert "1,024 pre-training examples in 1 part" in said and "105.8 a record" in said and "15.76 a record" in said
     assert re.search(r"next sentence +55.47 % random", said)
 
 
-@pytest.mark.parametrize("field, edit, says", [
-    ("input_ids", put(0, 5), r"input_ids does not begin with \[CLS\]"),
-    ("input_ids", put(1, 800), r"outside of the vocabulary \(0 to 799\)"),
-    ("input_mask", put(3, 0), "input_mask is not ones and then zeros"),
-    ("segment_ids", put(1, 1), "segment_ids goes back from 1 to 0"),
-    ("masked_lm_weights", put(0, 0), "masked_lm_weights is not ones and then zeros"),
-    ("masked_lm_positions", put(0, 0), "masked_lm_positions has a place outside of the text"),
-    ("masked_lm_positions",
-     lambda positions: positions[:2].sort() or positions[:2].__setitem__(slice(0, 2), positions[1::-1].copy()),
-     "masked_lm_positions does not rise"),
-    ("masked_lm_ids", put(0, 4), "masked_lm_ids has a token that is no text"),
-    ("next_sentence_labels", put(0, 2), "'next_sentence_labels' has the value 2 at position 0, allowed are 0 to 1"),
-    ("", lambda record: record.pop("segment_ids"), "has no field 'segment_ids', the first record has"),
-    ("", lambda record: record.update(more=np.zeros(1, np.int32)), "has a field 'more', the first record has not"),
-    ("", lambda record: record.update(segment_ids=np.zeros(3, np.int32)),
-     "field 'segment_ids' has 3 values, 64 are needed"),
-])
+@pytest.mark.parametrize(
+    "field, edit, says",
+    [
+        ("input_ids", put(0, 5), r"input_ids does not begin with \[CLS\]"),
+        ("input_ids", put(1, 800), r"outside of the vocabulary \(0 to 799\)"),
+        ("input_mask", put(3, 0), "input_mask is not ones and then zeros"),
+        ("segment_ids", put(1, 1), "segment_ids goes back from 1 to 0"),
+        ("masked_lm_weights", put(0, 0), "masked_lm_weights is not ones and then zeros"),
+        ("masked_lm_positions", put(0, 0), "masked_lm_positions has a place outside of the text"),
+        (
+            "masked_lm_positions",
+            lambda positions: positions[:2].sort() or positions[:2].__setitem__(slice(0, 2), positions[1::-1].copy()),
+            "masked_lm_positions does not rise",
+        ),
+        ("masked_lm_ids", put(0, 4), "masked_lm_ids has a token that is no text"),
+        ("next_sentence_labels", put(0, 2), "'next_sentence_labels' has the value 2 at position 0, allowed are 0 to 1"),
+        ("", lambda record: record.pop("segment_ids"), "has no field 'segment_ids', the first record has"),
+        ("", lambda record: record.update(more=np.zeros(1, np.int32)), "has a field 'more', the first record has not"),
+        (
+            "",
+            lambda record: record.update(segment_ids=np.zeros(3, np.int32)),
+            "field 'segment_ids' has 3 values, 64 are needed",
+        ),
+    ],
+)
 def test_a_bad_record_is_named_and_no_index_is_written(folder, capsys, field, edit, says):
     change(folder, "part-1", field, edit)
     assert main(["prepare", "validate", str(folder)]) == 1
     said = capsys.readouterr().out
-    assert re.search(rf"part-1 record 2: .*{says}", said) and re.search(r"1 of [\d,]+ records are bad; no index was written", said)
+    assert re.search(rf"part-1 record 2: .*{says}", said) and re.search(
+        r"1 of [\d,]+ records are bad; no index was written", said
+    )
     assert not (folder / INDEX).exists() and not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
@@ -111,27 +123,43 @@ def test_other_records_are_checked_for_what_all_records_have(tmp_path, capsys):
 
 
 def test_inspect_shows_what_is_masked(tmp_path, capsys):
-    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "dog", "."]) + "\n")
-    record = {"input_ids": np.array([2, 5, 4, 7, 9, 3, 5, 10, 3, 0], np.int32), "input_mask": np.array([1] * 9 + [0], np.int32),
-              "segment_ids": np.array([0] * 6 + [1] * 3 + [0], np.int32), "masked_lm_positions": np.array([2, 3, 4, 6, 0], np.int32),
-              "masked_lm_ids": np.array([6, 7, 8, 5, 0], np.int32), "masked_lm_weights": np.array([1, 1, 1, 1, 0], np.float32),
-              "next_sentence_labels": np.array([1], np.int32)}
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "dog", "."]) + "\n"
+    )
+    record = {
+        "input_ids": np.array([2, 5, 4, 7, 9, 3, 5, 10, 3, 0], np.int32),
+        "input_mask": np.array([1] * 9 + [0], np.int32),
+        "segment_ids": np.array([0] * 6 + [1] * 3 + [0], np.int32),
+        "masked_lm_positions": np.array([2, 3, 4, 6, 0], np.int32),
+        "masked_lm_ids": np.array([6, 7, 8, 5, 0], np.int32),
+        "masked_lm_weights": np.array([1, 1, 1, 1, 0], np.float32),
+        "next_sentence_labels": np.array([1], np.int32),
+    }
     write_part(tmp_path / "part-0", [record] * 2)
     write_part(tmp_path / "part-1", [{**record, "next_sentence_labels": np.array([0], np.int32)}])
     assert main(["prepare", "inspect", str(tmp_path), "--record", "1", "--count", "2"]) == 0
     said = capsys.readouterr().out
     assert "part-0 record 1" in said and "part-1 record 0" in said and "record 2" not in said
-    assert "  first   the [MASK: cat][=s] [dog: sat]\n  second  [=the] .\n  the second is another document's text; 9 tokens" in said
+    assert (
+        "  first   the [MASK: cat][=s] [dog: sat]\n  second  [=the] .\n  the second is another document's text; 9 tokens"
+        in said
+    )
     assert "the second is the next sentence" in said
 
 
-@pytest.mark.parametrize("command, says", [
-    (["validate", "nowhere"], "no file or folder nowhere"), (["validate"], "the following arguments are required: DIR"),
-    (["inspect", "COPY/part-0", "--record", "99999"], "has no record 99999; they are numbered from 0"),
-    (["validate", "COPY/part-0"], "is a file; give the folder that it is in"), (["inspect", "COPY", "--count", "0"], "must be a whole number"),
-    (["inspect", "COPY/none"], "no file or folder"), (["validate", "COPY", "--vocab", "no.txt"], "cannot read the vocabulary no.txt"),
-    (["validat", "COPY"], "did you mean 'validate'"),
-])
+@pytest.mark.parametrize(
+    "command, says",
+    [
+        (["validate", "nowhere"], "no file or folder nowhere"),
+        (["validate"], "the following arguments are required: DIR"),
+        (["inspect", "COPY/part-0", "--record", "99999"], "has no record 99999; they are numbered from 0"),
+        (["validate", "COPY/part-0"], "is a file; give the folder that it is in"),
+        (["inspect", "COPY", "--count", "0"], "must be a whole number"),
+        (["inspect", "COPY/none"], "no file or folder"),
+        (["validate", "COPY", "--vocab", "no.txt"], "cannot read the vocabulary no.txt"),
+        (["validat", "COPY"], "did you mean 'validate'"),
+    ],
+)
 def test_what_cannot_be_is_one_line(folder, capsys, command, says):
     assert main(["prepare", *(word.replace("COPY", str(folder)) for word in command)]) == 2
     error = capsys.readouterr().err
@@ -146,15 +174,18 @@ def test_records_without_a_vocabulary_are_not_shown(folder, capsys):
 
 # --- validating and training say the same
 
+
 def fill(value):
     def edit(array):
         array[:] = value
+
     return edit
 
 
 def swap(name, change):
     def edit(record):
         record[name] = change(record[name])
+
     return edit
 
 
@@ -183,8 +214,10 @@ FAULTS = [
     ("masked_lm_weights", put(0, np.inf), True),
     ("masked_lm_weights", fill(0), False),
     ("next_sentence_labels", put(0, 2), True),
-    *(("", lambda record, name=name: record.pop(name), True)
-      for name in ("input_ids", "masked_lm_positions", "next_sentence_labels")),
+    *(
+        ("", lambda record, name=name: record.pop(name), True)
+        for name in ("input_ids", "masked_lm_positions", "next_sentence_labels")
+    ),
     ("", swap("input_ids", lambda array: array.astype(np.int64)), True),
     ("", swap("masked_lm_weights", lambda array: array.astype(float)), True),
     ("", swap("input_ids", lambda array: array[:32]), True),
@@ -198,8 +231,9 @@ FAULTS = [
 
 def training_takes(folder) -> bool:
     """Whether one process takes the records. Two stages, of which each reads its own fields, see the same together."""
-    config = SimpleNamespace(seq_length=64, max_predictions=10, vocab_size=None, ofrecord_path=str(folder),
-                             eval_path=None, eval_every=None)
+    config = SimpleNamespace(
+        seq_length=64, max_predictions=10, vocab_size=None, ofrecord_path=str(folder), eval_path=None, eval_every=None
+    )
 
     def takes(*fields) -> bool:
         try:
@@ -220,8 +254,10 @@ def few(made, tmp_path_factory):
     """Twelve records and their vocabulary."""
     folder = tmp_path_factory.mktemp("few")
     data = (made / "part-0").read_bytes()
-    write_part(folder / "part-0",
-               [decode(data[offset:offset + length]) for offset, length in index_part(made / "part-0")[:12].tolist()])
+    write_part(
+        folder / "part-0",
+        [decode(data[offset : offset + length]) for offset, length in index_part(made / "part-0")[:12].tolist()],
+    )
     shutil.copy(made / "vocab.txt", folder)
     return folder
 
@@ -242,15 +278,15 @@ def test_validating_and_training_agree(few, tmp_path, capsys, with_vocabulary, n
             assert (code == 0) == (always is None or not (with_vocabulary or always)), (case, said)
         if code == 0 and always is False:
             assert "note  " in said or field in ("input_ids", "masked_lm_ids") or not field, (case, said)
-        assert "Traceback" not in said and main([
-            "prepare", "inspect", str(folder), "--vocab",
-            str(few / "vocab.txt"), "--count", "12"
-        ]) in (0, 2)
+        assert "Traceback" not in said and main(
+            ["prepare", "inspect", str(folder), "--vocab", str(few / "vocab.txt"), "--count", "12"]
+        ) in (0, 2)
         capsys.readouterr()
 
 
-@pytest.mark.parametrize("damage",
-                         [lambda data: data[:-3], lambda data: b"", lambda data: data[:4], lambda data: b"\xff" * 99])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-3], lambda data: b"", lambda data: data[:4], lambda data: b"\xff" * 99]
+)
 def test_a_damaged_part_is_refused_by_both(few, tmp_path, capsys, damage):
     shutil.copytree(few, tmp_path / "copy")
     (tmp_path / "copy" / "part-0").write_bytes(damage((few / "part-0").read_bytes()))
@@ -258,10 +294,13 @@ def test_a_damaged_part_is_refused_by_both(few, tmp_path, capsys, damage):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more, says", [
-    (["--seq_length", "128"], "field 'input_ids' has 64 values, --seq_length 128 needs 128"),
-    (["--max_predictions", "20"], "field 'masked_lm_positions' has 10 values, --max_predictions 20 needs 20"),
-    (["--vocab_size", "100"], "--vocab_size 100 allows 0 to 99"),
-])
+@pytest.mark.parametrize(
+    "more, says",
+    [
+        (["--seq_length", "128"], "field 'input_ids' has 64 values, --seq_length 128 needs 128"),
+        (["--max_predictions", "20"], "field 'masked_lm_positions' has 10 values, --max_predictions 20 needs 20"),
+        (["--vocab_size", "100"], "--vocab_size 100 allows 0 to 99"),
+    ],
+)
 def test_what_training_will_ask_for_can_be_asked(few, capsys, more, says):
     assert main(["prepare", "validate", str(few), *more]) == 1 and says in capsys.readouterr().out

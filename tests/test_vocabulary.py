@@ -1,10 +1,12 @@
 """The vocabulary of a model's text: from the dataset into checkpoints, and from folders back to whoever has text."""
+
 from __future__ import annotations
 
 import json
 from types import SimpleNamespace
 
 import pytest
+from checkpoints import save_alone
 
 from pipeloom.core.checkpoint.describe import texts_of
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, verify
@@ -13,7 +15,6 @@ from pipeloom.core.cli import parse
 from pipeloom.core.data.dataset import FirstSamples, Vocabulary
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.plugins.datasets import squad, wiki_ofrecord
-from checkpoints import save_alone
 
 pytestmark = pytest.mark.fast
 
@@ -26,7 +27,11 @@ def dataset(vocabulary):
 def test_a_checkpoint_has_what_text_needs_as_a_huggingface_folder_has_it(tmp_path, lowercase):
     (tmp_path / "words").write_bytes("[PAD]\nmüde\n".encode())
     texts = texts_of(dataset(Vocabulary(tmp_path / "words", lowercase)))
-    tokenizer = {} if lowercase is None else {"tokenizer_config.json": b'{"do_lower_case": %s}\n' % str(lowercase).lower().encode()}
+    tokenizer = (
+        {}
+        if lowercase is None
+        else {"tokenizer_config.json": b'{"do_lower_case": %s}\n' % str(lowercase).lower().encode()}
+    )
     assert texts == {"vocab.txt": "[PAD]\nmüde\n".encode(), **tokenizer}
     for name, content in texts.items():
         (tmp_path / name).write_bytes(content)
@@ -55,11 +60,16 @@ def test_it_is_covered_by_the_checksums(tmp_path):
 def test_the_embedded_sample_knows_its_own():
     config = parse(["--plugins", "inter_first,bert,wiki_ofrecord"])[0]
     data = wiki_ofrecord.pipeloom_open_dataset(config=config, split="train")
-    assert data.vocabulary == Vocabulary(data.path / "vocab.txt", True) and FirstSamples(data, 3).vocabulary == data.vocabulary
+    assert (
+        data.vocabulary == Vocabulary(data.path / "vocab.txt", True)
+        and FirstSamples(data, 3).vocabulary == data.vocabulary
+    )
     assert len(data.vocabulary.path.read_text(encoding="utf-8").splitlines()) == data.vocab_size
 
 
-@pytest.mark.parametrize("content, found", [({"settings": {"lowercase": False}}, False), ({"settings": {}}, True), ([], None), (None, None)])
+@pytest.mark.parametrize(
+    "content, found", [({"settings": {"lowercase": False}}, False), ({"settings": {}}, True), ([], None), (None, None)]
+)
 def test_beside_records_only_what_made_them_says_how(tmp_path, content, found):
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     if content is not None:

@@ -1,4 +1,5 @@
 """A training job over the two nodes of a ``Link``: one launcher in each namespace, as on two machines."""
+
 from __future__ import annotations
 
 import ctypes
@@ -27,12 +28,30 @@ class TwoNodeJob:
     the block ends, or when this process dies, is killed.
     """
 
-    def __init__(self, link: Link, flags: Sequence[str], folder: Path, nproc_per_node: int = 2, port: int = 29500,
-                 env: Optional[Mapping[str, str]] = None, nodes: Sequence[int] = (0, 1), root: Path = ROOT) -> None:
+    def __init__(
+        self,
+        link: Link,
+        flags: Sequence[str],
+        folder: Path,
+        nproc_per_node: int = 2,
+        port: int = 29500,
+        env: Optional[Mapping[str, str]] = None,
+        nodes: Sequence[int] = (0, 1),
+        root: Path = ROOT,
+    ) -> None:
         self.link, self.folder, self.root = link, Path(folder), root
         self.size = 2 * nproc_per_node
-        self.flags = [*flags, "--nnodes", "2", "--nproc_per_node", str(nproc_per_node), "--master_addr", link.addresses[0],
-                      "--master_port", str(port)]
+        self.flags = [
+            *flags,
+            "--nnodes",
+            "2",
+            "--nproc_per_node",
+            str(nproc_per_node),
+            "--master_addr",
+            link.addresses[0],
+            "--master_port",
+            str(port),
+        ]
         self.env = {**outside_environment(os.environ), "PYTHONPATH": str(root), **(env or {})}
         self.nodes = tuple(nodes)
         self.processes: Dict[int, subprocess.Popen] = {}
@@ -51,11 +70,25 @@ class TwoNodeJob:
         self.kill()
 
     def start(self, node: int) -> None:
-        command = [sys.executable, str(self.root / "entry.py"), "train", *self.flags, "--node_rank", str(node),
-                   "--output_dir", str(self.run(node))]
+        command = [
+            sys.executable,
+            str(self.root / "entry.py"),
+            "train",
+            *self.flags,
+            "--node_rank",
+            str(node),
+            "--output_dir",
+            str(self.run(node)),
+        ]
         with open(self.log(node), "wb") as log:
-            self.processes[node] = subprocess.Popen(self.link.command(node, command), env=self.env, stdin=subprocess.DEVNULL,
-                                                    stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent)
+            self.processes[node] = subprocess.Popen(
+                self.link.command(node, command),
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,
+            )
 
     def run(self, node: int) -> Path:
         """The run directory of ``node``; that of node 0 has the metrics."""
@@ -75,13 +108,20 @@ class TwoNodeJob:
         while not ready():
             bad = {node: code for node, code in self.ended().items() if code}
             if bad or time.monotonic() > end:
-                why = ", ".join(f"node {node} ended with {code}" for node, code in bad.items()) or f"not within {limit:g} s"
+                why = (
+                    ", ".join(f"node {node} ended with {code}" for node, code in bad.items())
+                    or f"not within {limit:g} s"
+                )
                 raise LabError(f"{what}: {why}\n{self.last_lines()}")
             time.sleep(0.05)
 
     def wait(self, limit: float) -> None:
         """Wait until both launchers have ended with 0; raises ``LabError`` otherwise."""
-        self.wait_for(lambda: len([code for code in self.ended().values() if code == 0]) == len(self.processes), limit, "end of the job")
+        self.wait_for(
+            lambda: len([code for code in self.ended().values() if code == 0]) == len(self.processes),
+            limit,
+            "end of the job",
+        )
 
     def kill(self, node: Optional[int] = None) -> None:
         """SIGKILL to the launcher of ``node``, or to all; their ranks die with them."""

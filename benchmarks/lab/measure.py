@@ -1,4 +1,5 @@
 """Bytes that a job sends over the link in one step, each way."""
+
 from __future__ import annotations
 
 import tempfile
@@ -23,8 +24,16 @@ class StepBytes:
     bytes_1_to_0: float
 
 
-def bytes_per_step(link: Link, flags: Sequence[str], plugins: str, nproc_per_node: int = 2, pauses: Sequence[int] = (2, 5, 8),
-                   limit: float = 180.0, folder: Optional[Path] = None, root: Path = ROOT) -> StepBytes:
+def bytes_per_step(
+    link: Link,
+    flags: Sequence[str],
+    plugins: str,
+    nproc_per_node: int = 2,
+    pauses: Sequence[int] = (2, 5, 8),
+    limit: float = 180.0,
+    folder: Optional[Path] = None,
+    root: Path = ROOT,
+) -> StepBytes:
     """Run a job over ``link`` that halts after the steps ``pauses``, and read the link at each halt.
 
     What one halt counted less what the one before counted is the steps between them and nothing else: not
@@ -34,7 +43,15 @@ def bytes_per_step(link: Link, flags: Sequence[str], plugins: str, nproc_per_nod
     with tempfile.TemporaryDirectory(prefix="pipeloom-lab-") as temporary:
         folder = Path(folder or temporary)
         steps = pauses[-1] + 1
-        arguments = ["--plugins", f"{plugins},{PROBE}", *flags, "--train_steps", str(steps), "--log_every", str(10 * steps)]
+        arguments = [
+            "--plugins",
+            f"{plugins},{PROBE}",
+            *flags,
+            "--train_steps",
+            str(steps),
+            "--log_every",
+            str(10 * steps),
+        ]
         env = {"PIPELOOM_LAB_PAUSES": ",".join(map(str, pauses)), "PIPELOOM_LAB_FOLDER": str(folder)}
         read: List[Counters] = []
         with TwoNodeJob(link, arguments, folder, nproc_per_node, env=env, root=root) as job:

@@ -2,6 +2,7 @@
 
 ``PIPELOOM_LAB_FOLDER``: where ``rss_<rank>`` goes, kB at the end of the run. The plan goes to ``GLOG_log_dir``.
 """
+
 import os
 import re
 from pathlib import Path

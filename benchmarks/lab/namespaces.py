@@ -3,6 +3,7 @@
 Needs root and iproute2. Everything lives inside the two namespaces (the pair is made there), so nothing of
 the machine's own network is touched, and deleting the namespaces deletes the link.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -72,15 +73,32 @@ class Link:
         _run("ip", "netns", "add", second)
         for name in self.namespaces:
             # No neighbour discovery by IPv6: the counters are to see the job alone.
-            _run("ip", "netns", "exec", name, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6 || true")
+            _run(
+                "ip", "netns", "exec", name, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6 || true"
+            )
         _run("ip", "-n", first, "link", "add", _INTERFACE, "type", "veth", "peer", "name", _INTERFACE, "netns", second)
         for name, address in zip(self.namespaces, self.addresses):
             _run("ip", "-n", name, "addr", "add", f"{address}/30", "dev", _INTERFACE)
             for interface in ("lo", _INTERFACE):
                 _run("ip", "-n", name, "link", "set", interface, "up")
             if self.rate is not None:
-                _run("tc", "-n", name, "qdisc", "add", "dev", _INTERFACE, "root", "tbf", "rate", self.rate,
-                     "burst", "256kb", "latency", "1000ms")
+                _run(
+                    "tc",
+                    "-n",
+                    name,
+                    "qdisc",
+                    "add",
+                    "dev",
+                    _INTERFACE,
+                    "root",
+                    "tbf",
+                    "rate",
+                    self.rate,
+                    "burst",
+                    "256kb",
+                    "latency",
+                    "1000ms",
+                )
 
     def remove(self) -> None:
         """Kill what runs in the namespaces and delete them; may be called twice."""
@@ -132,7 +150,9 @@ def remove_leftovers() -> None:
     """Delete namespaces whose maker, a process of this name's number, was killed before it could."""
     if shutil.which("ip") is None:
         return
-    listed = subprocess.run(["ip", "netns", "list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    listed = subprocess.run(
+        ["ip", "netns", "list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ).stdout
     for name, maker in re.findall(rf"^({_PREFIX}-(\d+)-\d+-[01])\b", listed, re.M):
         if not os.path.exists(f"/proc/{maker}"):
             _remove(name)

@@ -1,4 +1,5 @@
 """What the engine's plan says of memory, per rank: variables by kind, and the registers that are alive at once."""
+
 from __future__ import annotations
 
 import os
@@ -47,7 +48,15 @@ def leave_plan(folder: Path, flags: Sequence[str], plugins: str) -> Path:
 
     Raises ``RuntimeError`` with the output when that fails.
     """
-    command = [sys.executable, str(ROOT / "entry.py"), "--plugins", f"{plugins},{PROBE}", *flags, "--output_dir", str(folder / "run")]
+    command = [
+        sys.executable,
+        str(ROOT / "entry.py"),
+        "--plugins",
+        f"{plugins},{PROBE}",
+        *flags,
+        "--output_dir",
+        str(folder / "run"),
+    ]
     env = {**outside_environment(os.environ), "GLOG_log_dir": str(folder), "PIPELOOM_LAB_FOLDER": str(folder)}
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     if done.returncode:

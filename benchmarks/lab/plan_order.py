@@ -3,6 +3,7 @@
 OneFlow gives what an operation puts out one register, or a few. The operation runs when each of its inputs is there and
 a register of its output is free, which is when all who read its last value have run. Times play no part.
 """
+
 from __future__ import annotations
 
 from collections import Counter, deque
@@ -21,7 +22,7 @@ class Register:
     consumers: List["Operation"]
     values: int
     free: int
-    lies_in: int = -1    # the id of the register whose memory it takes over
+    lies_in: int = -1  # the id of the register whose memory it takes over
     made: int = 0
     readers: Dict[int, int] = field(default_factory=dict)
 
@@ -44,8 +45,11 @@ class PlanOrder:
     def __init__(self, plan) -> None:
         self._operations = {task.task_id: Operation(_name(task), task.machine_id) for task in plan.task}
         self._registers: Dict[int, Register] = {}
-        described = {register.regst_desc_id: (task, register) for task in plan.task
-                     for register in task.produced_regst_desc.values()}
+        described = {
+            register.regst_desc_id: (task, register)
+            for task in plan.task
+            for register in task.produced_regst_desc.values()
+        }
         for id_, (task, register) in described.items():
             operation = self._operations[task.task_id]
             # Without a shape in time: a control register, one for each run of its producer.
@@ -54,7 +58,7 @@ class PlanOrder:
             self._registers[id_] = Register(operation, consumers, values, register.register_num)
             operation.outputs.append(id_)
             if task.task_type == task_pb2.kRepeat:
-                self._registers[id_].free = values    # the memory of the variable, lent as often as it is repeated
+                self._registers[id_].free = values  # the memory of the variable, lent as often as it is repeated
             else:
                 self._registers[id_].lies_in = register.inplace_consumed_regst_desc_id
         for task in plan.task:
@@ -82,8 +86,11 @@ class PlanOrder:
         for register in map(self._registers.get, operation.inputs):
             if register.made < -(-(operation.done + 1) * register.values // operation.runs):
                 return False
-        return all(register.free or operation.done * register.values % operation.runs
-                   for register in map(self._registers.get, operation.outputs) if register.consumers)
+        return all(
+            register.free or operation.done * register.values % operation.runs
+            for register in map(self._registers.get, operation.outputs)
+            if register.consumers
+        )
 
     def _run(self, operation: Operation) -> List[Operation]:
         """Run it once; returns who may be ready by that."""

@@ -3,6 +3,7 @@
 ``PIPELOOM_LAB_PAUSES``: the steps, ``2,6,10``; ``PIPELOOM_LAB_FOLDER``: each rank makes ``paused_<step>_<rank>``
 there once its part of the step is done, and goes on when ``go_<step>`` has appeared.
 """
+
 import os
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ def pipeloom_on_step_end(run, step, metrics):
         return
     import oneflow
 
-    oneflow._oneflow_internal.eager.Sync()    # a graph's call returns before its work is done
+    oneflow._oneflow_internal.eager.Sync()  # a graph's call returns before its work is done
     folder = Path(os.environ["PIPELOOM_LAB_FOLDER"])
     (folder / f"paused_{step}_{run.rank}").touch()
     end = time.monotonic() + _LIMIT_SECONDS

@@ -1,4 +1,5 @@
 """What the mathematics makes cross the link in one step, from the plan alone."""
+
 from __future__ import annotations
 
 from typing import Sequence

@@ -1,4 +1,5 @@
 """``entry.py checkpoint ls|verify|show PATH``: looking at checkpoints without the engine."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,10 +19,14 @@ def checkpoint_command(arguments: Sequence[str]) -> int:
     """Do it; returns 0, or 1 where a checkpoint is not whole. Raises ``UsageError`` for a command that makes no sense."""
     if not arguments or arguments[0] not in ACTIONS:
         close = did_you_mean(arguments[0], ACTIONS) if arguments else ""
-        raise UsageError(f"'checkpoint' needs one of {', '.join(ACTIONS)} and a path{close}: entry.py checkpoint ls runs/NAME")
+        raise UsageError(
+            f"'checkpoint' needs one of {', '.join(ACTIONS)} and a path{close}: entry.py checkpoint ls runs/NAME"
+        )
     if len(arguments) != 2:
-        raise UsageError(f"'checkpoint {arguments[0]}' takes one path: of a checkpoint (also RUN@best, RUN@last, "
-                         "RUN@120), or of a run directory")
+        raise UsageError(
+            f"'checkpoint {arguments[0]}' takes one path: of a checkpoint (also RUN@best, RUN@last, "
+            "RUN@120), or of a run directory"
+        )
     path = checkpoint_path(arguments[1])
     store, found = _find(path)
     if arguments[0] == "show":
@@ -56,7 +61,10 @@ def _list(store: Store, found: Sequence[Path]) -> None:
         names = dict.fromkeys(("loss", "eval loss", f"eval {manifest.option('best_metric')}"))
         shown = "  ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)
         marks = ", ".join(mark for mark, name in (("last", last), ("best", best)) if name == path.name)
-        print(f"{path.name}  {manifest.bytes / 1e6:.1f} MB  {manifest.saved_at}  {shown}" + (f"  ({marks})" if marks else ""))
+        print(
+            f"{path.name}  {manifest.bytes / 1e6:.1f} MB  {manifest.saved_at}  {shown}"
+            + (f"  ({marks})" if marks else "")
+        )
 
 
 def _verify(found: Sequence[Path]) -> int:
@@ -87,7 +95,8 @@ def describe(path: Path) -> str:
         f"layout     {_layout(manifest)}",
         f"plugins    {', '.join(f'{name} {version}' for name, version in manifest.plugins.items())}",
         f"versions   {', '.join(f'{name} {version}' for name, version in manifest.versions.items() if version)}",
-        *_figures("metrics", manifest.metrics), *_figures("evaluation", manifest.evaluation),
+        *_figures("metrics", manifest.metrics),
+        *_figures("evaluation", manifest.evaluation),
         f"files      {len(manifest.files)}, {manifest.bytes / 1e6:.1f} MB",
         "parameters",
         *(f"  {name} {shape}" for name, shape in manifest.parameters.items()),
@@ -99,8 +108,10 @@ def describe(path: Path) -> str:
 
 def _layout(manifest: Manifest) -> str:
     mesh, cluster = manifest.layout["mesh"], manifest.layout["cluster"]
-    return (f"made by {cluster.get('nodes')} x {cluster.get('devices_per_node')} {cluster.get('device_type')} ranks, "
-            f"pipeline {mesh['pipeline']} x data {mesh['data']} x tensor {mesh['tensor']}; any other can read it")
+    return (
+        f"made by {cluster.get('nodes')} x {cluster.get('devices_per_node')} {cluster.get('device_type')} ranks, "
+        f"pipeline {mesh['pipeline']} x data {mesh['data']} x tensor {mesh['tensor']}; any other can read it"
+    )
 
 
 def _figures(title: str, figures: Dict[str, float]) -> List[str]:

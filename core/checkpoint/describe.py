@@ -1,4 +1,5 @@
 """What a run says of itself in the manifest of a checkpoint."""
+
 from __future__ import annotations
 
 import time
@@ -15,27 +16,49 @@ from pipeloom.core.watch import Position
 MATHEMATICAL = ("pipeloom_build_model", "pipeloom_open_dataset", "pipeloom_build_optimizer", "pipeloom_lr_schedule")
 
 
-def manifest_of(run: Any, position: Position, norm_sum: float, optimizer: str, metrics: Mapping[str, float],
-                evaluation: Mapping[str, float]) -> Manifest:
+def manifest_of(
+    run: Any,
+    position: Position,
+    norm_sum: float,
+    optimizer: str,
+    metrics: Mapping[str, float],
+    evaluation: Mapping[str, float],
+) -> Manifest:
     """The manifest of ``run`` at ``position``; the files are added when they are written."""
     plan, config, environment = run.plan, run.config, run.environment()
     return Manifest(
-        position={**asdict(position), "norm_sum": norm_sum, "samples": position.data_step * config.train_global_batch_size},
+        position={
+            **asdict(position),
+            "norm_sum": norm_sum,
+            "samples": position.data_step * config.train_global_batch_size,
+        },
         # Masks and order are functions of these, so nothing of them must be kept but where the run is.
         dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
-        config=config.to_dict(), given=sorted(config.given | config.carried), plugins=dict(run.plugins.versions),
+        config=config.to_dict(),
+        given=sorted(config.given | config.carried),
+        plugins=dict(run.plugins.versions),
         answers=answers(run.plugins),
-        model={"name": plan.model.name, "task": plan.model.task, "size": plan.model.size,
-               "huggingface": dict(plan.model.huggingface or {}), "repeated": dict(plan.model.repeated)},
-        parameters={spec.name: list(spec.shape) for spec in plan.model.parameters}, optimizer=optimizer,
+        model={
+            "name": plan.model.name,
+            "task": plan.model.task,
+            "size": plan.model.size,
+            "huggingface": dict(plan.model.huggingface or {}),
+            "repeated": dict(plan.model.repeated),
+        },
+        parameters={spec.name: list(spec.shape) for spec in plan.model.parameters},
+        optimizer=optimizer,
         data=plan.dataset.fingerprint(),
         layout={name: environment[name] for name in ("cluster", "mesh", "split", "placement")},
         versions={"pipeloom": environment["pipeloom"], "python": environment["python"], **environment["packages"]},
-        metrics=dict(metrics), evaluation=dict(evaluation), saved_at=time.strftime("%Y-%m-%d %H:%M:%S %z"))
+        metrics=dict(metrics),
+        evaluation=dict(evaluation),
+        saved_at=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    )
 
 
 def texts_of(dataset: Dataset) -> Dict[str, bytes]:
-    """The files of a checkpoint that say how text becomes token ids, as a HuggingFace folder has them; none where that is not known.
+    """The files of a checkpoint that say how text becomes token ids, as a HuggingFace folder has them; none where that
+    is not known.
 
     Raises ``RunError`` where the vocabulary cannot be read.
     """

@@ -3,6 +3,7 @@
 They exist so that a test can stop the process at each of them: ``crossing(point)`` is called before and after every
 write, flush, rename and removal, and does nothing.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -37,12 +38,12 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> Tuple[str, int]:
                 file.write(piece)
                 digest.update(piece)
                 size += len(piece)
-                del piece    # a view: it would keep its array while the next one is made
+                del piece  # a view: it would keep its array while the next one is made
                 crossing(f"amid write {path.name}")
             file.flush()
             crossing(f"before flush {path.name}")
             os.fsync(file.fileno())
-    except OSError as error:    # of a write Python does not say which file
+    except OSError as error:  # of a write Python does not say which file
         raise OSError(error.errno, error.strerror, error.filename or str(path)) from None
     crossing(f"after flush {path.name}")
     return digest.hexdigest(), size

@@ -1,4 +1,5 @@
 """``checkpoint.json``: what a checkpoint holds, and the checksums that say whether it is whole."""
+
 from __future__ import annotations
 
 import hashlib
@@ -74,14 +75,19 @@ class Manifest:
     def optimizer_kinds(self) -> List[str]:
         """What the optimizer keeps for each parameter (``exp_avg``, ...)."""
         names = [tensor for entry in self.files.values() for tensor in entry.tensors]
-        return sorted({name[len(_OPTIMIZER):].partition("/")[0] for name in names if name.startswith(_OPTIMIZER)})
+        return sorted({name[len(_OPTIMIZER) :].partition("/")[0] for name in names if name.startswith(_OPTIMIZER)})
 
     def option(self, name: str, default: Any = None) -> Any:
         """The value of an option, wherever in the sections of the configuration it stands."""
         return self.options().get(name, default)
 
     def options(self) -> Dict[str, Any]:
-        return {name: value for section in self.config.values() if isinstance(section, dict) for name, value in section.items()}
+        return {
+            name: value
+            for section in self.config.values()
+            if isinstance(section, dict)
+            for name, value in section.items()
+        }
 
     def to_bytes(self) -> bytes:
         content = {**asdict(self), "format": FORMAT}
@@ -118,8 +124,10 @@ def read_manifest(folder: Path) -> Manifest:
 def _what_is_wrong(content: Mapping[str, Any]) -> str:
     """The checksum is right, but it was not made by this program: what does not fit, or ""."""
     simple = {"int": int, "str": str}
-    kinds = {field.name: simple.get(field.type, list if "List" in field.type and "Dict" not in field.type else dict)
-             for field in fields(Manifest)}
+    kinds = {
+        field.name: simple.get(field.type, list if "List" in field.type and "Dict" not in field.type else dict)
+        for field in fields(Manifest)
+    }
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
             return f"'{name}' is missing or of a wrong type"
@@ -127,20 +135,35 @@ def _what_is_wrong(content: Mapping[str, Any]) -> str:
     if unknown:
         return f"'{shown(unknown[0])}' is not known"
     position, layout, model = content["position"], content["layout"], content["model"]
-    if any(type(position.get(name)) is not int or position[name] < 0 for name in ("step", "data_step", "skipped", "norm_since", "samples")) \
-            or type(position.get("norm_sum")) not in (int, float):
+    if any(
+        type(position.get(name)) is not int or position[name] < 0
+        for name in ("step", "data_step", "skipped", "norm_since", "samples")
+    ) or type(position.get("norm_sum")) not in (int, float):
         return "'position' is damaged"
-    if any(not isinstance(layout.get(name), dict) for name in ("mesh", "cluster")) or type(model.get("size")) is not int \
-            or any(type(layout["mesh"].get(name)) is not int for name in ("pipeline", "data", "tensor")) \
-            or any(not isinstance(model.get(name), str) for name in ("name", "task")) or not isinstance(model.get("huggingface", {}), dict):
+    if (
+        any(not isinstance(layout.get(name), dict) for name in ("mesh", "cluster"))
+        or type(model.get("size")) is not int
+        or any(type(layout["mesh"].get(name)) is not int for name in ("pipeline", "data", "tensor"))
+        or any(not isinstance(model.get(name), str) for name in ("name", "task"))
+        or not isinstance(model.get("huggingface", {}), dict)
+    ):
         return "'layout' or 'model' is damaged"
     if any(type(value) not in (int, float) for name in ("metrics", "evaluation") for value in content[name].values()):
         return "'metrics' or 'evaluation' is damaged"
-    if any(not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape) for shape in content["parameters"].values()):
+    if any(
+        not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape)
+        for shape in content["parameters"].values()
+    ):
         return "'parameters' is damaged"
     for name, entry in content["files"].items():
-        if not isinstance(entry, dict) or set(entry) != {"sha256", "bytes", "tensors"} or not isinstance(entry["tensors"], list) \
-                or any(not isinstance(tensor, str) for tensor in entry["tensors"]) or Path(name).name != name or name in ("", ".", ".."):
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != {"sha256", "bytes", "tensors"}
+            or not isinstance(entry["tensors"], list)
+            or any(not isinstance(tensor, str) for tensor in entry["tensors"])
+            or Path(name).name != name
+            or name in ("", ".", "..")
+        ):
             return f"'files' is damaged ({shown(name)})"
     return ""
 

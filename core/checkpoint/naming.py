@@ -4,6 +4,7 @@
 ``RUN/checkpoints/best`` and ``.../last`` are files that name a checkpoint, and mean the same as ``RUN@best`` and
 ``RUN@last``.
 """
+
 from __future__ import annotations
 
 import re
@@ -55,9 +56,9 @@ def _which(folder: Path, which: str, text: str) -> Path:
     elif which == LAST:
         name = store.last()
         if name is None or not _is_there(folder, name):
-            return store.checkpoints()[-1]    # a run that ended before it could move the pointer
+            return store.checkpoints()[-1]  # a run that ended before it could move the pointer
     else:
-        name = name_of(int(_WHICH.fullmatch(which).group(1)))    # type: ignore[union-attr]
+        name = name_of(int(_WHICH.fullmatch(which).group(1)))  # type: ignore[union-attr]
     if not _is_there(folder, name):
         raise UsageError(f"{text}: there is no checkpoint {shown(name)[1:-1]}; {steps}")
     return folder / name

@@ -1,4 +1,5 @@
 """Reading a checkpoint: tensors by name, one at a time, by whoever needs them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -40,7 +41,9 @@ class Checkpoint:
         if array.dtype != np.float32:
             raise RunError(f"checkpoint {self.path}: '{name}' is of {array.dtype}, not float32")
         if array.shape != tuple(spec.shape):
-            raise RunError(f"checkpoint {self.path}: '{name}' has the shape {list(array.shape)}, the model needs {list(spec.shape)}")
+            raise RunError(
+                f"checkpoint {self.path}: '{name}' has the shape {list(array.shape)}, the model needs {list(spec.shape)}"
+            )
         return array
 
     def check_model(self, model: ModelSpec) -> None:
@@ -56,4 +59,3 @@ class Checkpoint:
         unknown = sorted(set(theirs) - set(mine))
         if unknown:
             raise UsageError(f"{where}: it has a parameter '{unknown[0]}', which this model has not")
-

@@ -1,4 +1,5 @@
 """From ``--resume`` to a checkpoint: which one, which options come from it, and what must not have changed."""
+
 from __future__ import annotations
 
 import os
@@ -24,8 +25,9 @@ _OLD_DEFAULTS = (("keep", 3),)
 
 @dataclass(frozen=True)
 class Resumed:
-    """What ``--resume`` found: the checkpoint (``None``: start from the beginning), the directory of the run that goes on
-    (``None``: a new one), and lines that say what was passed over."""
+    """What ``--resume`` found: the checkpoint (``None``: start from the beginning), the directory of the run that goes
+    on (``None``: a new one), and lines that say what was passed over.
+    """
 
     path: Optional[Path]
     directory: Optional[Path]
@@ -43,7 +45,11 @@ def find(resume: str, output_dir: Optional[str], plugins: Sequence[str]) -> Resu
     if resume == AUTO:
         directory = Path(output_dir).expanduser() if output_dir else _last_run(plugins)
         if directory is None:
-            return Resumed(None, None, ["resume     no run with these plugins has a checkpoint under runs/: starting from the beginning"])
+            return Resumed(
+                None,
+                None,
+                ["resume     no run with these plugins has a checkpoint under runs/: starting from the beginning"],
+            )
         path, notes = Store(directory / FOLDER).newest_whole()
         if path is None:
             notes = [*notes, f"resume     no whole checkpoint in {directory / FOLDER}: starting from the beginning"]
@@ -61,7 +67,9 @@ def _named(path: Path, output_dir: Optional[str]) -> Resumed:
         store = Store(path if path.name == FOLDER else path / FOLDER)
         found, notes = store.newest_whole()
         if found is None:
-            raise UsageError(f"--resume {path}: no whole checkpoint in {store.directory}" + "".join(f"; {note}" for note in notes))
+            raise UsageError(
+                f"--resume {path}: no whole checkpoint in {store.directory}" + "".join(f"; {note}" for note in notes)
+            )
         path = found
     else:
         notes = []
@@ -72,11 +80,17 @@ def _named(path: Path, output_dir: Optional[str]) -> Resumed:
         except BadCheckpoint as bad:
             raise UsageError(f"--resume {path}: {bad}; --resume auto takes the newest one that is whole") from None
     directory = path.parent.parent if path.parent.name == FOLDER else None
-    own = directory is not None and (output_dir is None or Path(output_dir).expanduser().resolve() == directory.resolve())
+    own = directory is not None and (
+        output_dir is None or Path(output_dir).expanduser().resolve() == directory.resolve()
+    )
     if own:
-        later = [other.name for other in Store(path.parent).checkpoints() if (step_of(other) or 0) > (step_of(path) or 0)]
+        later = [
+            other.name for other in Store(path.parent).checkpoints() if (step_of(other) or 0) > (step_of(path) or 0)
+        ]
         if later and not notes:
-            raise UsageError(f"--resume {path}: its run has later checkpoints ({later[-1]}); give another --output_dir to go on from this one")
+            raise UsageError(
+                f"--resume {path}: its run has later checkpoints ({later[-1]}); give another --output_dir to go on from this one"
+            )
     return Resumed(path, directory if own else None, notes)
 
 
@@ -103,8 +117,11 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
     decided anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option does not take.
     """
     values: Dict[str, Any] = {}
-    recorded = {name: value for name, value in checkpoint.manifest.options().items()
-                if name in options and options.get(name).resume != FRESH}
+    recorded = {
+        name: value
+        for name, value in checkpoint.manifest.options().items()
+        if name in options and options.get(name).resume != FRESH
+    }
     chosen = _chosen(checkpoint.manifest, recorded, options)
     for name, value in recorded.items():
         option = options.get(name)
@@ -117,7 +134,7 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
             raise UsageError(f"{error}: give --{name}") from None
     weights = values.get("init_from")
     if weights is not None and not Path(weights).expanduser().exists():
-        values["init_from"] = str(checkpoint.path)    # it has all that was taken from there
+        values["init_from"] = str(checkpoint.path)  # it has all that was taken from there
     return values, chosen
 
 
@@ -125,8 +142,12 @@ def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -
     """Which of the recorded options a command of the run has set; of a checkpoint of format 1 what is no default."""
     chosen = set(manifest.given) & recorded.keys()
     if manifest.format == 1:
-        chosen |= {name for name, value in recorded.items() if (name, value) not in _OLD_DEFAULTS
-                   and value not in (options.get(name).default, options.get(name).cuda_default)}
+        chosen |= {
+            name
+            for name, value in recorded.items()
+            if (name, value) not in _OLD_DEFAULTS
+            and value not in (options.get(name).default, options.get(name).cuda_default)
+        }
     return chosen
 
 
@@ -142,7 +163,15 @@ def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> Li
         changed.append(f"{name} {before} -> {now}")
         if fixed and name not in allowed:
             refused.append(name)
-    known = {*config.to_flat_dict(), *manifest.options(), "data", "model_plugin", "dataset_plugin", "optimizer_plugin", "schedule_plugin"}
+    known = {
+        *config.to_flat_dict(),
+        *manifest.options(),
+        "data",
+        "model_plugin",
+        "dataset_plugin",
+        "optimizer_plugin",
+        "schedule_plugin",
+    }
     unknown = sorted(allowed - known)
     if unknown:
         raise UsageError(f"--resume_allow {unknown[0]}: there is no such option{did_you_mean(unknown[0], known)}")
@@ -150,11 +179,15 @@ def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> Li
         checkpoint.check_model(plan.model)
     if refused:
         what = "; ".join(line for line in changed if line.split(" ")[0] in refused)
-        raise UsageError(f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or accept it with "
-                         f"--resume_allow {','.join(refused)}")
+        raise UsageError(
+            f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or accept it with "
+            f"--resume_allow {','.join(refused)}"
+        )
     gone = sorted(name for name in manifest.given if name in manifest.options() and name not in config.to_flat_dict())
-    return [*(f"changed    {line}" for line in changed),
-            *(f"left out   {name} {manifest.option(name)}: no selected plugin has this option now" for name in gone)]
+    return [
+        *(f"changed    {line}" for line in changed),
+        *(f"left out   {name} {manifest.option(name)}: no selected plugin has this option now" for name in gone),
+    ]
 
 
 def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dict[str, Tuple[Any, Any, bool]]:
@@ -173,7 +206,11 @@ def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dic
     mesh = manifest.layout["mesh"]
     here = {"pipeline": plan.mesh.pipeline, "data": plan.mesh.data, "tensor": plan.mesh.tensor}
     if mesh != here:
-        found["layout"] = ("x".join(map(str, mesh.values())), "x".join(map(str, here.values())) + " (pipeline x data x tensor)", False)
+        found["layout"] = (
+            "x".join(map(str, mesh.values())),
+            "x".join(map(str, here.values())) + " (pipeline x data x tensor)",
+            False,
+        )
     if manifest.data != plan.dataset.fingerprint():
         found["data"] = (manifest.data[:8], plan.dataset.fingerprint()[:8], True)
     return found

@@ -1,9 +1,10 @@
 """Saving while training goes on: ranks copy what is theirs, threads write it, rank 0 makes it a checkpoint.
 
-One rank of each stage writes its stage's part into a scratch folder, and last a list of what it wrote. Rank 0 waits for the
-lists, adds the manifest and gives the folder its name (``store.py``). The threads talk through the file system alone: the
-engine is for the main threads. Where the ranks do not share one, rank 0 is handed everything and writes it.
+One rank of each stage writes its stage's part into a scratch folder, and last a list of what it wrote. Rank 0 waits for
+the lists, adds the manifest and gives the folder its name (``store.py``). The threads talk through the file system
+alone: the engine is for the main threads. Where the ranks do not share one, rank 0 is handed everything and writes it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -39,15 +40,24 @@ class Saved:
 class Saver:
     """Every rank has one and makes the same calls.
 
-    ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps a
-    copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one
-    tensor and what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name.
-    ``keep``: how many to keep (``None``: all), ``spare``: leave alone what is there beyond that.
+    ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps
+    a copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one tensor and
+    what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how
+    many to keep (``None``: all), ``spare``: leave alone what is there beyond that.
     """
 
-    def __init__(self, directory: Path, state, rank: int, tell_all: Callable[[str], List[str]],
-                 keep: Optional[int], goal: Goal, in_background: bool = True,
-                 texts: Optional[Mapping[str, bytes]] = None, spare: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        state,
+        rank: int,
+        tell_all: Callable[[str], List[str]],
+        keep: Optional[int],
+        goal: Goal,
+        in_background: bool = True,
+        texts: Optional[Mapping[str, bytes]] = None,
+        spare: bool = False,
+    ) -> None:
         self.store = Store(Path(directory) / FOLDER)
         self._state, self._rank, self._tell_all = state, rank, tell_all
         self._keep, self._goal, self._in_background, self._texts = keep, goal, in_background, dict(texts or {})
@@ -74,7 +84,7 @@ class Saver:
                 probe.parent.mkdir(parents=True, exist_ok=True)
                 probe.touch()
             except OSError:
-                pass    # it will be said when something is to be saved
+                pass  # it will be said when something is to be saved
         self._tell_all("")
         seen = self._tell_all("yes" if probe.exists() else "no")
         if self._rank == 0 and probe.exists():
@@ -97,7 +107,9 @@ class Saver:
         scratch = self.store.scratch(manifest.step, self._attempt)
         stages = self._state.stage_count if self.shared else 1
         own: List[Tuple[str, str, np.ndarray]] = []
-        writer = _Part(scratch, self._state.stage_of_writer(self._rank) if self.shared else (0 if self._rank == 0 else None))
+        writer = _Part(
+            scratch, self._state.stage_of_writer(self._rank) if self.shared else (0 if self._rank == 0 else None)
+        )
         for name, kind, array in self._state.tensors(to_rank_0=not self.shared):
             if array is None:
                 continue
@@ -105,10 +117,12 @@ class Saver:
                 own.append((name, kind, array))
             else:
                 writer.add(name, kind, array)
-            del array    # else it stays beside the next one while that is made
+            del array  # else it stays beside the next one while that is made
         self._own_part_over, self._given_up = threading.Event(), threading.Event()
         self._own_failure = self._reason = ""
-        self._thread = threading.Thread(target=self._run, args=(writer, own, scratch, manifest, stages, began), daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(writer, own, scratch, manifest, stages, began), daemon=True
+        )
         self._thread.start()
         if not self._in_background:
             self.finish()
@@ -116,7 +130,7 @@ class Saver:
     def _run(self, writer: "_Part", own, scratch: Path, manifest: Manifest, stages: int, began: float) -> None:
         """In the thread: write the own part; on rank 0 wait for the others and commit."""
         while own:
-            writer.add(*own.pop(0))    # each array is let go when its file is written
+            writer.add(*own.pop(0))  # each array is let go when its file is written
         writer.finish()
         self._own_failure = writer.failure
         if writer.failure and self._rank == 0:
@@ -135,7 +149,7 @@ class Saver:
                 path = self.store.commit(scratch, manifest, files, self._keep, self._goal)
         except OSError as error:
             self._reason = _told(error)
-        except BaseException as error:    # a thread that dies in silence would be taken for one that writes
+        except BaseException as error:  # a thread that dies in silence would be taken for one that writes
             self._reason = f"{type(error).__name__}: {error}"
         self._left_over = None if path else scratch
         size = sum(entry.bytes for entry in (files or {}).values())
@@ -166,7 +180,7 @@ class Saver:
             self._give_up("; ".join(failures))
         self._thread.join()
         self._thread = None
-        if self._left_over is not None and self._left_over.exists():    # now that no other rank writes there any more
+        if self._left_over is not None and self._left_over.exists():  # now that no other rank writes there any more
             with contextlib.suppress(OSError):
                 disk.remove_folder(self._left_over)
         self._left_over = None

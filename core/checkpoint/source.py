@@ -1,4 +1,7 @@
-"""Starting a model from the parameters of a checkpoint (``--init_from``), which may be of another task or sequence length."""
+"""Starting a model from the parameters of a checkpoint (``--init_from``), which may be of another task or sequence
+length.
+"""
+
 from __future__ import annotations
 
 import json
@@ -46,7 +49,9 @@ class CheckpointFolder(Folder):
 
 
 def vocabulary_of(path: str) -> Optional[Vocabulary]:
-    """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of it is read."""
+    """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of
+    it is read.
+    """
     folder = _without_a_look(path)
     return Vocabulary(folder) if has_tokens(folder) else None
 
@@ -60,7 +65,7 @@ def positions_of(path: str) -> Optional[int]:
         else:
             found = json.loads((folder / CONFIG).read_bytes())["max_position_embeddings"]
     except (BadCheckpoint, OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None     # whoever opens the folder says what is wrong with it
+        return None  # whoever opens the folder says what is wrong with it
     return found if type(found) is int and found > 0 else None
 
 

@@ -1,4 +1,5 @@
 """The folder ``checkpoints/`` of a run: which checkpoints there are, which is the last whole one, which must go."""
+
 from __future__ import annotations
 
 import contextlib
@@ -62,8 +63,9 @@ class Store:
         """Where the checkpoint of ``step`` is put together, before it has its name."""
         return self.directory / f"{disk.HIDDEN}{name_of(step)}.{attempt}.writing"
 
-    def commit(self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: Optional[int],
-               goal: Goal) -> Path:
+    def commit(
+        self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: Optional[int], goal: Goal
+    ) -> Path:
         """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
 
         ``keep`` is ``None``: of none. ``files`` are what the writers put there. A failure before the renaming leaves
@@ -71,7 +73,7 @@ class Store:
         """
         manifest = Manifest(**{**manifest.__dict__, "files": dict(files)})
         disk.write_file(scratch / MANIFEST, [manifest.to_bytes()])
-        for path in scratch.iterdir():    # the writers' lists; the manifest says all of it
+        for path in scratch.iterdir():  # the writers' lists; the manifest says all of it
             if path.name != MANIFEST and path.name not in manifest.files:
                 disk.remove_file(path)
         disk.sync(scratch)
@@ -125,7 +127,7 @@ class Store:
         if keep is None:
             return
         older = [path for path in self.checkpoints() if (step_of(path) or 0) < step and path.name not in self._spared]
-        for path in self._without_best(older[:max(0, len(older) - keep + 1)]):
+        for path in self._without_best(older[: max(0, len(older) - keep + 1)]):
             disk.remove_folder(path)
 
     def _without_best(self, paths: List[Path]) -> List[Path]:
@@ -135,9 +137,9 @@ class Store:
     def _take_back(self) -> None:
         """Where a run ended between hiding a checkpoint and putting another in its place, the hidden one counts."""
         for hidden in self.directory.glob(f"{disk.HIDDEN}step_*.{_REPLACED}"):
-            path = hidden.with_name(hidden.name[len(disk.HIDDEN):-len(_REPLACED) - 1])
+            path = hidden.with_name(hidden.name[len(disk.HIDDEN) : -len(_REPLACED) - 1])
             if not path.exists():
-                with contextlib.suppress(OSError):    # somebody looks who may not write here
+                with contextlib.suppress(OSError):  # somebody looks who may not write here
                     disk.rename(hidden, path)
 
     def sweep(self) -> None:

@@ -4,6 +4,7 @@ The library writes a file from a dict of all its tensors, and so needs them twic
 and the bytes in a row (https://huggingface.co/docs/safetensors), which is written here as it comes. Reading is the
 library's.
 """
+
 from __future__ import annotations
 
 import json
@@ -14,8 +15,13 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-_DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.float16): "F16",
-           np.dtype(np.int64): "I64", np.dtype(np.int32): "I32"}
+_DTYPES = {
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float64): "F64",
+    np.dtype(np.float16): "F16",
+    np.dtype(np.int64): "I64",
+    np.dtype(np.int32): "I32",
+}
 _PIECE = 1 << 24
 
 #: Types of tensors that become float32, as a safetensors header names them.
@@ -27,8 +33,11 @@ def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
     return streamed({name: (array.dtype, array.shape) for name, array in tensors.items()}, tensors.values())
 
 
-def streamed(kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]], arrays: Iterable[np.ndarray],
-             metadata: Optional[Mapping[str, str]] = None) -> Iterator[memoryview]:
+def streamed(
+    kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]],
+    arrays: Iterable[np.ndarray],
+    metadata: Optional[Mapping[str, str]] = None,
+) -> Iterator[memoryview]:
     """As ``pieces``, of ``arrays`` that are made one after the other, in the order of ``kinds``: name -> dtype, shape.
 
     ``metadata``: texts by name that go into the header.
@@ -42,13 +51,13 @@ def streamed(kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]], arrays: Iter
         header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)    # the data begins at a multiple of 8
+    text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
     yield memoryview(struct.pack("<Q", len(text)) + text)
     for array in arrays:
         data = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
         for start in range(0, len(data), _PIECE):
-            yield data[start:start + _PIECE]
-        del array, data    # before the next one is made
+            yield data[start : start + _PIECE]
+        del array, data  # before the next one is made
 
 
 def headers(path: Path) -> List[Tuple[str, Tuple[int, ...], str]]:
@@ -76,7 +85,7 @@ def read_float32(path: Path, name: str) -> np.ndarray:
             return file.get_tensor(name).astype(np.float32)
     # numpy has no bfloat16: it is the upper half of a float32. The library has checked the header.
     with open(path, "rb") as data:
-        size, = struct.unpack("<Q", data.read(8))
+        (size,) = struct.unpack("<Q", data.read(8))
         start, end = json.loads(data.read(size))[name]["data_offsets"]
         data.seek(8 + size + start)
         halves = np.frombuffer(data.read(end - start), "<u2")

@@ -1,4 +1,5 @@
 """The files of one writer: tensors as they come, in files that are closed when they are large enough."""
+
 from __future__ import annotations
 
 import json
@@ -29,7 +30,9 @@ class Writer:
         self._entries: Dict[str, FileEntry] = {}
 
     def add(self, name: str, kind: str, array: np.ndarray) -> None:
-        """Take the value of parameter ``name``, or its optimizer's state of a ``kind``. Raises ``OSError``, ``NotFinite``."""
+        """Take the value of parameter ``name``, or its optimizer's state of a ``kind``. Raises ``OSError``,
+        ``NotFinite``.
+        """
         # The sum is the quick question: it is not finite if one of its terms is not.
         with np.errstate(over="ignore"):
             total = array.sum(dtype=np.float32)

@@ -1,4 +1,5 @@
 """JSON objects, one a line, over a connected stream socket, without ever waiting."""
+
 from __future__ import annotations
 
 import json
@@ -70,7 +71,9 @@ class Channel:
                     self._flush()
             self._socket.shutdown(socket.SHUT_WR)
             while time.monotonic() < deadline:
-                if select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0] and not self._socket.recv(65536):
+                if select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[
+                    0
+                ] and not self._socket.recv(65536):
                     break
         except (OSError, ValueError):
             pass
@@ -83,7 +86,7 @@ class Channel:
     def _flush(self) -> None:
         while self._outgoing and not self.closed:
             try:
-                self._outgoing = self._outgoing[self._socket.send(self._outgoing):]
+                self._outgoing = self._outgoing[self._socket.send(self._outgoing) :]
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:  # gone: what it said before is still to be read, and then ``receive`` sees the end

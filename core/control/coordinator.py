@@ -1,4 +1,5 @@
 """One start of a job, as node 0 conducts it: hears of every rank, on whatever node, and decides how it ends."""
+
 from __future__ import annotations
 
 import signal
@@ -35,11 +36,15 @@ class Coordinator:
         self.request: Optional[int] = None  # the signal by which somebody has asked to stop
         self.stop_by: Optional[float] = None  # set once that is under way
         self.stop_by_agreement = False
-        self.asked_up_to: Optional[int] = None  # while the ranks agree on their last step: the highest known to be begun
+        self.asked_up_to: Optional[int] = (
+            None  # while the ranks agree on their last step: the highest known to be begun
+        )
         self.over: Optional[Verdict] = None  # decided by an event
 
     def run(self) -> Verdict:
-        """Raises ``UsageError`` when the port is taken or a log cannot be written, ``RunError`` when a rank cannot be started."""
+        """Raises ``UsageError`` when the port is taken or a log cannot be written, ``RunError`` when a rank cannot be
+        started.
+        """
         verdict = self.start_first()
         if verdict is None:
             if self.hub is not None:
@@ -70,7 +75,9 @@ class Coordinator:
                 early = fault("rank 0 ended with exit code 0 before the other ranks could join it")
                 return verdict if verdict.code or self.signals.count else early
             if time.monotonic() > deadline:
-                return fault(f"rank 0 did not listen on {self.spec.master_addr}:{self.port} within {self.spec.start_timeout:g} s")
+                return fault(
+                    f"rank 0 did not listen on {self.spec.master_addr}:{self.port} within {self.spec.start_timeout:g} s"
+                )
             time.sleep(_POLL_SECONDS)
         return None
 
@@ -87,8 +94,12 @@ class Coordinator:
         if kind == "signal":
             self.request = self.request or event["number"]
         elif kind == "killed":  # the user of another node would not wait
-            self.over = Verdict(128 + event["number"], f"{signal_name(event['number'])}, twice: all ranks are killed", node=node,
-                                own_words=())
+            self.over = Verdict(
+                128 + event["number"],
+                f"{signal_name(event['number'])}, twice: all ranks are killed",
+                node=node,
+                own_words=(),
+            )
         elif kind == "failed":  # a launcher that could not start its ranks
             self.over = Verdict(event["code"], event["line"], node=node)
         else:
@@ -101,7 +112,9 @@ class Coordinator:
             verdict = self.judge_failures(now) or self.judge_ends(now) or self.judge_hang(now)
         if verdict is None:
             return None
-        return Verdict(**{**verdict.to_message(), "step": self.progress.reached(), "fault": verdict.fault and self.stop_by is None})
+        return Verdict(
+            **{**verdict.to_message(), "step": self.progress.reached(), "fault": verdict.fault and self.stop_by is None}
+        )
 
     def judge_nodes(self) -> Optional[Verdict]:
         gone = self.hub.lost() if self.hub is not None else None
@@ -127,7 +140,9 @@ class Coordinator:
         if failure is not None or (alive and now <= self.stop_by):
             return failure
         if alive and gentle:
-            fail(f"{name_ranks(alive)} had not stopped {self.spec.stop_limit:g} s after {signal_name(self.request)}: killed")
+            fail(
+                f"{name_ranks(alive)} had not stopped {self.spec.stop_limit:g} s after {signal_name(self.request)}: killed"
+            )
         return Verdict(128 + self.request)
 
     def begin_stop(self, now: float) -> None:
@@ -158,7 +173,8 @@ class Coordinator:
             return None
         alive = self.progress.alive()
         culprit = culprit_of(self.progress.ends)
-        # Ranks abort when they lose another one; one that leaves by a signal got it with the launcher, which hears of it in a moment.
+        # Ranks abort when they lose another one; one that leaves by a signal got it with the launcher, which hears of
+        # it in a moment.
         doubtful = (alive and aborted(culprit)) or asked_to_stop(culprit["code"])
         # All ranks find the same fault of usage, in any order. Rank 0 says it best: on the console, in its own words.
         seconds = _SETTLE_SECONDS if doubtful else 1.0 if culprit["code"] == _USAGE and 0 in alive else 0.0
@@ -177,7 +193,9 @@ class Coordinator:
         self.end_by = self.end_by or now + self.spec.end_timeout
         if now <= max(self.end_by, self.progress.busy_until()):
             return None
-        return fault(f"{name_ranks(alive)} had not ended {self.spec.end_timeout:g} s after rank {done} finished: killed")
+        return fault(
+            f"{name_ranks(alive)} had not ended {self.spec.end_timeout:g} s after rank {done} finished: killed"
+        )
 
     def judge_hang(self, now: float) -> Optional[Verdict]:
         line = self.progress.hang(self.spec.step_timeout, now)

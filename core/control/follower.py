@@ -1,4 +1,5 @@
 """One start of a job on a node other than 0: carries out what node 0 says, and reports."""
+
 from __future__ import annotations
 
 import time

@@ -1,4 +1,5 @@
 """The way of another node's launcher to node 0."""
+
 from __future__ import annotations
 
 import socket
@@ -22,8 +23,8 @@ class Refused(UsageError):
 def join(spec: NodesSpec, signals: Signals) -> Peer:
     """Introduce this launcher to node 0 and wait until all nodes are there; returns the line to node 0.
 
-    Raises ``Refused`` with what node 0 says does not fit, ``UsageError`` when no launcher answers within ``node_timeout``,
-    ``Stopped`` after a signal.
+    Raises ``Refused`` with what node 0 says does not fit, ``UsageError`` when no launcher answers within
+    ``node_timeout``, ``Stopped`` after a signal.
     """
     where = f"{spec.address}:{spec.port}"
     say(f"waiting up to {spec.node_timeout:g} s for node 0 at {where}")
@@ -41,9 +42,13 @@ def join(spec: NodesSpec, signals: Signals) -> Peer:
             strange = not noted
         if time.monotonic() > deadline:
             if strange:
-                raise UsageError(f"what listens at {where} is no launcher of node 0: check --master_addr and --master_port")
-            raise UsageError(f"node 0 does not answer at {where} within {spec.node_timeout:g} s: is it running with --node_rank 0, is "
-                             "--master_addr its address, is the port (--master_port + 1) open?")
+                raise UsageError(
+                    f"what listens at {where} is no launcher of node 0: check --master_addr and --master_port"
+                )
+            raise UsageError(
+                f"node 0 does not answer at {where} within {spec.node_timeout:g} s: is it running with --node_rank 0, is "
+                "--master_addr its address, is the port (--master_port + 1) open?"
+            )
         time.sleep(_RETRY_SECONDS)
 
 

@@ -1,4 +1,5 @@
 """Node 0's side of the line between launchers: gathers the others, hears them, and gives orders."""
+
 from __future__ import annotations
 
 import errno
@@ -46,9 +47,13 @@ class Hub:
         except OSError as error:
             self._server.close()
             if error.errno == errno.EADDRINUSE:
-                raise PortTaken(f"port {spec.port}, where the launchers of the nodes meet (--master_port + 1), is taken: "
-                                "choose another --master_port") from None
-            raise UsageError(f"port {spec.port} cannot be used ({error.strerror}): choose another --master_port") from None
+                raise PortTaken(
+                    f"port {spec.port}, where the launchers of the nodes meet (--master_port + 1), is taken: "
+                    "choose another --master_port"
+                ) from None
+            raise UsageError(
+                f"port {spec.port} cannot be used ({error.strerror}): choose another --master_port"
+            ) from None
         self._server.setblocking(False)
 
     def gather(self, signals: Signals, again: bool = False) -> List[str]:
@@ -89,15 +94,22 @@ class Hub:
                 settled = None
             if now > deadline:
                 missing = [node for node in range(1, self.spec.nnodes) if node not in ready]
-                return self._misfits or [f"node {node} of {self.spec.nnodes} did not come {'back ' * again}within {seconds:g} s: is it "
-                                         f"running, with --node_rank {node} and the same --master_addr and --master_port?" for node in missing]
+                return self._misfits or [
+                    f"node {node} of {self.spec.nnodes} did not come {'back ' * again}within {seconds:g} s: is it "
+                    f"running, with --node_rank {node} and the same --master_addr and --master_port?"
+                    for node in missing
+                ]
             time.sleep(_POLL_SECONDS)
 
     def events(self) -> List[Mapping[str, Any]]:
         """What the other nodes have reported since the last call; each event names its ``node``."""
         self._admit(during_run=True)
-        return [{**event, "node": node} for node, peer in self.peers.items()
-                for message in peer.receive() for event in message.get("events", ())]
+        return [
+            {**event, "node": node}
+            for node, peer in self.peers.items()
+            for message in peer.receive()
+            for event in message.get("events", ())
+        ]
 
     def lost(self) -> Optional[Tuple[int, str]]:
         """A node that has gone, and how that shows."""

@@ -1,4 +1,5 @@
 """The ranks of this node: started, listened to, told something, and cleared away."""
+
 from __future__ import annotations
 
 import os
@@ -60,12 +61,23 @@ class LocalRanks:
             events += [{**message, "rank": rank} for message in self._channels[rank].receive() if "event" in message]
             if ended and rank not in self._ended:
                 self._ended.append(rank)
-                events.append({"event": "ended", "rank": rank, "code": process.returncode, "how": process.how_it_ended(),
-                               "log": process.log and str(process.log), "lines": process.last_lines() if process.returncode else []})
+                events.append(
+                    {
+                        "event": "ended",
+                        "rank": rank,
+                        "code": process.returncode,
+                        "how": process.how_it_ended(),
+                        "log": process.log and str(process.log),
+                        "lines": process.last_lines() if process.returncode else [],
+                    }
+                )
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS
             asleep = [rank for rank, process in self._processes.items() if process.is_asleep()]
-            events += [{"event": "asleep", "rank": rank, "asleep": rank in asleep} for rank in sorted({*asleep} ^ {*self._asleep})]
+            events += [
+                {"event": "asleep", "rank": rank, "asleep": rank in asleep}
+                for rank in sorted({*asleep} ^ {*self._asleep})
+            ]
             self._asleep = asleep
         return events
 

@@ -1,9 +1,11 @@
 """What the launchers of several nodes say to each other, and how one notices that another has gone.
 
 Node 0 decides, the others carry out. Node 0 listens on the port after the master port. A launcher begins with a *hello*
-(who it is, and what must be the same everywhere); then both sides send a beat every second, node k the events of its ranks
-(``{"events": [...]}``) and node 0 orders: ``start``, ``tell`` (a message for the ranks), ``say``, ``terminate``, ``over``.
+(who it is, and what must be the same everywhere); then both sides send a beat every second, node k the events of its
+ranks (``{"events": [...]}``) and node 0 orders: ``start``, ``tell`` (a message for the ranks), ``say``, ``terminate``,
+``over``.
 """
+
 from __future__ import annotations
 
 import socket
@@ -37,13 +39,28 @@ class NodesSpec:
     identity: Mapping[str, str] = field(default_factory=dict)
 
     def hello(self) -> Dict[str, Any]:
-        return {"pipeloom": __version__, "node": self.node_rank, "nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node,
-                "world_size": self.nnodes * self.nproc_per_node, "identity": dict(self.identity), "host": socket.gethostname()}
+        return {
+            "pipeloom": __version__,
+            "node": self.node_rank,
+            "nnodes": self.nnodes,
+            "nproc_per_node": self.nproc_per_node,
+            "world_size": self.nnodes * self.nproc_per_node,
+            "identity": dict(self.identity),
+            "host": socket.gethostname(),
+        }
 
 
 def is_hello(message: Mapping[str, Any]) -> bool:
     """Whether a launcher of ours has sent it: anything may connect to a port."""
-    kinds = {"pipeloom": str, "node": int, "nnodes": int, "nproc_per_node": int, "world_size": int, "identity": dict, "host": str}
+    kinds = {
+        "pipeloom": str,
+        "node": int,
+        "nnodes": int,
+        "nproc_per_node": int,
+        "world_size": int,
+        "identity": dict,
+        "host": str,
+    }
     return all(isinstance(message.get(name), kind) for name, kind in kinds.items())
 
 
@@ -60,7 +77,9 @@ def misfit(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Optional[str]:
     ours, others = mine["identity"], theirs["identity"]
     differing = [subject for subject in {**ours, **others} if ours.get(subject) != others.get(subject)]
     if differing:
-        found = "; ".join(f"{subject}: {others.get(subject, 'none')}, on node 0 {ours.get(subject, 'none')}" for subject in differing)
+        found = "; ".join(
+            f"{subject}: {others.get(subject, 'none')}, on node 0 {ours.get(subject, 'none')}" for subject in differing
+        )
         return f"node {node} has other {' and '.join(differing)} than node 0 ({found}): make them the same on all nodes"
     return None
 

@@ -1,4 +1,5 @@
 """What is known of all ranks of a job, on whatever node: how far each is, and whether any of them still moves."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -75,7 +76,9 @@ class Progress:
         behind = [rank for rank in alive if self.ranks[rank].begun == least]
         asleep = [rank for rank in alive if self.ranks[rank].asleep]
         where = f"in step {least}" if least else "before their first step"
-        line = f"no rank has begun a step for {limit:g} s (--step_timeout): furthest behind, {where}: {name_ranks(behind)}"
+        line = (
+            f"no rank has begun a step for {limit:g} s (--step_timeout): furthest behind, {where}: {name_ranks(behind)}"
+        )
         return line + (f"; stopped by a signal (state T): {name_ranks(asleep)}" if asleep else "")
 
 

@@ -4,6 +4,7 @@ To stop, all ranks must make the same last step: one that leaves earlier lets th
 step costs one small message and no wait. When the job is to stop, the launcher asks every rank which step it has begun;
 from its answer on a rank holds before any later step, until the largest answer comes back: that step is the last one.
 """
+
 from __future__ import annotations
 
 import os
@@ -133,7 +134,9 @@ class RankLink:
                 # from answering, if it waits for this rank inside the engine.
                 self._hold_after = max(self._hold_after, message["go"])
             elif "stop_after" in message:
-                self.stop_after = message["stop_after"] if self.stop_after is None else min(self.stop_after, message["stop_after"])
+                self.stop_after = (
+                    message["stop_after"] if self.stop_after is None else min(self.stop_after, message["stop_after"])
+                )
                 self._hold_after = None
             self._change.notify_all()
 

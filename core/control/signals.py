@@ -1,4 +1,5 @@
 """Signals to the launcher, counted instead of letting them interrupt it anywhere."""
+
 from __future__ import annotations
 
 import signal

@@ -1,4 +1,5 @@
 """Starts a job, and starts it again after a fault, as often as the user allows."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,4 +1,5 @@
 """How one start of a job ended, as every node shows it."""
+
 from __future__ import annotations
 
 import sys
@@ -10,8 +11,9 @@ from pipeloom.core.errors import RunError
 
 @dataclass(frozen=True)
 class Verdict:
-    """``line`` and ``details`` tell what happened on ``node`` (``None``: to the whole job); on that node itself ``hint`` is
-    added, and ``own_words`` (what a rank has said, as it is; nothing, if it stands on the console) replace them.
+    """``line`` and ``details`` tell what happened on ``node`` (``None``: to the whole job); on that node itself
+    ``hint`` is added, and ``own_words`` (what a rank has said, as it is; nothing, if it stands on the console) replace
+    them.
 
     ``fault``: starting again may help. ``step`` is the highest step that a rank had begun, 0 for none.
     """

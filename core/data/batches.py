@@ -2,6 +2,7 @@
 
 A batch is split over the data-parallel ranks; ``read`` gives one rank the values of its share, and none of the others'.
 """
+
 from __future__ import annotations
 
 from typing import Dict, Sequence
@@ -25,7 +26,9 @@ class TrainingBatches:
         self._dataset, self._order, self._normalize, self._seed = dataset, order, frozenset(normalize), seed
 
     def read(self, step: int, names: Sequence[str], position: int, width: int) -> Dict[str, np.ndarray]:
-        """The fields ``names`` of the samples of rank ``position`` of ``width`` in step ``step`` (from 0), and the core's fields."""
+        """The fields ``names`` of the samples of rank ``position`` of ``width`` in step ``step`` (from 0), and the
+        core's fields.
+        """
         indices = self._order.indices(step)
         mine = _share(len(indices), position, width)
         names = [name for name in names if name not in CORE_FIELDS]
@@ -42,11 +45,13 @@ class TrainingBatches:
 class HeldOutBatches:
     """A held-out set once over, in its own order: the weights of all its batches together sum up to 1.
 
-    The last batch is filled up with samples that weigh nothing: the first one of the set, again and again. Of the fields
-    ``absent``, which the set does not have, all values are 0.
+    The last batch is filled up with samples that weigh nothing: the first one of the set, again and again. Of the
+    fields ``absent``, which the set does not have, all values are 0.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, normalize: Sequence[str], absent: Sequence[Field] = ()) -> None:
+    def __init__(
+        self, dataset: Dataset, batch_size: int, normalize: Sequence[str], absent: Sequence[Field] = ()
+    ) -> None:
         self._dataset, self._batch_size, self._normalize = dataset, batch_size, frozenset(normalize)
         self._absent = {field.name: field for field in absent}
         self._totals: Dict[str, float] = {}
@@ -55,16 +60,23 @@ class HeldOutBatches:
         return -(-len(self._dataset) // self._batch_size)
 
     def samples(self, step: int) -> range:
-        """The indices of the samples of batch ``step``, without what fills it up; they are its first ones, in this order."""
+        """The indices of the samples of batch ``step``, without what fills it up; they are its first ones, in this
+        order.
+        """
         return range(step * self._batch_size, min((step + 1) * self._batch_size, len(self._dataset)))
 
     def read(self, step: int, names: Sequence[str], position: int, width: int) -> Dict[str, np.ndarray]:
         """As of ``TrainingBatches``, for batch ``step`` (from 0)."""
-        absent = {name: np.zeros((self._batch_size // width, *self._absent[name].shape), self._absent[name].dtype)
-                  for name in names if name in self._absent}
+        absent = {
+            name: np.zeros((self._batch_size // width, *self._absent[name].shape), self._absent[name].dtype)
+            for name in names
+            if name in self._absent
+        }
         names = [name for name in names if name not in absent]
         samples = len(self._dataset)
-        indices = np.arange(step * self._batch_size, (step + 1) * self._batch_size)[_share(self._batch_size, position, width)]
+        indices = np.arange(step * self._batch_size, (step + 1) * self._batch_size)[
+            _share(self._batch_size, position, width)
+        ]
         counts = (indices < samples).astype(np.float32)
         names = [name for name in names if name not in CORE_FIELDS]
         values = self._dataset.read(np.where(indices < samples, indices, 0), names)
@@ -80,7 +92,9 @@ class HeldOutBatches:
         if name not in self._totals:
             samples = len(self._dataset)
             chunks = (range(first, min(first + _CHUNK, samples)) for first in range(0, samples, _CHUNK))
-            self._totals[name] = sum(float(self._dataset.read(chunk, [name])[name].sum(dtype=np.float64)) for chunk in chunks)
+            self._totals[name] = sum(
+                float(self._dataset.read(chunk, [name])[name].sum(dtype=np.float64)) for chunk in chunks
+            )
         return self._totals[name]
 
 
@@ -91,5 +105,5 @@ def _share(batch_size: int, position: int, width: int) -> slice:
 
 
 def _divided(value: np.ndarray, total: float) -> np.ndarray:
-    with np.errstate(invalid="ignore"):    # what is not finite shows in the loss, with the step and the records
+    with np.errstate(invalid="ignore"):  # what is not finite shows in the loss, with the step and the records
         return (value / (total or 1.0)).astype(np.float32)

@@ -1,4 +1,5 @@
 """Characters that are none."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """The fields that the core itself adds to those of the dataset."""
+
 from __future__ import annotations
 
 from typing import Dict, Mapping

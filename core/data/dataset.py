@@ -1,4 +1,5 @@
 """What a dataset is to the rest of pipeloom: a length, named fields, random access by index."""
+
 from __future__ import annotations
 
 import hashlib
@@ -10,7 +11,7 @@ import numpy as np
 
 from pipeloom.core.data.order import Mixture
 
-if TYPE_CHECKING:    # who only reads records should not wait for what reads text
+if TYPE_CHECKING:  # who only reads records should not wait for what reads text
     from pipeloom.core.data.tokenization import WordPieceTokenizer
     from pipeloom.core.data.tokenizer_files import TokenizerFiles
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:    # who only reads records should not wait for what reads tex
 class Field:
     """One named array of a sample.
 
-    ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``.
-    Values must lie in ``low <= value < high`` where the bounds are given, and those of a float field be finite: an engine
-    kernel that gets an index out of range kills the process, and a NaN ends in every weight, so a dataset checks what it reads.
+    ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``. Values must lie in
+    ``low <= value < high`` where the bounds are given, and those of a float field be finite: an engine kernel that gets
+    an index out of range kills the process, and a NaN ends in every weight, so a dataset checks what it reads.
     """
 
     name: str
@@ -87,7 +88,9 @@ class Vocabulary:
 
 
 class Scorer:
-    """What turns a model's outputs for the samples of a dataset into figures that no sum over samples gives, such as F1 of answers."""
+    """What turns a model's outputs for the samples of a dataset into figures that no sum over samples gives, such as F1
+    of answers.
+    """
 
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         """Take the outputs ``Dataset.scored`` of the samples ``indices``, each ``(len(indices), ...)`` in this order.

@@ -1,4 +1,5 @@
 """Fields that are made of other fields of the same sample, as it is read."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ class WithDerived(WrappedDataset):
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
         wanted = [name for name in names if name in self._derived]
         sources = [source for name in wanted for source in self._derived[name].sources]
-        values: Mapping[str, np.ndarray] = self._dataset.read(indices, list(dict.fromkeys(
-            [*(name for name in names if name not in self._derived), *sources])))
+        values: Mapping[str, np.ndarray] = self._dataset.read(
+            indices, list(dict.fromkeys([*(name for name in names if name not in self._derived), *sources]))
+        )
         return {name: self._computed(name, values) if name in self._derived else values[name] for name in names}
 
     def _computed(self, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 The procedure is that of the BERT paper (Devlin et al., 2018, section 3.1 and appendix A.1, A.2).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ _FRAME = 3
 class ExampleSettings:
     """How examples are made. Sizes are in tokens, the rest are probabilities.
 
-    ``max_predictions`` is the most tokens that are masked in one example, ``short_seq_prob`` how often an example is shorter than it
-    could be, so that the model also sees short ones. With ``whole_word_masking`` all pieces of a word are masked, or none.
+    ``max_predictions`` is the most tokens that are masked in one example, ``short_seq_prob`` how often an example is
+    shorter than it could be, so that the model also sees short ones. With ``whole_word_masking`` all pieces of a word
+    are masked, or none.
     """
 
     seq_length: int = 128
@@ -56,8 +58,9 @@ class ExampleSettings:
 
     def __post_init__(self) -> None:
         if self.seq_length < _FRAME + 2:
-            raise UsageError(f"--seq_length {self.seq_length} has no room for two sentences; "
-                             f"it needs at least {_FRAME + 2}")
+            raise UsageError(
+                f"--seq_length {self.seq_length} has no room for two sentences; it needs at least {_FRAME + 2}"
+            )
         if self.max_predictions < 1:
             raise UsageError(f"--max_predictions {self.max_predictions} leaves nothing to learn; it needs at least 1")
 
@@ -68,7 +71,9 @@ class ExampleSettings:
 
 
 class ExampleMaker:
-    """Makes examples with the ids of one vocabulary. The same documents, settings and state of ``rng`` give the same examples."""
+    """Makes examples with the ids of one vocabulary. The same documents, settings and state of ``rng`` give the same
+    examples.
+    """
 
     def __init__(self, tokenizer: WordPieceTokenizer, settings: ExampleSettings) -> None:
         self.settings = settings
@@ -78,9 +83,11 @@ class ExampleMaker:
         self._mask_id = tokenizer.mask_id
         # What may stand in for a masked word: a special token there would teach a wrong meaning of it.
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.special_ids)
-        self._continues = np.array(tokenizer.continuing)    # by id, whether it is not the first piece of a word
+        self._continues = np.array(tokenizer.continuing)  # by id, whether it is not the first piece of a word
 
-    def examples(self, document: Document, index: int, documents: Documents, rng: np.random.Generator) -> Iterator[Example]:
+    def examples(
+        self, document: Document, index: int, documents: Documents, rng: np.random.Generator
+    ) -> Iterator[Example]:
         """The examples of one document, which is the one with the number ``index`` in ``documents``."""
         for pair in self.pairs(document, index, documents, rng):
             yield self.example(*pair, rng=rng)
@@ -88,7 +95,8 @@ class ExampleMaker:
     def pairs(self, document: Document, index: int, documents: Documents, rng: np.random.Generator) -> Iterator[Pair]:
         """The pairs of segments of one document, packed with whole sentences up to the target length.
 
-        Whether a pair is a random one is decided by the same coin everywhere, so the labels are balanced however long the documents are.
+        Whether a pair is a random one is decided by the same coin everywhere, so the labels are balanced however long
+        the documents are.
         """
         longest = self.settings.longest
         sizes = document.sizes
@@ -112,7 +120,7 @@ class ExampleMaker:
                 other = documents.other_than(index, rng)
                 start = int(rng.integers(len(other.sizes)))
                 rest = other.tokens(start, _take(other.sizes, start, target - len(first), at_least=1))
-                end = middle    # the sentences that were not used come in the next pair
+                end = middle  # the sentences that were not used come in the next pair
             yield (*_truncate(first, rest, longest, rng), is_random)
             position = end
 
@@ -153,7 +161,9 @@ class ExampleMaker:
         }
 
     def _choose_positions(self, ids: np.ndarray, first_length: int, rng: np.random.Generator) -> np.ndarray:
-        """Where to mask the ``length`` tokens of an example, ascending: never [CLS] or [SEP]; 15 % of all tokens, at least 1."""
+        """Where to mask the ``length`` tokens of an example, ascending: never [CLS] or [SEP]; 15 % of all tokens, at
+        least 1.
+        """
         length = len(ids)
         wanted = max(1, round(length * self.settings.masked_lm_prob))
         count = min(wanted, self.settings.max_predictions, length - _FRAME)
@@ -163,7 +173,7 @@ class ExampleMaker:
         if not self.settings.whole_word_masking:
             return np.sort(rng.permutation(places)[:count])
         starts = ~self._continues[ids[places]]
-        starts[[0, first_length]] = True    # a segment may begin inside a word
+        starts[[0, first_length]] = True  # a segment may begin inside a word
         words = np.split(places, np.flatnonzero(starts)[1:])
         return _whole_words([words[number] for number in rng.permutation(len(words))], count)
 
@@ -175,7 +185,9 @@ class ExampleMaker:
 
 
 def _take(sizes: np.ndarray, start: int, target: int, at_least: int) -> int:
-    """The end of the run of sentences from ``start`` that reaches ``target`` tokens: ``at_least`` so many, where there are."""
+    """The end of the run of sentences from ``start`` that reaches ``target`` tokens: ``at_least`` so many, where there
+    are.
+    """
     end, length = start, 0
     while end < len(sizes) and (end - start < at_least or length < target):
         length += int(sizes[end])
@@ -184,7 +196,9 @@ def _take(sizes: np.ndarray, start: int, target: int, at_least: int) -> int:
 
 
 def _whole_words(words: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """The places of the first words that together have at most ``count``, ascending; where none fits, the beginning of the first."""
+    """The places of the first words that together have at most ``count``, ascending; where none fits, the beginning of
+    the first.
+    """
     chosen: List[int] = []
     for word in words:
         if len(chosen) + len(word) <= count:
@@ -194,8 +208,9 @@ def _whole_words(words: Sequence[np.ndarray], count: int) -> np.ndarray:
     return np.sort(np.array(chosen or words[0][:count]))
 
 
-def _truncate(first: List[int], second: List[int], longest: int,
-              rng: np.random.Generator) -> Tuple[List[int], List[int]]:
+def _truncate(
+    first: List[int], second: List[int], longest: int, rng: np.random.Generator
+) -> Tuple[List[int], List[int]]:
     """Takes tokens off the longer segment, each from a random one of its ends, until both fit ``longest``."""
     spans = [[0, len(first)], [0, len(second)]]
     excess = len(first) + len(second) - longest

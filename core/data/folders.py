@@ -1,4 +1,7 @@
-"""Folders that appear whole or not at all, with a checksum of each file in ``meta.json``; and the cache of such folders."""
+"""Folders that appear whole or not at all, with a checksum of each file in ``meta.json``; and the cache of such
+folders.
+"""
+
 from __future__ import annotations
 
 import fcntl
@@ -22,11 +25,12 @@ _LOCK_SECONDS = 60  # how long to wait for another process that builds
 
 
 def ensure_folder(kind: str, identity: str, build: Callable[[Path], Any], what: str) -> Path:
-    """The folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it (with ``write_folder``) where need be.
+    """The folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it (with ``write_folder``)
+    where need be.
 
-    The cache is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. A folder whose files do
-    not match their checksums is built again. Raises ``UsageError`` where the cache cannot be written; ``what`` is the word
-    for the content in it.
+    The cache is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. A folder whose
+    files do not match their checksums is built again. Raises ``UsageError`` where the cache cannot be written; ``what``
+    is the word for the content in it.
     """
     root = cache_root()
     folder = root / f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -39,16 +43,18 @@ def ensure_folder(kind: str, identity: str, build: Callable[[Path], Any], what: 
                     build(folder)
         except (OSError, RunError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot build {what} in the cache {root}: {reason}; set PIPELOOM_CACHE to a folder that can be "
-                             "written to and has room") from error
+            raise UsageError(
+                f"cannot build {what} in the cache {root}: {reason}; set PIPELOOM_CACHE to a folder that can be "
+                "written to and has room"
+            ) from error
     return folder
 
 
 def write_folder(folder: Path, fill: Callable[[Path], Dict[str, Any]]) -> None:
     """Make ``folder``, at once, in place of what may stand there; its parent must exist.
 
-    ``fill(private)`` writes files into an empty folder and returns what ``meta.json`` shall say besides their checksums.
-    Raises ``OSError``, and what ``fill`` raises; then nothing is left behind.
+    ``fill(private)`` writes files into an empty folder and returns what ``meta.json`` shall say besides their
+    checksums. Raises ``OSError``, and what ``fill`` raises; then nothing is left behind.
     """
     # Here and not above: a process that finds its folder ready should not wait for this import.
     from pipeloom.core.data.ofrecord import sync_folder

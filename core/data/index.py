@@ -1,8 +1,11 @@
-"""The index of a folder of OFRecord parts: where each record is and its checksum, so that nothing needs to be scanned and no damage goes unseen.
+"""The index of a folder of OFRecord parts: where each record is and its checksum, so that nothing needs to be scanned
+and no damage goes unseen.
 
-``index.safetensors`` has the tensors ``lengths`` and ``crcs`` (int32, one for each record of all parts, in their order): the bytes of
-the message and its CRC-32 as zlib has it, read as a signed number. Its header says of each part the name, size, SHA-256 and records.
+``index.safetensors`` has the tensors ``lengths`` and ``crcs`` (int32, one for each record of all parts, in their
+order): the bytes of the message and its CRC-32 as zlib has it, read as a signed number. Its header says of each part
+the name, size, SHA-256 and records.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -28,7 +31,9 @@ _TENSORS = ("lengths", "crcs")
 
 
 def find_parts(path: Path) -> List[Path]:
-    """The part files of ``path``, in the order of their numbers (part-2 before part-10). Raises ``UsageError`` where there are none."""
+    """The part files of ``path``, in the order of their numbers (part-2 before part-10). Raises ``UsageError`` where
+    there are none.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -79,7 +84,9 @@ class Index:
             if entry.name not in names:
                 raise UsageError(f"{path} is missing, {INDEX} there lists it; {_advice(folder)}")
             if path.stat().st_size != entry.bytes:
-                raise UsageError(f"{path} has {path.stat().st_size} bytes, {INDEX} there says {entry.bytes}; {_advice(folder)}")
+                raise UsageError(
+                    f"{path} has {path.stat().st_size} bytes, {INDEX} there says {entry.bytes}; {_advice(folder)}"
+                )
         for name in names:
             if self.number_of(name) is None:
                 raise UsageError(f"{folder / name} is not in {INDEX} there; {_advice(folder)}")
@@ -92,8 +99,8 @@ def _advice(folder: Path) -> str:
 class IndexWriter:
     """Makes the index of ``folder`` while its parts are read, one after another, by ``part``.
 
-    Checksums and lengths wait in hidden files there, so the memory does not grow with the records. ``finish`` writes the index, complete
-    or not at all; without it ``close`` leaves nothing.
+    Checksums and lengths wait in hidden files there, so the memory does not grow with the records. ``finish`` writes
+    the index, complete or not at all; without it ``close`` leaves nothing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -120,7 +127,9 @@ class IndexWriter:
         metadata = {"format": str(_FORMAT), "parts": json.dumps([asdict(entry) for entry in self._entries])}
         path = self._folder / INDEX
         temporary = path.with_name(f".{INDEX}.writing")
-        disk.write_file(temporary, tensors.streamed(kinds, (np.memmap(spool.name, _DTYPE, "r") for spool in self._spools), metadata))
+        disk.write_file(
+            temporary, tensors.streamed(kinds, (np.memmap(spool.name, _DTYPE, "r") for spool in self._spools), metadata)
+        )
         disk.rename(temporary, path)
         return path
 
@@ -168,4 +177,6 @@ def read_index(folder: Path) -> Optional[Index]:
                 raise ValueError(f"its lengths are not those of {entry.name}")
         return Index(entries, lengths, crcs.view(np.uint32))
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"{path} cannot be used ({error}); remove it and run 'entry.py prepare validate {folder}'") from None
+        raise UsageError(
+            f"{path} cannot be used ({error}); remove it and run 'entry.py prepare validate {folder}'"
+        ) from None

@@ -1,4 +1,5 @@
 """Several datasets in one: what ``--ofrecord_path a:0.7,b:0.3`` names, and the dataset that it is."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,9 +17,9 @@ from pipeloom.core.errors import UsageError
 class MixedDataset(Dataset):
     """Datasets of the same fields, task and vocabulary, one behind the other.
 
-    With ``weights`` (above 0, of any sum) training takes its samples from them in these shares, evenly everywhere, and passes over each as
-    often as that needs: an epoch is then as many samples as all of them have together. Without, they are one set of samples: in an
-    epoch each occurs once. Raises ``UsageError`` where they do not go together.
+    With ``weights`` (above 0, of any sum) training takes its samples from them in these shares, evenly everywhere, and
+    passes over each as often as that needs: an epoch is then as many samples as all of them have together. Without,
+    they are one set of samples: in an epoch each occurs once. Raises ``UsageError`` where they do not go together.
     """
 
     def __init__(self, datasets: Sequence[Dataset], weights: Optional[Sequence[float]] = None) -> None:
@@ -26,7 +27,9 @@ class MixedDataset(Dataset):
         for other in datasets[1:]:
             for what in ("task", "vocab_size", "fields"):
                 if getattr(other, what) != getattr(first, what):
-                    raise UsageError(f"the {what} of '{other.describe()}' is not that of '{first.describe()}': such sets cannot be mixed")
+                    raise UsageError(
+                        f"the {what} of '{other.describe()}' is not that of '{first.describe()}': such sets cannot be mixed"
+                    )
         self.task, self.fields, self.vocab_size = first.task, first.fields, first.vocab_size
         self.vocabulary = next((dataset.vocabulary for dataset in datasets if dataset.vocabulary is not None), None)
         self.datasets = list(datasets)
@@ -37,8 +40,10 @@ class MixedDataset(Dataset):
             shares = shares_of(weights)
             for dataset, weight, share in zip(datasets, weights, shares):
                 if not share:
-                    raise UsageError(f"the weight {weight:g} of '{dataset.describe()}' is less than one part in {LONGEST_PATTERN} of the "
-                                     "mixture: make it larger, or leave that out")
+                    raise UsageError(
+                        f"the weight {weight:g} of '{dataset.describe()}' is less than one part in {LONGEST_PATTERN} of the "
+                        "mixture: make it larger, or leave that out"
+                    )
             self.mixture = Mixture(tuple(sizes), tuple(shares))
 
     def __len__(self) -> int:
@@ -61,7 +66,9 @@ class MixedDataset(Dataset):
         if self.mixture is None:
             return f"{len(self)} samples: " + ", ".join(parts)
         whole = sum(self.mixture.shares)
-        return "a mixture of " + ", ".join(f"{100 * share / whole:g} % from {part}" for share, part in zip(self.mixture.shares, parts))
+        return "a mixture of " + ", ".join(
+            f"{100 * share / whole:g} % from {part}" for share, part in zip(self.mixture.shares, parts)
+        )
 
     def fingerprint(self) -> str:
         shares = None if self.mixture is None else self.mixture.shares
@@ -84,22 +91,30 @@ def check_weights(found: Sequence[Tuple[str, Optional[float]]], option: str, exa
     """Raise ``UsageError``, which shows ``example``, where some paths have a weight and others have none."""
     bare = [path for path, weight in found if weight is None]
     if bare and len(bare) < len(found):
-        raise UsageError(f"{option}: '{bare[0]}' has no weight and others have: give all of them one ({example}), or none")
+        raise UsageError(
+            f"{option}: '{bare[0]}' has no weight and others have: give all of them one ({example}), or none"
+        )
 
 
 def paths_in(text: str) -> List[str]:
-    """The pieces of ``text`` between commas, each perhaps with a weight; what exists with a comma in its name is one piece."""
+    """The pieces of ``text`` between commas, each perhaps with a weight; what exists with a comma in its name is one
+    piece.
+    """
     pieces, found = text.split(","), []
     while pieces:
         # A comma belongs to the name where a path with that comma is there.
-        size = next((size for size in range(len(pieces), 1, -1) if _exists(",".join(pieces[:size]), commas=size - 1)), 1)
+        size = next(
+            (size for size in range(len(pieces), 1, -1) if _exists(",".join(pieces[:size]), commas=size - 1)), 1
+        )
         found.append(",".join(pieces[:size]))
         del pieces[:size]
     return found
 
 
 def path_and_weight(piece: str, option: str) -> Tuple[str, Optional[float]]:
-    """``wiki:0.7`` is ("wiki", 0.7); what exists by that very name is itself. Raises ``UsageError`` for a weight that is none."""
+    """``wiki:0.7`` is ("wiki", 0.7); what exists by that very name is itself. Raises ``UsageError`` for a weight that
+    is none.
+    """
     path, colon, weight = piece.rpartition(":")
     if not colon or os.path.exists(os.path.expanduser(piece)):
         return piece, None
@@ -107,7 +122,7 @@ def path_and_weight(piece: str, option: str) -> Tuple[str, Optional[float]]:
         value = float(weight)
     except ValueError:
         if not _exists(path):
-            return piece, None      # the colon may be part of a name that is not there
+            return piece, None  # the colon may be part of a name that is not there
         value = 0.0
     if not 0 < value < math.inf:
         raise UsageError(f"{option} {piece}: the weight must be a number above 0")
@@ -116,4 +131,7 @@ def path_and_weight(piece: str, option: str) -> Tuple[str, Optional[float]]:
 
 def _exists(piece: str, commas: int = 0) -> bool:
     """Whether ``piece``, or what is before its weight, is there and has so many commas."""
-    return any(path.count(",") >= commas and path and os.path.exists(os.path.expanduser(path)) for path in (piece, piece.rpartition(":")[0]))
+    return any(
+        path.count(",") >= commas and path and os.path.exists(os.path.expanduser(path))
+        for path in (piece, piece.rpartition(":")[0])
+    )

@@ -4,6 +4,7 @@ A part file is a sequence of records, each ``[int64 little-endian length][OFReco
 ``OFRecord { map<string, Feature> feature = 1; }`` and ``Feature`` is a oneof of five typed lists
 (oneflow/core/record/record.proto). The file has no index of its own; :func:`index_part` makes one.
 """
+
 from __future__ import annotations
 
 import mmap
@@ -26,8 +27,13 @@ _PREFIX = struct.Struct("<q")
 
 # numpy dtype of a list -> its place in the oneof. Byte strings travel as object arrays of `bytes`: a
 # numpy "S" array would drop the zero bytes at their ends.
-_DTYPES = {"bytes_list": np.dtype(object), "float_list": np.dtype("float32"), "double_list": np.dtype("float64"),
-           "int32_list": np.dtype("int32"), "int64_list": np.dtype("int64")}
+_DTYPES = {
+    "bytes_list": np.dtype(object),
+    "float_list": np.dtype("float32"),
+    "double_list": np.dtype("float64"),
+    "int32_list": np.dtype("int32"),
+    "int64_list": np.dtype("int64"),
+}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
 
 # On garbage, protobuf's C++ parser may warn and return half a message. decode() finds that out by
@@ -47,25 +53,42 @@ def _build_message_class() -> Any:
     proto = descriptor_pb2.FieldDescriptorProto
     package = "pipeloom.ofrecord"
     file = descriptor_pb2.FileDescriptorProto(name="pipeloom/ofrecord.proto", package=package, syntax="proto2")
-    value_types = (("Bytes", proto.TYPE_BYTES), ("Float", proto.TYPE_FLOAT), ("Double", proto.TYPE_DOUBLE),
-                   ("Int32", proto.TYPE_INT32), ("Int64", proto.TYPE_INT64))
+    value_types = (
+        ("Bytes", proto.TYPE_BYTES),
+        ("Float", proto.TYPE_FLOAT),
+        ("Double", proto.TYPE_DOUBLE),
+        ("Int32", proto.TYPE_INT32),
+        ("Int64", proto.TYPE_INT64),
+    )
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
     for number, (name, value_type) in enumerate(value_types, start=1):
         message = file.message_type.add(name=name + "List")
         value = message.field.add(name="value", number=1, type=value_type, label=proto.LABEL_REPEATED)
         value.options.packed = value_type != proto.TYPE_BYTES
-        feature.field.add(name=name.lower() + "_list", number=number, type=proto.TYPE_MESSAGE,
-                          type_name=f".{package}.{name}List", label=proto.LABEL_OPTIONAL, oneof_index=0)
+        feature.field.add(
+            name=name.lower() + "_list",
+            number=number,
+            type=proto.TYPE_MESSAGE,
+            type_name=f".{package}.{name}List",
+            label=proto.LABEL_OPTIONAL,
+            oneof_index=0,
+        )
     record = file.message_type.add(name="OFRecord")
     # A protobuf map is a repeated message of key and value, marked as a map.
     entry = record.nested_type.add(name="FeatureEntry")
     entry.options.map_entry = True
     entry.field.add(name="key", number=1, type=proto.TYPE_STRING, label=proto.LABEL_OPTIONAL)
-    entry.field.add(name="value", number=2, type=proto.TYPE_MESSAGE, type_name=f".{package}.Feature",
-                    label=proto.LABEL_OPTIONAL)
-    record.field.add(name="feature", number=1, type=proto.TYPE_MESSAGE,
-                     type_name=f".{package}.OFRecord.FeatureEntry", label=proto.LABEL_REPEATED)
+    entry.field.add(
+        name="value", number=2, type=proto.TYPE_MESSAGE, type_name=f".{package}.Feature", label=proto.LABEL_OPTIONAL
+    )
+    record.field.add(
+        name="feature",
+        number=1,
+        type=proto.TYPE_MESSAGE,
+        type_name=f".{package}.OFRecord.FeatureEntry",
+        label=proto.LABEL_REPEATED,
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName(f"{package}.OFRecord"))
@@ -104,8 +127,11 @@ def decode(data: bytes, fields: Optional[Sequence[str]] = None) -> Dict[str, np.
     return decode_like(data, fields)[0]
 
 
-def decode_like(data: bytes, fields: Optional[Sequence[str]] = None, known: Optional[FrozenSet[str]] = None,
-                ) -> Tuple[Dict[str, np.ndarray], FrozenSet[str]]:
+def decode_like(
+    data: bytes,
+    fields: Optional[Sequence[str]] = None,
+    known: Optional[FrozenSet[str]] = None,
+) -> Tuple[Dict[str, np.ndarray], FrozenSet[str]]:
     """``decode``, and the names of all fields that the record has. Where they are not ``known``, those of the first
     record, it is bad."""
     message = _OFRecord()
@@ -119,8 +145,11 @@ def decode_like(data: bytes, fields: Optional[Sequence[str]] = None, known: Opti
     there = frozenset(_names(feature))
     if known is not None and there != known:
         name = min(there ^ known)
-        raise BadRecord(f"has a field '{name}', the first record has not" if name in there else
-                        f"has no field '{name}', the first record has")
+        raise BadRecord(
+            f"has a field '{name}', the first record has not"
+            if name in there
+            else f"has no field '{name}', the first record has"
+        )
     arrays = {}
     for name in sorted(there) if fields is None else fields:
         # Asked before it is looked up: looking up a missing key of a protobuf map adds it.
@@ -235,7 +264,9 @@ def _scan(path: Path, data: mmap.mmap, size: int) -> np.ndarray:
     rows = []
     position = 0
     while position < size:
-        length = _length(data[position : position + PREFIX_BYTES], size - position - PREFIX_BYTES, f"{path} record {len(rows)}")
+        length = _length(
+            data[position : position + PREFIX_BYTES], size - position - PREFIX_BYTES, f"{path} record {len(rows)}"
+        )
         rows.append((position + PREFIX_BYTES, length))
         position += PREFIX_BYTES + length
     return np.array(rows, dtype=np.int64)
@@ -249,5 +280,7 @@ def _length(prefix: bytes, left: int, where: str) -> int:
     if length < 0 or length > 1 << 31:  # a protobuf message has less than 2 GiB
         raise UsageError(f"{where}: its length would be {length} bytes; this is not an OFRecord file, or it is damaged")
     if length > left:
-        raise UsageError(f"{where}: it has {length} bytes and the file ends after {left} of them; write or copy the file again")
+        raise UsageError(
+            f"{where}: it has {length} bytes and the file ends after {left} of them; write or copy the file again"
+        )
     return length

@@ -1,4 +1,5 @@
 """The order of samples: a pure function of (seed, step), the same in every parallel layout."""
+
 from __future__ import annotations
 
 import math
@@ -22,12 +23,13 @@ def steps_per_epoch(num_samples: int, global_batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several sources in one stream. ``sizes``: the numbers of samples of the sources, which lie one behind the other in the dataset;
-    ``shares``: source ``k`` gives ``shares[k]`` of every ``sum(shares)`` samples of the stream.
+    """Several sources in one stream. ``sizes``: the numbers of samples of the sources, which lie one behind the other
+    in the dataset; ``shares``: source ``k`` gives ``shares[k]`` of every ``sum(shares)`` samples of the stream.
 
-    The stream is one pattern of ``sum(shares)`` places again and again, by R. Tijdeman's rule ("The chairman assignment problem",
-    Discrete Mathematics 32, 1980): of the sources that are behind by ``1 / (2K - 2)`` samples or more, the one that would first be too
-    far behind. Among the first ``n`` places, for every ``n``, a source then has its share of ``n`` to within ``1 - 1 / (2K - 2)``.
+    The stream is one pattern of ``sum(shares)`` places again and again, by R. Tijdeman's rule ("The chairman assignment
+    problem", Discrete Mathematics 32, 1980): of the sources that are behind by ``1 / (2K - 2)`` samples or more, the
+    one that would first be too far behind. Among the first ``n`` places, for every ``n``, a source then has its share
+    of ``n`` to within ``1 - 1 / (2K - 2)``.
     """
 
     sizes: Tuple[int, ...]
@@ -37,15 +39,19 @@ class Mixture:
     def pattern(self) -> np.ndarray:
         """The source at each place of the pattern: int64 ``(sum(shares),)``."""
         length, slack = sum(self.shares), max(1, 2 * len(self.shares) - 2)
-        # In whole numbers: how far a source is behind, in units of 1 / (length * slack); the time until it is too far, in those of 1 / common.
+        # In whole numbers: how far a source is behind, in units of 1 / (length * slack); the time until it is too far,
+        # in those of 1 / common.
         common = _lcm(self.shares)
         paces = [common // share for share in self.shares]
         behind = [0] * len(self.shares)
         pattern = []
         for _ in range(length):
             behind = [lag + slack * share for lag, share in zip(behind, self.shares)]
-            chosen = min((((slack - 1) * length - lag) * pace, source)
-                         for source, (lag, pace) in enumerate(zip(behind, paces)) if lag >= length)[1]
+            chosen = min(
+                (((slack - 1) * length - lag) * pace, source)
+                for source, (lag, pace) in enumerate(zip(behind, paces))
+                if lag >= length
+            )[1]
             behind[chosen] -= slack * length
             pattern.append(chosen)
         return np.array(pattern)
@@ -67,9 +73,11 @@ class Mixture:
 
 
 def shares_of(weights: Sequence[float]) -> List[int]:
-    """Whole numbers in the proportion of ``weights``, which are above 0: exactly where ``LONGEST_PATTERN`` places are enough, else as
-    ``LONGEST_PATTERN``-ths of the whole, with the largest remainders rounded up. What is less than half of that is 0."""
-    exact = [Fraction(repr(float(weight))) for weight in weights]    # 0.7 is seven tenths, as it was typed
+    """Whole numbers in the proportion of ``weights``, which are above 0: exactly where ``LONGEST_PATTERN`` places are
+    enough, else as ``LONGEST_PATTERN``-ths of the whole, with the largest remainders rounded up. What is less than half
+    of that is 0.
+    """
+    exact = [Fraction(repr(float(weight))) for weight in weights]  # 0.7 is seven tenths, as it was typed
     total = sum(exact)
     parts = [weight / total for weight in exact]
     length = _lcm([part.denominator for part in parts])
@@ -91,11 +99,13 @@ class SampleOrder:
     so no sample is dropped and the stream is the same for every batch size. Nothing depends on ranks or on
     what was asked before: a run that resumes at step 1000 gets the batches an uninterrupted one gets.
 
-    With a ``mixture`` each source has such a stream, with epochs of its own, and at each place of the whole the mixture says
-    whose next sample stands there.
+    With a ``mixture`` each source has such a stream, with epochs of its own, and at each place of the whole the mixture
+    says whose next sample stands there.
     """
 
-    def __init__(self, num_samples: int, global_batch_size: int, seed: int, shuffle: bool, mixture: Optional[Mixture] = None) -> None:
+    def __init__(
+        self, num_samples: int, global_batch_size: int, seed: int, shuffle: bool, mixture: Optional[Mixture] = None
+    ) -> None:
         if num_samples < 1:
             raise UsageError("the dataset has no samples; give one that has some")
         if global_batch_size < 1:
@@ -118,7 +128,9 @@ class SampleOrder:
         batch = np.empty(self.global_batch_size, dtype=np.int64)
         sources, offset = self.mixture.sources(first, end), 0
         for source, stream in enumerate(self._streams):
-            batch[sources == source] = offset + stream.between(self.mixture.count(source, first), self.mixture.count(source, end))
+            batch[sources == source] = offset + stream.between(
+                self.mixture.count(source, first), self.mixture.count(source, end)
+            )
             offset += stream.num_samples
         return batch
 
@@ -150,13 +162,15 @@ class _Stream:
         return self._permutations[epoch]
 
     def _permute(self, epoch: int) -> np.ndarray:
-        # Philox is a counter-based generator (Salmon et al., SC 2011): each key is a stream of its own, and so is each highest word of
-        # the counter. Sorting its raw words, and not Generator.permutation: numpy keeps the words of a bit generator the
-        # same between versions, what it makes of them may change (NEP 19).
+        # Philox is a counter-based generator (Salmon et al., SC 2011): each key is a stream of its own, and so is each
+        # highest word of the counter. Sorting its raw words, and not Generator.permutation: numpy keeps the words of a
+        # bit generator the same between versions, what it makes of them may change (NEP 19).
         key = np.array([self._seed % 2**64, epoch], dtype=np.uint64)
         words = np.random.Philox(key=key, counter=np.array([0, 0, 0, self._source], dtype=np.uint64))
         return np.argsort(words.random_raw(self.num_samples), kind="stable")
 
 
 def _lcm(numbers: Sequence[int]) -> int:
-    return reduce(lambda multiple, number: multiple * number // math.gcd(multiple, number), numbers, 1)    # math.lcm is of Python 3.9
+    return reduce(
+        lambda multiple, number: multiple * number // math.gcd(multiple, number), numbers, 1
+    )  # math.lcm is of Python 3.9

@@ -1,4 +1,5 @@
 """A dataset of OFRecord parts: random access by record number, only the fields that are asked for."""
+
 from __future__ import annotations
 
 import hashlib
@@ -39,14 +40,21 @@ class OFRecordDataset(Dataset):
             (``{"input_ids": "--seq_length 128"}``); an error about its length then names that option.
         rules: what the values of a record must be together; each is asked where all of its fields are read.
 
-    All parts are scanned for their records, unless the folder has an index (``core/data/index.py``): then each record is compared
-    with its checksum there when it is read. The first record is checked here, so a wrong path or option fails at once, with a
-    ``UsageError``. Files are mapped at the first read. Reads have no position in the file, so a forked child and threads may read
-    beside each other; ``close`` may come at any time.
+    All parts are scanned for their records, unless the folder has an index (``core/data/index.py``): then each record
+    is compared with its checksum there when it is read. The first record is checked here, so a wrong path or option
+    fails at once, with a ``UsageError``. Files are mapped at the first read. Reads have no position in the file, so a
+    forked child and threads may read beside each other; ``close`` may come at any time.
     """
 
-    def __init__(self, path: Union[str, Path], fields: Sequence[Field], task: str, vocab_size: int,
-                 options: Optional[Mapping[str, str]] = None, rules: Sequence[Rule] = ()) -> None:
+    def __init__(
+        self,
+        path: Union[str, Path],
+        fields: Sequence[Field],
+        task: str,
+        vocab_size: int,
+        options: Optional[Mapping[str, str]] = None,
+        rules: Sequence[Rule] = (),
+    ) -> None:
         self.path = Path(path).expanduser()
         self._format = RecordFormat(fields, rules, options, vocab_size)
         self.fields = self._format.fields

@@ -1,5 +1,6 @@
 """How a record is judged: the one place that says what of it can be used, for those who train on it and those who
 validate it."""
+
 from __future__ import annotations
 
 import math
@@ -24,8 +25,14 @@ class RecordFormat:
         size_is_asked: whether ``--vocab_size`` said it; else the vocabulary itself did.
     """
 
-    def __init__(self, fields: Sequence[Field], rules: Sequence[Rule] = (), options: Optional[Mapping[str, str]] = None,
-                 vocab_size: Optional[int] = None, size_is_asked: bool = True) -> None:
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        rules: Sequence[Rule] = (),
+        options: Optional[Mapping[str, str]] = None,
+        vocab_size: Optional[int] = None,
+        size_is_asked: bool = True,
+    ) -> None:
         self.fields = {field.name: field for field in fields}
         self.rules = list(rules)
         self._options, self._vocab_size, self._size_is_asked = dict(options or {}), vocab_size, size_is_asked
@@ -74,8 +81,13 @@ class RecordFormat:
             return
         if flat.dtype.kind == "f" and not np.isfinite(flat).all():
             for row, position in _first_of_each_row(~np.isfinite(flat)):
-                yield row, (f"field '{field.name}' has the value {flat[row, position]} at position {position}, "
-                            "it must be a finite number")
+                yield (
+                    row,
+                    (
+                        f"field '{field.name}' has the value {flat[row, position]} at position {position}, "
+                        "it must be a finite number"
+                    ),
+                )
             return
         low = flat.min() if field.low is None else field.low
         high = flat.max() if field.high is None else field.high - 1

@@ -6,6 +6,7 @@ so they hold where the vocabulary of the records is known to have its special to
 
 Shapes: N = records at once, L = sequence, M = predictions.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Rule:
 
 def pretraining_fields(seq_length: int, max_predictions: int, vocab_size: int) -> List[Field]:
     """The fields of the public Wikipedia sets, in the order in which a model reads them."""
+
     def ids(name: str, size: int, high: int) -> Field:
         return Field(name, (size,), "int32", low=0, high=high)
 
@@ -83,7 +85,7 @@ def pretraining_options(seq_length: int, max_predictions: int) -> Dict[str, str]
     """The options that decide the lengths of these fields, as the user types them."""
     return {
         **dict.fromkeys(_TEXT, f"--seq_length {seq_length}"),
-        **dict.fromkeys(_PREDICTIONS, f"--max_predictions {max_predictions}")
+        **dict.fromkeys(_PREDICTIONS, f"--max_predictions {max_predictions}"),
     }
 
 
@@ -91,13 +93,21 @@ def text_rules(special: Optional[SpecialIds]) -> List[Rule]:
     """Of all inputs: [CLS], a segment, [SEP], perhaps another segment and [SEP], padding. Without ``special`` only what
     needs no ids."""
     rules = [
-        Rule(("input_mask",), lambda batch: (np.diff(batch["input_mask"]) <= 0).all(1) & (_length(batch) > 0),
-             "input_mask is not ones and then zeros"),
-        Rule(("input_mask", "segment_ids"), lambda batch: (batch["segment_ids"] <= batch["input_mask"]).all(1),
-             "segment_ids has a 1 in the padding"),
-        Rule(("input_mask", "segment_ids"),
-             lambda batch: (np.diff(np.where(batch["input_mask"] == 1, batch["segment_ids"], 1)) >= 0).all(1),
-             "segment_ids goes back from 1 to 0"),
+        Rule(
+            ("input_mask",),
+            lambda batch: (np.diff(batch["input_mask"]) <= 0).all(1) & (_length(batch) > 0),
+            "input_mask is not ones and then zeros",
+        ),
+        Rule(
+            ("input_mask", "segment_ids"),
+            lambda batch: (batch["segment_ids"] <= batch["input_mask"]).all(1),
+            "segment_ids has a 1 in the padding",
+        ),
+        Rule(
+            ("input_mask", "segment_ids"),
+            lambda batch: (np.diff(np.where(batch["input_mask"] == 1, batch["segment_ids"], 1)) >= 0).all(1),
+            "segment_ids goes back from 1 to 0",
+        ),
     ]
     return rules if special is None else [*rules, *_token_rules(special)]
 
@@ -107,17 +117,27 @@ def _token_rules(special: SpecialIds) -> List[Rule]:
         return batch["input_ids"][np.arange(len(ends_N)), np.maximum(ends_N - 1, 0)] == special.sep
 
     return [
-        Rule(("input_ids", ), lambda batch: (batch["input_ids"] < special.size).all(1),
-             f"input_ids has a value outside of the vocabulary (0 to {special.size - 1})"),
-        Rule(("input_ids", ), lambda batch: batch["input_ids"][:, 0] == special.cls,
-             "input_ids does not begin with [CLS]"),
-        Rule(("input_ids", "input_mask"), lambda batch: last(batch, _length(batch)),
-             "input_ids does not end with [SEP]"),
-        Rule(_TEXT, lambda batch: last(batch, (batch["input_mask"] - batch["segment_ids"]).sum(1)),
-             "the first segment does not end with [SEP]"),
-        Rule(("input_ids", "input_mask"), lambda batch: (
-            (batch["input_ids"] == special.pad) | (batch["input_mask"] == 1)).all(1),
-             "input_ids has a token in the padding"),
+        Rule(
+            ("input_ids",),
+            lambda batch: (batch["input_ids"] < special.size).all(1),
+            f"input_ids has a value outside of the vocabulary (0 to {special.size - 1})",
+        ),
+        Rule(
+            ("input_ids",), lambda batch: batch["input_ids"][:, 0] == special.cls, "input_ids does not begin with [CLS]"
+        ),
+        Rule(
+            ("input_ids", "input_mask"), lambda batch: last(batch, _length(batch)), "input_ids does not end with [SEP]"
+        ),
+        Rule(
+            _TEXT,
+            lambda batch: last(batch, (batch["input_mask"] - batch["segment_ids"]).sum(1)),
+            "the first segment does not end with [SEP]",
+        ),
+        Rule(
+            ("input_ids", "input_mask"),
+            lambda batch: ((batch["input_ids"] == special.pad) | (batch["input_mask"] == 1)).all(1),
+            "input_ids has a token in the padding",
+        ),
     ]
 
 
@@ -126,23 +146,35 @@ def pretraining_rules(special: Optional[SpecialIds]) -> List[Rule]:
     the text."""
     rules = [
         *text_rules(special),
-        Rule(("masked_lm_weights", ), lambda batch: _ones_first(batch["masked_lm_weights"]),
-             "masked_lm_weights is not ones and then zeros"),
-        Rule(("masked_lm_weights", "masked_lm_positions", "input_mask"), lambda batch:
-             (_inside(batch["masked_lm_positions"], batch["input_mask"]) | ~_masked(batch)).all(1),
-             "masked_lm_positions has a place outside of the text"),
-        Rule(("masked_lm_weights", "masked_lm_positions"), lambda batch: (
-            (np.diff(batch["masked_lm_positions"]) > 0) | ~_masked(batch)[:, 1:]).all(1),
-             "masked_lm_positions does not rise"),
+        Rule(
+            ("masked_lm_weights",),
+            lambda batch: _ones_first(batch["masked_lm_weights"]),
+            "masked_lm_weights is not ones and then zeros",
+        ),
+        Rule(
+            ("masked_lm_weights", "masked_lm_positions", "input_mask"),
+            lambda batch: (_inside(batch["masked_lm_positions"], batch["input_mask"]) | ~_masked(batch)).all(1),
+            "masked_lm_positions has a place outside of the text",
+        ),
+        Rule(
+            ("masked_lm_weights", "masked_lm_positions"),
+            lambda batch: ((np.diff(batch["masked_lm_positions"]) > 0) | ~_masked(batch)[:, 1:]).all(1),
+            "masked_lm_positions does not rise",
+        ),
     ]
     if special is not None:
         never = [special.pad, special.cls, special.sep, special.mask]
         rules += [
-            Rule(("masked_lm_ids", ), lambda batch: (batch["masked_lm_ids"] < special.size).all(1),
-                 f"masked_lm_ids has a value outside of the vocabulary (0 to {special.size - 1})"),
-            Rule(("masked_lm_weights", "masked_lm_ids"), lambda batch:
-                 (~np.isin(batch["masked_lm_ids"], never) | ~_masked(batch)).all(1),
-                 "masked_lm_ids has a token that is no text"),
+            Rule(
+                ("masked_lm_ids",),
+                lambda batch: (batch["masked_lm_ids"] < special.size).all(1),
+                f"masked_lm_ids has a value outside of the vocabulary (0 to {special.size - 1})",
+            ),
+            Rule(
+                ("masked_lm_weights", "masked_lm_ids"),
+                lambda batch: (~np.isin(batch["masked_lm_ids"], never) | ~_masked(batch)).all(1),
+                "masked_lm_ids has a token that is no text",
+            ),
         ]
     return rules
 
@@ -151,10 +183,16 @@ def answer_rules(special: Optional[SpecialIds]) -> List[Rule]:
     """Of SQuAD inputs for training, besides :func:`text_rules`: the answer is in the text."""
     return [
         *text_rules(special),
-        Rule(("start_positions", "end_positions"), lambda batch:
-             (batch["start_positions"] <= batch["end_positions"]).all(1), "end_positions is before start_positions"),
-        Rule(("end_positions", "input_mask"), lambda batch: batch["end_positions"][:, 0] < _length(batch),
-             "end_positions is outside of the text"),
+        Rule(
+            ("start_positions", "end_positions"),
+            lambda batch: (batch["start_positions"] <= batch["end_positions"]).all(1),
+            "end_positions is before start_positions",
+        ),
+        Rule(
+            ("end_positions", "input_mask"),
+            lambda batch: batch["end_positions"][:, 0] < _length(batch),
+            "end_positions is outside of the text",
+        ),
     ]
 
 

@@ -3,6 +3,7 @@
 ``pydoc_data.topics`` holds the chapters of Python's language reference that ``help()`` shows: about 450 KB of
 technical English. It lets ``--plugins bert,wiki_ofrecord`` train something real with nothing downloaded.
 """
+
 from __future__ import annotations
 
 import json
@@ -61,8 +62,9 @@ def _topics() -> Dict[str, str]:
     try:
         from pydoc_data.topics import topics
     except ImportError:  # some distributions leave it out
-        raise UsageError("this Python has no pydoc_data.topics, the text of the embedded sample; "
-                         "give a dataset with --ofrecord_path") from None
+        raise UsageError(
+            "this Python has no pydoc_data.topics, the text of the embedded sample; give a dataset with --ofrecord_path"
+        ) from None
     return topics
 
 
@@ -71,8 +73,10 @@ _RULE = re.compile(r"\s*([-=*~^#+|])\1{2,}[-=+|]*\s*$")
 _ITEM = re.compile(r"(\*|-|\d+\.|\[\d+\])\s+")
 _EMPHASIS = re.compile(r"\*+(\w[^*]*)\*+")
 # A full stop, perhaps a closing quote or bracket, and a capital after it; not the one of "e.g.".
-_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))(?<!e\.g\.)(?<!i\.e\.)(?<!cf\.)(?<!etc\.)"
-                           r"\s+(?=[\"“‘(]?[A-Z])")
+_SENTENCE_END = re.compile(
+    r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))(?<!e\.g\.)(?<!i\.e\.)(?<!cf\.)(?<!etc\.)"
+    r"\s+(?=[\"“‘(]?[A-Z])"
+)
 _PROSE_START = re.compile(r"[\"“‘(]?[A-Z]")
 _PROSE_END = re.compile(r"[.!?:][\"”’)]?$")
 _CODE = re.compile(r"::=|>>>|==|\s=\s|[|{}\\]|->|\.\.\.$")
@@ -111,8 +115,9 @@ def _build(folder: Path, settings: Dict[str, int]) -> None:
     from pipeloom.core.data.tokenization import train_wordpiece
 
     documents = sample_documents()
-    tokenizer = train_wordpiece([" ".join(document) for document in documents], settings["vocab_size"],
-                                min_frequency=1)  # the text is short; with 2 it has no 4096 pieces
+    tokenizer = train_wordpiece(
+        [" ".join(document) for document in documents], settings["vocab_size"], min_frequency=1
+    )  # the text is short; with 2 it has no 4096 pieces
     write_sample(folder, settings, documents, tokenizer)
 
 

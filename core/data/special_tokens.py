@@ -1,4 +1,5 @@
 """The tokens that are found in a text before it is split into words: those with a role, and added ones."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -26,15 +27,20 @@ class SpecialTokens:
             settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
         self._added: Dict[int, AddedToken] = {}
         if "added_tokens_decoder" in settings:
-            self._added = {_number(files, number): self._token(token, SETTINGS)
-                           for number, token in _entries(files, SETTINGS, settings["added_tokens_decoder"])}
+            self._added = {
+                _number(files, number): self._token(token, SETTINGS)
+                for number, token in _entries(files, SETTINGS, settings["added_tokens_decoder"])
+            }
         else:
             settings.update(files.special_names)
             self._read_older(settings)
         by_text = {token.content: token for token in self._added.values()}
         # Models of several kinds of data have names of their own, such as image_token.
-        others = [name for name, value in settings.items()
-                  if name.endswith("_token") and name not in _NAMED and isinstance(value, (str, dict))]
+        others = [
+            name
+            for name, value in settings.items()
+            if name.endswith("_token") and name not in _NAMED and isinstance(value, (str, dict))
+        ]
         usual = {} if files.is_whole else {f"{role}_token": text for role, text in ROLES.items()}
         self.named: Dict[str, Union[str, AddedToken]] = {}
         for name in (*_NAMED, *others):
@@ -47,8 +53,9 @@ class SpecialTokens:
             extra = list(extra.values())
         if not isinstance(extra, list):
             raise files.error(SETTINGS, f"'extra_special_tokens' must be a list of tokens, not {shown(extra)}")
-        self._extra = [value if isinstance(value, str) else self._token(value, SETTINGS, special=True)
-                       for value in extra]
+        self._extra = [
+            value if isinstance(value, str) else self._token(value, SETTINGS, special=True) for value in extra
+        ]
         split = settings.get("split_special_tokens", False)
         if not isinstance(split, bool):
             raise files.error(SETTINGS, f"'split_special_tokens' must be true or false, not {shown(split)}")
@@ -80,19 +87,26 @@ class SpecialTokens:
         taken = set(ids.values())
         for number, token in engine.get_added_tokens_decoder().items():
             if token.content not in ids and number in taken:
-                raise UsageError(f"{self._files.source}: the added token '{token.content}' gets the id {number}, which "
-                                 f"another token has: a token stands twice in {VOCABULARY}")
+                raise UsageError(
+                    f"{self._files.source}: the added token '{token.content}' gets the id {number}, which "
+                    f"another token has: a token stands twice in {VOCABULARY}"
+                )
         for number, token in self._added.items():
             taken_id = engine.token_to_id(token.content)
             if taken_id != number:
-                notes.append(f"{self._files.source}: the added token '{token.content}' has the id {taken_id}, as in "
-                             f"transformers, and not {number}, as its files say")
+                notes.append(
+                    f"{self._files.source}: the added token '{token.content}' has the id {taken_id}, as in "
+                    f"transformers, and not {number}, as its files say"
+                )
 
     def _read_older(self, settings: Dict[str, Any]) -> None:
         """What counts where tokenizer_config.json has no 'added_tokens_decoder'."""
         files = self._files
-        special = {self._token(settings[name], SPECIAL_NAMES if name in files.special_names else SETTINGS).content
-                   for name in _NAMED if settings.get(name)}
+        special = {
+            self._token(settings[name], SPECIAL_NAMES if name in files.special_names else SETTINGS).content
+            for name in _NAMED
+            if settings.get(name)
+        }
         extra = settings.get("extra_special_tokens") or []
         special.update(self._token(value, SETTINGS).content for value in (extra if isinstance(extra, list) else []))
         for text, number in files.added.items():

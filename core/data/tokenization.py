@@ -1,4 +1,5 @@
 """WordPiece: training a vocabulary, keeping it as vocab.txt, turning sentences into token ids."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -29,7 +30,7 @@ class WordPieceTokenizer:
         self._tokenizer, self._source = built.engine, source
         self.has_segments, self.notes = built.has_segments, built.notes
         if not special_in_text:
-            self._tokenizer.encode_special_tokens = True    # as ordinary text
+            self._tokenizer.encode_special_tokens = True  # as ordinary text
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.tokens = [""] * (max(ids.values()) + 1)
         for token, number in ids.items():
@@ -39,8 +40,9 @@ class WordPieceTokenizer:
         self._mask_id, self._continuing = roles["mask"], built.continuing
 
     @classmethod
-    def load(cls, path: Union[str, Path], lowercase: Optional[bool] = None,
-             special_in_text: bool = False) -> WordPieceTokenizer:
+    def load(
+        cls, path: Union[str, Path], lowercase: Optional[bool] = None, special_in_text: bool = False
+    ) -> WordPieceTokenizer:
         """The tokenizer of ``path``: a HuggingFace folder, its tokenizer.json, or a vocab.txt (UTF-8, one token a
         line, the line's number from 0 is its id).
 
@@ -61,8 +63,10 @@ class WordPieceTokenizer:
         whole = Tokenizer.from_str(self._tokenizer.to_str())
         cls, sep = self.tokens[self.cls_id], self.tokens[self.sep_id]
         whole.post_processor = processors.TemplateProcessing(
-            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1",
-            special_tokens=[(cls, self.cls_id), (sep, self.sep_id)])
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(cls, self.cls_id), (sep, self.sep_id)],
+        )
         whole.decoder = decoders.WordPiece(prefix=self._continuing)
         return whole.to_str(pretty=True)
 
@@ -90,8 +94,17 @@ class WordPieceTokenizer:
         """The ids of tokens that stand for no text, ascending."""
         added = self._tokenizer.get_added_tokens_decoder()
         none = [number for number, token in enumerate(self.tokens) if not token]
-        return sorted({self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id, *none,
-                       *(number for number, token in added.items() if token.special)})
+        return sorted(
+            {
+                self.pad_id,
+                self.unk_id,
+                self.cls_id,
+                self.sep_id,
+                self.mask_id,
+                *none,
+                *(number for number, token in added.items() if token.special),
+            }
+        )
 
     @property
     def continuing(self) -> List[bool]:
@@ -173,9 +186,14 @@ def count_characters(texts: Iterable[str], lowercase: bool = True) -> Characters
     return Characters(counts, continuing)
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True, min_frequency: int = 2,
-                    limit_alphabet: Optional[int] = None,
-                    characters: Optional[Characters] = None) -> WordPieceTokenizer:
+def train_wordpiece(
+    texts: Iterable[str],
+    vocab_size: int,
+    lowercase: bool = True,
+    min_frequency: int = 2,
+    limit_alphabet: Optional[int] = None,
+    characters: Optional[Characters] = None,
+) -> WordPieceTokenizer:
     """A vocabulary of at most ``vocab_size`` pieces, trained on ``texts``; the same text gives the same one.
 
     ``texts`` is walked once, and before that once for ``characters``, where they are not given, so a generator will not
@@ -192,12 +210,18 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
         raise UsageError(
             f"a vocabulary of {vocab_size} tokens is too small for the {len(first)} special tokens and "
             f"most frequent characters of the text: give at least {len(first)}, or keep fewer characters "
-                         "with --limit_alphabet"
+            "with --limit_alphabet"
         )
     tokenizer = _pipeline(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=CONTINUING), lowercase)
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=first,
-                                        initial_alphabet=alphabet, limit_alphabet=len(alphabet),
-                                        continuing_subword_prefix=CONTINUING, show_progress=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=first,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=CONTINUING,
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     ids = tokenizer.get_vocab()
     return WordPieceTokenizer.of(sorted(ids, key=ids.__getitem__), lowercase)

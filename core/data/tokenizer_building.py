@@ -1,4 +1,5 @@
 """From tokenizer files to a tokenizer of the ``tokenizers`` library, with the tokens and offsets of transformers 5."""
+
 from __future__ import annotations
 
 import hashlib
@@ -17,8 +18,12 @@ CONTINUING, LONGEST_WORD = "##", 100
 
 # What older tokenizers, written in Python, could be told and the library cannot; with the values that change nothing.
 _UNFOLLOWED: Dict[str, Tuple[Any, ...]] = {
-    "do_basic_tokenize": (True,), "wordpieces_prefix": (CONTINUING, None), "clean_text": (True,),
-    "max_input_chars_per_word": (LONGEST_WORD,), "auto_map": (None,)}
+    "do_basic_tokenize": (True,),
+    "wordpieces_prefix": (CONTINUING, None),
+    "clean_text": (True,),
+    "max_input_chars_per_word": (LONGEST_WORD,),
+    "auto_map": (None,),
+}
 
 # Parts of other kinds of tokenizers, whose faults are no exceptions in the library but panics.
 _FATAL = ("Precompiled", "FixedLength")
@@ -52,14 +57,17 @@ def build(files: TokenizerFiles) -> Built:
     special.add_to(engine, notes)
     has_segments = _has_segments(files)
     if not has_segments:
-        notes.append(f"{files.source}: its tokenizer gives no token_type_ids (model_input_names): both texts are of "
-                     "the first segment, as in transformers")
+        notes.append(
+            f"{files.source}: its tokenizer gives no token_type_ids (model_input_names): both texts are of "
+            "the first segment, as in transformers"
+        )
     roles = _roles(files, special, engine, known)
     return Built(engine, roles, engine.model.continuing_subword_prefix, has_segments, notes)
 
 
-def _roles(files: TokenizerFiles, special: SpecialTokens, engine: Tokenizer,
-           known: Mapping[str, int]) -> Dict[str, Optional[int]]:
+def _roles(
+    files: TokenizerFiles, special: SpecialTokens, engine: Tokenizer, known: Mapping[str, int]
+) -> Dict[str, Optional[int]]:
     """The ids of the tokens of ``ROLES``. transformers adds those that are in no file; no model knows them."""
     texts = {role: special.text(f"{role}_token") for role in ROLES}
     found: Dict[str, Optional[int]] = {}
@@ -69,11 +77,16 @@ def _roles(files: TokenizerFiles, special: SpecialTokens, engine: Tokenizer,
         texts.update((role, ROLES[role]) for role in ("pad", "mask") if texts[role] is None and ROLES[role] in known)
     needed = [role for role in texts if role not in found]
     there = {*known, *special.declared}
-    missing = [texts[role] or f"{role}_token" for role in needed
-               if (role != "mask" if texts[role] is None else texts[role] not in there)]
+    missing = [
+        texts[role] or f"{role}_token"
+        for role in needed
+        if (role != "mask" if texts[role] is None else texts[role] not in there)
+    ]
     if missing:
-        raise UsageError(f"{files.source} has no {', '.join(missing)}; a WordPiece vocabulary has "
-                         f"{' '.join(ROLES.values())} or other tokens in their place")
+        raise UsageError(
+            f"{files.source} has no {', '.join(missing)}; a WordPiece vocabulary has "
+            f"{' '.join(ROLES.values())} or other tokens in their place"
+        )
     found.update((role, None if texts[role] is None else engine.token_to_id(texts[role])) for role in needed)
     return found
 
@@ -107,14 +120,22 @@ def _by_settings(files: TokenizerFiles, unknown: Optional[str], notes: List[str]
     strip = None if files.settings.get("strip_accents") is None else flag("strip_accents")
     ids = files.vocabulary()
     try:
-        engine = Tokenizer(models.WordPiece(
-            ids, unk_token=unknown or ROLES["unk"], continuing_subword_prefix=CONTINUING,
-            max_input_chars_per_word=LONGEST_WORD))
-    except (TypeError, ValueError, OverflowError) as error:    # halves of characters, ids beyond 32 bits
+        engine = Tokenizer(
+            models.WordPiece(
+                ids,
+                unk_token=unknown or ROLES["unk"],
+                continuing_subword_prefix=CONTINUING,
+                max_input_chars_per_word=LONGEST_WORD,
+            )
+        )
+    except (TypeError, ValueError, OverflowError) as error:  # halves of characters, ids beyond 32 bits
         raise files.error(PIPELINE if files.pipeline else VOCABULARY, f"its tokens cannot be taken ({error})") from None
     engine.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=flag("tokenize_chinese_chars"), strip_accents=strip,
-        lowercase=flag("do_lower_case"))
+        clean_text=True,
+        handle_chinese_chars=flag("tokenize_chinese_chars"),
+        strip_accents=strip,
+        lowercase=flag("do_lower_case"),
+    )
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     if files.pipeline:
         kind = files.pipeline["model"].get("type", "WordPiece")
@@ -128,17 +149,25 @@ def _differences(files: TokenizerFiles, taken: Mapping[str, Any], ids: Mapping[s
     """Where tokenizer.json and the other files say different things."""
     lines = []
     if VOCABULARY in files.content() and files.lines() != ids:
-        lines.append(f"{files.source}: {VOCABULARY} and {PIPELINE} have different tokens: those of {PIPELINE} count, "
-                     "as in transformers")
+        lines.append(
+            f"{files.source}: {VOCABULARY} and {PIPELINE} have different tokens: those of {PIPELINE} count, "
+            "as in transformers"
+        )
     whole, model = files.pipeline, files.pipeline["model"]
-    other = [name for name in ("normalizer", "pre_tokenizer")
-             if name in whole and _plain(whole[name]) != _plain(taken[name])]
-    other += [name for name in ("continuing_subword_prefix", "max_input_chars_per_word")
-              if name in model and model[name] != taken["model"][name]]
+    other = [
+        name for name in ("normalizer", "pre_tokenizer") if name in whole and _plain(whole[name]) != _plain(taken[name])
+    ]
+    other += [
+        name
+        for name in ("continuing_subword_prefix", "max_input_chars_per_word")
+        if name in model and model[name] != taken["model"][name]
+    ]
     if other:
-        lines.append(f"{files.source}: {PIPELINE} has another {', '.join(other)} than a BertTokenizer with the "
-                     f"settings in {SETTINGS}, which counts, as in transformers; to follow {PIPELINE} say there "
-                     '"tokenizer_class": "PreTrainedTokenizerFast"')
+        lines.append(
+            f"{files.source}: {PIPELINE} has another {', '.join(other)} than a BertTokenizer with the "
+            f"settings in {SETTINGS}, which counts, as in transformers; to follow {PIPELINE} say there "
+            '"tokenizer_class": "PreTrainedTokenizerFast"'
+        )
     return lines
 
 
@@ -152,15 +181,18 @@ def _plain(part: Any) -> Any:
 def _whole(files: TokenizerFiles) -> Tokenizer:
     """tokenizer.json as it is, but for truncation and padding."""
     if "model" not in files.pipeline:
-        raise files.error(PIPELINE, f"it is JSON, and no {PIPELINE} of a tokenizer; give a vocab.txt, one token a "
-                          "line, or a folder with tokenizer files")
+        raise files.error(
+            PIPELINE,
+            f"it is JSON, and no {PIPELINE} of a tokenizer; give a vocab.txt, one token a "
+            "line, or a folder with tokenizer files",
+        )
     parts = [files.pipeline.get(name) for name in ("normalizer", "pre_tokenizer")]
     bad = [kind for kind in _kinds(parts) if kind in _FATAL]
     if bad:
         raise files.error(PIPELINE, f"it has a {bad[0]}, which is not for WordPieces")
     try:
         engine = Tokenizer.from_str(json.dumps(files.pipeline))
-    except Exception as error:    # the library raises nothing more special
+    except Exception as error:  # the library raises nothing more special
         reason = f"it is damaged, or for another version of the tokenizers library ({error})"
         raise files.error(PIPELINE, reason) from None
     if not isinstance(engine.model, models.WordPiece):
@@ -220,5 +252,7 @@ def _refuse_unfollowed(files: TokenizerFiles, special: SpecialTokens) -> None:
     never = files.settings.get("never_split") or []
     known = set(map(str, special.named.values()))
     if not isinstance(never, list) or not all(isinstance(word, str) and word in known for word in never):
-        raise files.error(SETTINGS, f"'never_split' is {shown(never)}, which cannot be followed here: make added "
-                          "tokens of these words")
+        raise files.error(
+            SETTINGS,
+            f"'never_split' is {shown(never)}, which cannot be followed here: make added tokens of these words",
+        )

@@ -5,6 +5,7 @@ things is what counts in transformers 5: its BertTokenizer takes the tokens from
 everything else from tokenizer_config.json; its TokenizersBackend (once PreTrainedTokenizerFast) takes tokenizer.json
 as it is.
 """
+
 from __future__ import annotations
 
 import json
@@ -18,12 +19,21 @@ SPECIAL_NAMES, ADDED = "special_tokens_map.json", "added_tokens.json"
 FILES = (VOCABULARY, PIPELINE, SETTINGS, SPECIAL_NAMES, ADDED)
 
 # Other names that transformers has for BertTokenizer, and those of the tokenizers that are tokenizer.json alone.
-_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "LayoutLMTokenizer",
-         "SqueezeBertTokenizer", "LxmertTokenizer")
+_BERT = (
+    "BertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "MobileBertTokenizer",
+    "LayoutLMTokenizer",
+    "SqueezeBertTokenizer",
+    "LxmertTokenizer",
+)
 _WHOLE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # What Unicode calls White_Space; str.rstrip() takes off more.
-_WHITESPACE = ("\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-               "\u2028\u2029\u202f\u205f\u3000")
+_WHITESPACE = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 class TokenizerFiles:
@@ -78,8 +88,10 @@ class TokenizerFiles:
             if self._normalizer().get("lowercase") == lowercase:
                 return self
             if not self._normalizer():
-                raise UsageError(f"--lowercase has no effect on {self.source}: its {PIPELINE} says by itself how text "
-                                 "is normalized; leave it out")
+                raise UsageError(
+                    f"--lowercase has no effect on {self.source}: its {PIPELINE} says by itself how text "
+                    "is normalized; leave it out"
+                )
             changed = {**self.pipeline, "normalizer": {**self._normalizer(), "lowercase": lowercase}}
             return TokenizerFiles({**self._content, PIPELINE: _bytes(changed)}, self.source)
         if self.lowercase == lowercase:
@@ -102,9 +114,12 @@ class TokenizerFiles:
             raise self.error(SETTINGS, f"'tokenizer_class' must be text, not {shown(name)}")
         if name in _WHOLE and PIPELINE not in self._content:
             raise self.error(SETTINGS, f"its tokenizer is a {name}, which is made from {PIPELINE}, and there is none")
-        if name not in _WHOLE and (name[:-len("Fast")] if name.endswith("Fast") else name) not in _BERT:
-            raise self.error(SETTINGS, f"its tokenizer is a {name}; what can be followed is a BertTokenizer, or a "
-                             f"{_WHOLE[0]}, of which {PIPELINE} says everything")
+        if name not in _WHOLE and (name[: -len("Fast")] if name.endswith("Fast") else name) not in _BERT:
+            raise self.error(
+                SETTINGS,
+                f"its tokenizer is a {name}; what can be followed is a BertTokenizer, or a "
+                f"{_WHOLE[0]}, of which {PIPELINE} says everything",
+            )
         return name in _WHOLE
 
     def flag(self, name: str) -> bool:

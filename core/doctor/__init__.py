@@ -2,6 +2,7 @@
 
 Exit code 0 when no check went badly, else 1; a note is no failure. Run it on every machine of a cluster.
 """
+
 from __future__ import annotations
 
 from typing import Callable, Iterator, List, Sequence, Tuple
@@ -18,7 +19,10 @@ def doctor(arguments: Sequence[str]) -> int:
     ``--no-engine`` leaves out what starts OneFlow. Raises ``UsageError`` for any other argument.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(__doc__.strip() + "\n\noptions:\n  --no-engine   leave out what starts OneFlow: its import, and two ranks that add up a number each")
+        print(
+            __doc__.strip()
+            + "\n\noptions:\n  --no-engine   leave out what starts OneFlow: its import, and two ranks that add up a number each"
+        )
         return 0
     given = [argument.replace("-", "_").replace("__", "--", 1) for argument in arguments]
     for argument, meant in zip(arguments, given):
@@ -42,11 +46,24 @@ def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
     from pipeloom.core.doctor import machine, network, software
 
     quick: List[Tuple[str, Callable[[], Finding]]] = [
-        ("python", software.python), ("libraries", software.libraries), ("cuda libraries", software.cuda_libraries),
-        ("plugins", software.plugins), ("devices", machine.devices), ("cpu", machine.cpu), ("memory", machine.memory),
-        ("shared memory", machine.shared_memory), ("limits", machine.limits), ("run folder", machine.run_folder), ("cache", machine.cache),
-        ("clock", machine.clock), ("network", network.cards), ("loopback", network.loopback), ("ports", network.ports),
-        ("host name", network.host_name), ("proxy", network.proxy)]
+        ("python", software.python),
+        ("libraries", software.libraries),
+        ("cuda libraries", software.cuda_libraries),
+        ("plugins", software.plugins),
+        ("devices", machine.devices),
+        ("cpu", machine.cpu),
+        ("memory", machine.memory),
+        ("shared memory", machine.shared_memory),
+        ("limits", machine.limits),
+        ("run folder", machine.run_folder),
+        ("cache", machine.cache),
+        ("clock", machine.clock),
+        ("network", network.cards),
+        ("loopback", network.loopback),
+        ("ports", network.ports),
+        ("host name", network.host_name),
+        ("proxy", network.proxy),
+    ]
     yield from quick
     if engine:
         from pipeloom.core.doctor import ranks

@@ -1,4 +1,5 @@
 """What a check of the doctor answers."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ OK, NOTE, BAD = "ok", "note", "bad"
 
 @dataclass(frozen=True)
 class Finding:
-    """``status``: ``ok``; ``note`` for what works and may still surprise; ``bad`` for what will fail. ``text`` is one line: what
-    was found, and where that is not well, what to do."""
+    """``status``: ``ok``; ``note`` for what works and may still surprise; ``bad`` for what will fail. ``text`` is one
+    line: what was found, and where that is not well, what to do.
+    """
 
     status: str
     text: str

@@ -1,4 +1,5 @@
 """Checks of the machine: devices, processor, memory, disks, limits, clock."""
+
 from __future__ import annotations
 
 import os
@@ -41,7 +42,9 @@ def cpu() -> Finding:
     if "OPENBLAS_CORETYPE" not in tuned_environment({}):
         return note(f"{found}, without AVX2 and FMA: products take a slow kernel, at a quarter of the speed and less")
     if not count_gpus() and cores < 4:
-        return note(f"{found} with AVX2 and FMA: the four ranks of a default run share them; --nproc_per_node {max(1, cores // 2)} gives each one")
+        return note(
+            f"{found} with AVX2 and FMA: the four ranks of a default run share them; --nproc_per_node {max(1, cores // 2)} gives each one"
+        )
     return ok(f"{found} with AVX2 and FMA")
 
 
@@ -85,11 +88,17 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 def limits() -> Finding:
     files, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= files < _OPEN_FILES:
-        how = f"ulimit -n {_OPEN_FILES}" if hard < 0 or hard >= _OPEN_FILES else "raise the hard limit in /etc/security/limits.conf"
+        how = (
+            f"ulimit -n {_OPEN_FILES}"
+            if hard < 0 or hard >= _OPEN_FILES
+            else "raise the hard limit in /etc/security/limits.conf"
+        )
         return bad(f"{files} open files at most: {how} (a rank has a map per data part and a connection per rank)")
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY:
-        return note(f"address space is limited to {space / _GB:.1f} GB (ulimit -v): the engine reserves much more than it uses; ulimit -v unlimited")
+        return note(
+            f"address space is limited to {space / _GB:.1f} GB (ulimit -v): the engine reserves much more than it uses; ulimit -v unlimited"
+        )
     return ok(f"{'any number of' if files < 0 else files} open files")
 
 
@@ -132,5 +141,7 @@ def clock(folder: Path = Path(".")) -> Finding:
     if time.time() < os.stat(__file__).st_mtime - 86400:
         return bad(f"{now}, before this program was installed: set the clock (NTP)")
     if abs(off) > _MOST_SECONDS_OFF:
-        return bad(f"{now}, {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the disk's server: set the clocks (NTP)")
+        return bad(
+            f"{now}, {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the disk's server: set the clocks (NTP)"
+        )
     return ok(now)

@@ -1,4 +1,5 @@
 """Checks of the network: cards, loopback, ports, names, proxies."""
+
 from __future__ import annotations
 
 import os
@@ -41,19 +42,28 @@ def host_name() -> Finding:
     try:
         addresses: List[str] = sorted({found[4][0] for found in socket.getaddrinfo(name, None, socket.AF_INET)})
     except OSError as error:
-        return note(f"{name} has no address ({error}): put it into /etc/hosts, or give --master_addr as a number when there are several machines")
+        return note(
+            f"{name} has no address ({error}): put it into /etc/hosts, or give --master_addr as a number when there are several machines"
+        )
     if all(address.startswith("127.") for address in addresses):
-        return note(f"{name} is {', '.join(addresses)} here: with several machines give --master_addr as a number (or --interface on this "
-                    "node), else ranks of this machine are looked for at that address")
+        return note(
+            f"{name} is {', '.join(addresses)} here: with several machines give --master_addr as a number (or --interface on this "
+            "node), else ranks of this machine are looked for at that address"
+        )
     return ok(f"{name} is {', '.join(addresses)}")
 
 
 def proxy(environment: Mapping[str, str] = os.environ) -> Finding:
     """The engine's control messages are gRPC, which obeys these variables; so no rank gets them."""
-    given = [name for name, value in environment.items()
-             if value and name.lower() in network.PROXIES and not name.lower().startswith("no")]
+    given = [
+        name
+        for name, value in environment.items()
+        if value and name.lower() in network.PROXIES and not name.lower().startswith("no")
+    ]
     if not given:
         return ok("none is set")
     names = f"{', '.join(given)} {'is' if len(given) == 1 else 'are'}"
-    return note(f"{names} set: ranks start without, since they talk to each other alone; "
-                "what a plugin needs from elsewhere it must fetch before they start")
+    return note(
+        f"{names} set: ranks start without, since they talk to each other alone; "
+        "what a plugin needs from elsewhere it must fetch before they start"
+    )

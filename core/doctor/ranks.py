@@ -1,4 +1,7 @@
-"""Checks that start the engine: its import, and two ranks that add up a number each. In processes of their own, with a limit."""
+"""Checks that start the engine: its import, and two ranks that add up a number each. In processes of their own, with a
+limit.
+"""
+
 from __future__ import annotations
 
 import os
@@ -34,14 +37,27 @@ assert (total == 3).all(), total
 
 def engine(seconds: float = IMPORT_SECONDS) -> Finding:
     try:
-        done = subprocess.run([sys.executable, "-c", _IMPORT], env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=seconds)
+        done = subprocess.run(
+            [sys.executable, "-c", _IMPORT],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+        )
     except subprocess.TimeoutExpired:
-        return bad(f"import oneflow takes more than {seconds:g} s: is the disk of {sys.prefix} slow, or the machine busy?")
+        return bad(
+            f"import oneflow takes more than {seconds:g} s: is the disk of {sys.prefix} slow, or the machine busy?"
+        )
     last = _last(done.stdout)
     if done.returncode:
         return bad(f"import oneflow ends with {done.returncode}: {last}: {INSTALL}")
-    return ok(f"OneFlow {last}") if last == "0.9.0" else bad(f"OneFlow {last} is not 0.9.0, for which this is written: {INSTALL}")
+    return (
+        ok(f"OneFlow {last}")
+        if last == "0.9.0"
+        else bad(f"OneFlow {last} is not 0.9.0, for which this is written: {INSTALL}")
+    )
 
 
 def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
@@ -55,18 +71,22 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
     with tempfile.TemporaryDirectory(prefix="pipeloom-doctor-") as folder:
         try:
             for rank in (0, 1):
-                env = {**without_proxies(tuned_environment(_environment())),
-                       **rank_environment(rank, rank, 2, 2, "127.0.0.1", port)}
+                env = {
+                    **without_proxies(tuned_environment(_environment())),
+                    **rank_environment(rank, rank, 2, 2, "127.0.0.1", port),
+                }
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
                 ranks.append(RankProcess(rank + 1, [sys.executable, "-c", program], env, Path(folder)))
                 while rank == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline:
                     time.sleep(0.02)
             while not all(rank.has_ended() for rank in ranks) and time.monotonic() < deadline:
                 if any(rank.has_ended() and rank.returncode for rank in ranks):
-                    time.sleep(0.5)     # the other one may be about to say why
+                    time.sleep(0.5)  # the other one may be about to say why
                     break
                 time.sleep(0.02)
-            return _verdict(ranks, seconds) or ok(f"added up over TCP in {time.monotonic() - started:.1f} s, start included")
+            return _verdict(ranks, seconds) or ok(
+                f"added up over TCP in {time.monotonic() - started:.1f} s, start included"
+            )
         finally:
             for rank in ranks:
                 rank.kill()
@@ -77,11 +97,15 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
 def _verdict(ranks: List[RankProcess], seconds: float) -> Optional[Finding]:
     failed = [(number, rank) for number, rank in enumerate(ranks) if rank.has_ended() and rank.returncode]
     for number, rank in failed:
-        return bad(f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: see the checks above, and "
-                   "docs/oneflow-notes.md")
+        return bad(
+            f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: see the checks above, and "
+            "docs/oneflow-notes.md"
+        )
     waiting = [str(number) for number, rank in enumerate(ranks) if not rank.has_ended()]
     if waiting:
-        return bad(f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: is a firewall between local ports, or the machine busy?")
+        return bad(
+            f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: is a firewall between local ports, or the machine busy?"
+        )
     return None
 
 

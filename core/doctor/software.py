@@ -1,4 +1,5 @@
 """Checks of Python, the libraries and the plugins; nothing here starts the engine."""
+
 from __future__ import annotations
 
 import ctypes
@@ -16,17 +17,31 @@ from pipeloom.core.doctor.finding import Finding, bad, ok
 INSTALL = "./run_ppl.sh or pip install -e . in the checkout installs what is needed"
 
 #: Library -> the lowest version, and the one that is too high; as setup.py has them (a test compares).
-PINS = {"oneflow": ("0.9.0", "0.9.1"), "numpy": (None, "2"), "protobuf": ("3.20", "4"), "setuptools": (None, "82"), "pluggy": ("1.0", None),
-        "tensorboard": ("2.11", None), "tokenizers": (None, None), "safetensors": (None, None), "rich": (None, None), "PyYAML": (None, None),
-        "mwparserfromhell": (None, None), "sentencex": (None, None),
-        "nvidia-cudnn-cu11": (None, "9"), "nvidia-cublas-cu11": (None, None)}
+PINS = {
+    "oneflow": ("0.9.0", "0.9.1"),
+    "numpy": (None, "2"),
+    "protobuf": ("3.20", "4"),
+    "setuptools": (None, "82"),
+    "pluggy": ("1.0", None),
+    "tensorboard": ("2.11", None),
+    "tokenizers": (None, None),
+    "safetensors": (None, None),
+    "rich": (None, None),
+    "PyYAML": (None, None),
+    "mwparserfromhell": (None, None),
+    "sentencex": (None, None),
+    "nvidia-cudnn-cu11": (None, "9"),
+    "nvidia-cublas-cu11": (None, None),
+}
 
 #: What OneFlow's library asks the loader for, on a CPU too: the package that has it, and the file in its folder lib.
 _CUDA_FILES = (("nvidia.cudnn", "libcudnn.so.8"), ("nvidia.cublas", "libcublas.so.11"))
 
 
 def python() -> Finding:
-    found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    found = (
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
     if not (3, 8) <= sys.version_info[:2] <= (3, 10) or platform.python_implementation() != "CPython":
         return bad(f"{found}: OneFlow 0.9.0 needs CPython 3.8 to 3.10; ./run_ppl.sh finds one")
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
@@ -44,7 +59,9 @@ def libraries(version_of: Callable[[str], str] = metadata.version) -> Finding:
             continue
         found.append(f"{name} {version}")
         if (lowest and _number(version) < _number(lowest)) or (too_high and _number(version) >= _number(too_high)):
-            wanted = " and ".join(filter(None, (f"at least {lowest}" if lowest else "", f"below {too_high}" if too_high else "")))
+            wanted = " and ".join(
+                filter(None, (f"at least {lowest}" if lowest else "", f"below {too_high}" if too_high else ""))
+            )
             wrong.append(f"{name} {version} must be {wanted}")
     return bad(f"{', '.join(wrong)}: {INSTALL}") if wrong else ok(", ".join(found))
 

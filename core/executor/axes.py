@@ -3,6 +3,7 @@
 With tensor parallelism the placement has two dimensions and every sbp two parts, ``[over data, over
 tensor]``; without it one of each. Everything that names an sbp asks here, so it need not know which.
 """
+
 from __future__ import annotations
 
 from typing import List, Optional, Sequence
@@ -71,8 +72,8 @@ class StageAxes:
 def over_data(place: flow.placement, dim: int = 0):
     """How data-parallel ranks share a tensor whose samples are counted by ``dim``; one rank has it whole.
 
-    Not "split" over one: the engine loses a split of a dimension of size 1. For a micro-batch of one sample it takes any
-    other sbp then, a partial sum even, and dies of its square (docs/oneflow-notes.md).
+    Not "split" over one: the engine loses a split of a dimension of size 1. For a micro-batch of one sample it takes
+    any other sbp then, a partial sum even, and dies of its square (docs/oneflow-notes.md).
     """
     return _S(dim) if place.ranks.shape[0] > 1 else _B
 

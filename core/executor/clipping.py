@@ -6,6 +6,7 @@ squares are summed row by row, then over rows. It runs once per step, on the acc
 OneFlow 0.9.0 collects them as part of the backward pass that ``build`` traces. No constants are made here,
 since a source operation would run once per micro-batch.
 """
+
 from __future__ import annotations
 
 from typing import Container, Dict, List, Sequence, Union
@@ -22,9 +23,9 @@ _EPS = 1e-6
 def global_norm(stages: Sequence[Parameters], axes: Sequence[StageAxes], copied: Container[int] = ()) -> flow.Tensor:
     """The 2-norm of the gradients of all parameters, a scalar on the last stage.
 
-    ``stages[s]`` are the parameters of stage s, whose ``grad`` the backward pass has set; it is replaced by
-    its sum over the data-parallel ranks, lying where the update needs it, so that they are added up just once. ``copied`` are ids of parameters
-    that do not count, since another stage has them too.
+    ``stages[s]`` are the parameters of stage s, whose ``grad`` the backward pass has set; it is replaced by its sum
+    over the data-parallel ranks, lying where the update needs it, so that they are added up just once. ``copied`` are
+    ids of parameters that do not count, since another stage has them too.
     """
     last, total = axes[-1], None
     for parameters, here in zip(stages, axes):
@@ -37,7 +38,8 @@ def global_norm(stages: Sequence[Parameters], axes: Sequence[StageAxes], copied:
                 continue
             square = parameter.grad * parameter.grad
             squares_by_sbp.setdefault(str(sbp), []).append(
-                (square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1))
+                (square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1)
+            )
         for squares in squares_by_sbp.values():
             stage = flow.cat(squares).sum().to_global(placement=here.place, sbp=here.whole)
             stage = stage.to_global(placement=last.place, sbp=last.whole)

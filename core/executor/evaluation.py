@@ -1,4 +1,5 @@
 """Evaluation between the steps of training: a graph of its own over the same stages and parameters, forward only."""
+
 from __future__ import annotations
 
 from collections import deque
@@ -20,26 +21,47 @@ Take = Callable[[Sequence[int], Dict[str, np.ndarray]], None]
 
 
 class Evaluator:
-    """Losses and metrics of the model over ``plan.evaluation``, each sample exactly once whatever the layout; and its outputs per sample.
+    """Losses and metrics of the model over ``plan.evaluation``, each sample exactly once whatever the layout; and its
+    outputs per sample.
 
-    A batch is one micro-batch of training on each data-parallel rank, so it needs no more memory at once. ``read`` makes
-    numpy of a global tensor, on every rank; ``collect`` does so on the main rank and gives ``None`` to the others.
+    A batch is one micro-batch of training on each data-parallel rank, so it needs no more memory at once. ``read``
+    makes numpy of a global tensor, on every rank; ``collect`` does so on the main rank and gives ``None`` to the
+    others.
     """
 
-    def __init__(self, plan: Plan, axes: Sequence[StageAxes], stages: Sequence[Stage], held: Sequence[Parameters],
-                 packings: Sequence[Packing], rank: int, read: Callable[[flow.Tensor], np.ndarray],
-                 collect: Callable[[flow.Tensor], Optional[np.ndarray]]) -> None:
-        self._plan, self._axes, self._stages, self._held, self._read, self._collect = plan, axes, stages, held, read, collect
+    def __init__(
+        self,
+        plan: Plan,
+        axes: Sequence[StageAxes],
+        stages: Sequence[Stage],
+        held: Sequence[Parameters],
+        packings: Sequence[Packing],
+        rank: int,
+        read: Callable[[flow.Tensor], np.ndarray],
+        collect: Callable[[flow.Tensor], Optional[np.ndarray]],
+    ) -> None:
+        self._plan, self._axes, self._stages, self._held, self._read, self._collect = (
+            plan,
+            axes,
+            stages,
+            held,
+            read,
+            collect,
+        )
         absent = absent_labels(plan.model, plan.evaluation)
         self._measures = not absent
-        self._batches = HeldOutBatches(plan.evaluation, plan.micro_batch_size * plan.mesh.data, plan.model.normalize, list(absent.values()))
+        self._batches = HeldOutBatches(
+            plan.evaluation, plan.micro_batch_size * plan.mesh.data, plan.model.normalize, list(absent.values())
+        )
         self._feed = Feed(self._batches, plan.placement, axes, packings, rank)
         self._graph: Optional[PipelineGraph] = None
 
     def evaluate(self, take: Optional[Take] = None) -> Dict[str, float]:
-        """``{"loss": ..., **losses, **metrics}`` by the parameters as they are now; nothing where the labels for them are absent.
+        """``{"loss": ..., **losses, **metrics}`` by the parameters as they are now; nothing where the labels for them
+        are absent.
 
-        Every rank calls it and has the answer. On the main rank ``take`` gets the outputs ``scored`` of the held-out set, batch by batch.
+        Every rank calls it and has the answer. On the main rank ``take`` gets the outputs ``scored`` of the held-out
+        set, batch by batch.
         """
         model = self._plan.model
         sums = np.zeros(len(model.evaluated))
@@ -55,10 +77,17 @@ class Evaluator:
 
     def _batches_through(self) -> Iterator[Tuple[flow.Tensor, Optional[flow.Tensor]]]:
         """What the graph returns for each batch; read late: as many are under way as there are stages to work on them."""
-        if self._graph is None:    # compiled at the first call, and not by runs that end before
+        if self._graph is None:  # compiled at the first call, and not by runs that end before
             settings = StepSettings(half_precision=self._plan.config.precision == "amp")
-            self._graph = PipelineGraph(self._plan.model, self._plan.split, self._axes, self._stages, self._held, settings,
-                                        scored=self._plan.evaluation.scored)
+            self._graph = PipelineGraph(
+                self._plan.model,
+                self._plan.split,
+                self._axes,
+                self._stages,
+                self._held,
+                settings,
+                scored=self._plan.evaluation.scored,
+            )
         running: Deque = deque()
         for number in range(len(self._batches)):
             outputs = self._graph(*self._feed.inputs(number))
@@ -73,6 +102,6 @@ class Evaluator:
         for name in self._plan.evaluation.scored:
             shape = self._plan.model.scores[name]
             width = int(np.prod(shape))
-            outputs[name] = packed[:len(indices), start:start + width].reshape(len(indices), *shape)
+            outputs[name] = packed[: len(indices), start : start + width].reshape(len(indices), *shape)
             start += width
         return indices, outputs

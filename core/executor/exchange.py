@@ -1,4 +1,5 @@
 """Short messages between all ranks, through the engine: rare, and a point where they wait for each other."""
+
 from __future__ import annotations
 
 import json
@@ -15,7 +16,7 @@ def tell_all(text: str, device_type: str, size: int) -> List[str]:
     """What each of the ``size`` ranks said, on every rank. All must call it at the same point."""
     row = np.zeros((1, _WIDTH), np.int32)
     content = text.encode()[:_WIDTH]
-    row[0, :len(content)] = np.frombuffer(content, np.uint8)
+    row[0, : len(content)] = np.frombuffer(content, np.uint8)
     local = flow.from_numpy(row)
     local = local if device_type == "cpu" else local.to(device_type)
     everywhere = flow.placement(device_type, list(range(size)))
@@ -25,8 +26,10 @@ def tell_all(text: str, device_type: str, size: int) -> List[str]:
 
 
 def tell_from_main(text: str, device_type: str, size: int) -> str:
-    """What rank 0 said, of any length, on every rank. All must call it at the same point; what the others say does not count."""
-    content = json.dumps(text)    # ASCII: a character a byte
+    """What rank 0 said, of any length, on every rank. All must call it at the same point; what the others say does not
+    count.
+    """
+    content = json.dumps(text)  # ASCII: a character a byte
     length = int(tell_all(str(len(content)), device_type, size)[0])
-    pieces = (tell_all(content[start:start + _WIDTH], device_type, size)[0] for start in range(0, length, _WIDTH))
+    pieces = (tell_all(content[start : start + _WIDTH], device_type, size)[0] for start in range(0, length, _WIDTH))
     return json.loads("".join(pieces))

@@ -1,4 +1,5 @@
 """Feeding batches: each rank reads the fields of its own stage and its own samples, and nothing else."""
+
 from __future__ import annotations
 
 from typing import Dict, List, Sequence, Union
@@ -15,8 +16,14 @@ from pipeloom.core.placement import Placement
 class Feed:
     """Makes the graph's inputs for a step. Every rank calls ``inputs`` with the same step."""
 
-    def __init__(self, batches: Union[TrainingBatches, HeldOutBatches], placement: Placement, axes: Sequence[StageAxes],
-                 packings: Sequence[Packing], rank: int) -> None:
+    def __init__(
+        self,
+        batches: Union[TrainingBatches, HeldOutBatches],
+        placement: Placement,
+        axes: Sequence[StageAxes],
+        packings: Sequence[Packing],
+        rank: int,
+    ) -> None:
         self._batches, self._packings, self._axes = batches, packings, axes
         self._device = placement.cluster.device_type
         self._stage = placement.stage_of(rank)
@@ -49,5 +56,5 @@ def _pack(packing: Packing, values: Dict[str, np.ndarray], dtype: str) -> np.nda
     share = len(next(iter(values.values())))
     packed = np.zeros((share, max(1, packing.width(dtype))), dtype)
     for field, start, width in packing.columns(dtype):
-        packed[:, start:start + width] = values[field.name].reshape(share, width)
+        packed[:, start : start + width] = values[field.name].reshape(share, width)
     return packed

@@ -1,4 +1,5 @@
 """The graph of a step: stages in a pipeline, micro-batches by gradient accumulation; or of an evaluation."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -33,16 +34,24 @@ class StepSettings:
 class PipelineGraph(flow.nn.Graph):
     """One step of ``model`` over ``stages``.
 
-    Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global
-    tensors split on dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the
-    data-parallel ranks, for each micro-batch. Without ``updates`` it evaluates: the blocks are in evaluation mode, and what
-    they return has the model's metrics in it; and with ``scored`` it returns a second tensor, those outputs per sample side by side,
+    Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global tensors split on
+    dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the data-parallel ranks, for each
+    micro-batch. Without ``updates`` it evaluates: the blocks are in evaluation mode, and what they return has the
+    model's metrics in it; and with ``scored`` it returns a second tensor, those outputs per sample side by side,
     ``(batch, widths)``.
     """
 
-    def __init__(self, model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], stages: Sequence[Stage],
-                 parameters: Sequence[Parameters], settings: StepSettings, updates: Optional[Updates] = None,
-                 scored: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        split: Sequence[int],
+        axes: Sequence[StageAxes],
+        stages: Sequence[Stage],
+        parameters: Sequence[Parameters],
+        settings: StepSettings,
+        updates: Optional[Updates] = None,
+        scored: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.model_outputs = model.outputs if updates is not None else model.evaluated
@@ -50,14 +59,14 @@ class PipelineGraph(flow.nn.Graph):
         self.loss_weights = dict(model.losses)
         self.axes = list(axes)
         self.stages = flow.nn.ModuleList(list(stages))
-        self.plain_stages = list(stages)    # in a list: not wrapped for tracing
+        self.plain_stages = list(stages)  # in a list: not wrapped for tracing
         for number, here in enumerate(self.axes):
             self.stages[number].to(GraphModule).set_stage(number, here.place)
         for number, positions in enumerate(settings.recomputed):
             for position in positions:
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
         self.borrowed = self._find_borrowed(model, split)
-        self.lent: Dict[int, OwnGradient] = {}    # in a dict: a module set on a graph is wrapped for tracing
+        self.lent: Dict[int, OwnGradient] = {}  # in a dict: a module set on a graph is wrapped for tracing
         if updates is not None and settings.micro_batches > 1:
             self._look_up_ahead()
         if settings.half_precision:
@@ -72,7 +81,7 @@ class PipelineGraph(flow.nn.Graph):
         mirrors = updates.mirrors
         self.mirrors = flow.nn.ModuleList(mirrors)
         self.mirrored = [mirror.parameters_with_specs for mirror in mirrors]
-        for number, here in enumerate(self.axes[:len(mirrors)]):
+        for number, here in enumerate(self.axes[: len(mirrors)]):
             self.mirrors[number].to(GraphModule).set_stage(number, here.place)
         self.add_optimizer(updates.optimizer, lr_sch=updates.scheduler)
         record = NormRecord(self.axes[-1])
@@ -85,14 +94,14 @@ class PipelineGraph(flow.nn.Graph):
         """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
         positions = index_by_name(model.blocks)
         stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
-        # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the engine
-        # would then take the first stage for the last. It finds the id by the placement (docs/oneflow-notes.md).
+        # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the
+        # engine would then take the first stage for the last. It finds the id by the placement (docs/oneflow-notes.md).
         borrowed = {}
         for position, block in enumerate(model.blocks):
             if block.borrow is None:
                 continue
             owner = positions[block.borrow.owner]
-            first = sum(split[:stage_of[owner]])
+            first = sum(split[: stage_of[owner]])
             borrowed[stage_of[position]] = (stage_of[owner], owner - first, block.borrow.part, block.borrow.field)
         return borrowed
 
@@ -100,14 +109,15 @@ class PipelineGraph(flow.nn.Graph):
         """Keep what is looked up for another stage out of the way of the pipeline (``core/executor/lending.py``)."""
         for number, (stage, position, part, _) in self.borrowed.items():
             if stage != number:
-                parameter, = getattr(self.plain_stages[stage].blocks[position], part).parameters()
+                (parameter,) = getattr(self.plain_stages[stage].blocks[position], part).parameters()
                 self.lent[number] = OwnGradient(parameter, self.axes[stage])
         self.own_gradients, self.waiting = flow.nn.ModuleList(self.lent.values()), Waiting()
 
-    def finish_complie_and_init_runtime(self) -> None:    # so spelled; the engine calls it between tracing and compiling
+    def finish_complie_and_init_runtime(self) -> None:  # so spelled; the engine calls it between tracing and compiling
         if self.lent:
             job = self._full_graph_proto
-            # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its beginning.
+            # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its
+            # beginning.
             give_registers(job, "waiting", 2 * len(self.axes) + 2)
             self._full_graph_proto = job
         super().finish_complie_and_init_runtime()
@@ -131,10 +141,16 @@ class PipelineGraph(flow.nn.Graph):
         if not self.scored:
             return outputs
         values = [hidden[name] for name in self.scored]
-        return outputs, flow.cat([value.reshape(value.shape[0], -1) for value in values], dim=1).to_global(placement=last.place, sbp=last.whole)
+        return outputs, flow.cat([value.reshape(value.shape[0], -1) for value in values], dim=1).to_global(
+            placement=last.place, sbp=last.whole
+        )
 
     def _train(self, loss: flow.Tensor) -> None:
-        micro_batches, loss_scale, max_norm = self.settings.micro_batches, self.settings.loss_scale, self.settings.max_norm
+        micro_batches, loss_scale, max_norm = (
+            self.settings.micro_batches,
+            self.settings.loss_scale,
+            self.settings.max_norm,
+        )
         # The engine divides gradients by the number of micro-batches; our losses are sums over the
         # global batch, so the factor is put back.
         (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()

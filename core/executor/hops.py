@@ -1,4 +1,5 @@
 """Activations on their way from one stage to another, and their gradients back."""
+
 from __future__ import annotations
 
 import oneflow as flow

@@ -1,7 +1,10 @@
-"""Layers that encoders and heads are made of, as oneflow modules on the operations of a device (``core/executor/ops.py``).
+"""Layers that encoders and heads are made of, as oneflow modules on the operations of a device
+(``core/executor/ops.py``).
 
-Their parameters are those that ``core/layers.py`` declares. Shapes: N = rows, B = micro-batch, L = sequence, I = inputs, H = hidden.
+Their parameters are those that ``core/layers.py`` declares. Shapes: N = rows, B = micro-batch, L = sequence, I =
+inputs, H = hidden.
 """
+
 from __future__ import annotations
 
 from typing import Optional
@@ -15,7 +18,7 @@ class Linear(nn.Module):
 
     def __init__(self, scope, name: str, operation: str = "linear") -> None:
         super().__init__()
-        self.ops, self.operation = scope.ops, operation    # by name: nn.Graph rebinds bound methods to its own proxy
+        self.ops, self.operation = scope.ops, operation  # by name: nn.Graph rebinds bound methods to its own proxy
         self.weight = scope.parameter(f"{name}.weight")
         self.bias = scope.parameter(f"{name}.bias")
 
@@ -35,7 +38,9 @@ class LayerNorm(nn.Module):
 
 
 class WordLookup(nn.Module):
-    """The word table; lives where the decoder is when they are tied. The vector of the id ``padding`` gets no gradient by being looked up."""
+    """The word table; lives where the decoder is when they are tied. The vector of the id ``padding`` gets no gradient
+    by being looked up.
+    """
 
     def __init__(self, scope, name: str, padding: Optional[int] = None) -> None:
         super().__init__()
@@ -43,7 +48,9 @@ class WordLookup(nn.Module):
         self.weight = scope.parameter(name)
 
     def forward(self, ids_BL, use=None):
-        """``use``: what to take the table through when another stage borrows the look-up (``core/blocks.py``, ``Borrow``)."""
+        """``use``: what to take the table through when another stage borrows the look-up (``core/blocks.py``,
+        ``Borrow``).
+        """
         words_BLH = self.ops.lookup(self.weight if use is None else use(self.weight), ids_BL)
         if self.padding is None:
             return words_BLH

@@ -1,14 +1,15 @@
 """Operations whose fast formulation depends on the device. Models take them from ``scope.ops``.
 
-On a CPU, OneFlow 0.9.0 sends every broadcast of a ``(.., 1)`` shape through oneDNN's reference kernel
-(25 to 50 times slower than a product with a row of ones) and sums bias gradients slowly, so LayerNorm
-and bias are written as products there; GELU has its own backward. On CUDA the fused kernels serve. Both compute the same formulas.
+On a CPU, OneFlow 0.9.0 sends every broadcast of a ``(.., 1)`` shape through oneDNN's reference kernel (25 to 50 times
+slower than a product with a row of ones) and sums bias gradients slowly, so LayerNorm and bias are written as products
+there; GELU has its own backward. On CUDA the fused kernels serve. Both compute the same formulas.
 
 All tensors are global; activations are split on dim 0 over the data-parallel ranks, parameters broadcast.
 With tensor parallelism a second part of each sbp says the same of the tensor group; the ``column_``, ``row_`` and
 ``vocabulary_`` operations split their work over it (Shoeybi et al. 2019) and are the plain ones without it.
 Shapes: N = rows (batch x sequence), H = width.
 """
+
 from __future__ import annotations
 
 import math
@@ -80,8 +81,8 @@ def _layer_norm_function(eps: float):
         @staticmethod
         def forward(ctx, x, weight, bias):
             center = x - _row_mean(x)
-            variance = flow.matmul(center * center, _column(x))      # (N, 1)
-            scale = _spread(flow.rsqrt(variance + eps), x)            # (N, H)
+            variance = flow.matmul(center * center, _column(x))  # (N, 1)
+            scale = _spread(flow.rsqrt(variance + eps), x)  # (N, H)
             normal = center * scale
             ctx.save_for_backward(normal, scale, weight)
             return normal * weight + bias
@@ -99,8 +100,9 @@ def _layer_norm_function(eps: float):
 class _Gelu(flow.autograd.Function):
     """``x Phi(x)`` and its derivative ``Phi(x) + x phi(x)``, with Phi and phi of the standard normal distribution.
 
-    ``exp`` and ``erf`` are ten times slower right after a matrix product (docs/oneflow-notes.md), where the engine's kernels for
-    GELU and its gradient come; here an elementwise product stands between. The derivative is kept, so that x need not be.
+    ``exp`` and ``erf`` are ten times slower right after a matrix product (docs/oneflow-notes.md), where the engine's
+    kernels for GELU and its gradient come; here an elementwise product stands between. The derivative is kept, so that
+    x need not be.
     """
 
     @staticmethod
@@ -111,7 +113,7 @@ class _Gelu(flow.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        derivative, = ctx.saved_tensors
+        (derivative,) = ctx.saved_tensors
         return grad * derivative
 
 
@@ -162,7 +164,9 @@ class Ops:
         return x if self._axes is None else self._pin(x, _B)
 
     def column_linear(self, x, weight, bias):
-        """``linear`` with the outputs split over the tensor group: ``x`` from ``into_group``, the result split on its last dimension."""
+        """``linear`` with the outputs split over the tensor group: ``x`` from ``into_group``, the result split on its
+        last dimension.
+        """
         if self._axes is None:
             return self.linear(x, weight, bias)
         return self._pin(self.linear(x, weight, bias), _S(1))
@@ -187,10 +191,15 @@ class Ops:
             return self.cross_entropy(self.linear(x, weight, bias), labels)
         # The logit of each label by its row of the weight: no rank has all logits.
         picked = flow.matmul(x * self.lookup(weight, labels), _constant((x.shape[1], 1), 1.0, x)).reshape(x.shape[0])
-        return parallel_log_sum(x, gathered(weight), gathered(bias), self._axes.tensor, _sum_rows) - picked - self.lookup(bias, labels)
+        return (
+            parallel_log_sum(x, gathered(weight), gathered(bias), self._axes.tensor, _sum_rows)
+            - picked
+            - self.lookup(bias, labels)
+        )
 
     def vocabulary_argmax(self, x, weight, bias):
-        """The class with the largest ``linear(x, weight, bias)``, the first of equal ones: int32 ``(N,)``. For evaluation.
+        """The class with the largest ``linear(x, weight, bias)``, the first of equal ones: int32 ``(N,)``. For
+        evaluation.
 
         ``x`` from ``into_group``, the classes split over the tensor group.
         """
@@ -271,14 +280,19 @@ class CudaOps(Ops):
 
     def linear(self, x, weight, bias):
         weight, bias = gathered(weight), gathered(bias)
-        return flow._C.fused_matmul_bias(x, weight, bias) if hasattr(flow._C, "fused_matmul_bias") else \
-            flow._C.bias_add(flow.matmul(x, weight, transpose_b=True), bias, axis=1)
+        return (
+            flow._C.fused_matmul_bias(x, weight, bias)
+            if hasattr(flow._C, "fused_matmul_bias")
+            else flow._C.bias_add(flow.matmul(x, weight, transpose_b=True), bias, axis=1)
+        )
 
     def add_row(self, x, row):
         return flow._C.bias_add(x, gathered(row), axis=1)
 
     def layer_norm(self, x, weight, bias, eps):
-        return flow._C.layer_norm_affine(x, gathered(weight), gathered(bias), begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
+        return flow._C.layer_norm_affine(
+            x, gathered(weight), gathered(bias), begin_norm_axis=1, begin_params_axis=1, epsilon=eps
+        )
 
 
 def ops_for(device_type: str, axes: Optional[StageAxes] = None) -> Ops:

@@ -1,4 +1,5 @@
 """What OneFlow's optimizers need to mean in a graph what they mean elsewhere."""
+
 from __future__ import annotations
 
 import re
@@ -9,8 +10,9 @@ import oneflow as flow
 from pipeloom.core.blocks import ParameterSpec
 
 
-def single_group(optimizer_class, parameters: Sequence[Tuple[ParameterSpec, flow.Tensor]], weight_decay: float,
-                 **settings) -> flow.optim.Optimizer:
+def single_group(
+    optimizer_class, parameters: Sequence[Tuple[ParameterSpec, flow.Tensor]], weight_decay: float, **settings
+) -> flow.optim.Optimizer:
     """An optimizer with one parameter group, whose weight decay leaves out specs with ``decay=False``.
 
     One group instead of the usual two keeps one learning rate and one update pass; the parameters without
@@ -23,8 +25,8 @@ def single_group(optimizer_class, parameters: Sequence[Tuple[ParameterSpec, flow
             for conf in confs:
                 for tensor in without_decay:
                     name = vars_conf[tensor].name
-                    vars_conf[tensor].l2 = 0.0                       # SGD: decay added to the gradient
-                    if conf.HasField("weight_decay_conf"):           # AdamW: decay of the weight itself
+                    vars_conf[tensor].l2 = 0.0  # SGD: decay added to the gradient
+                    if conf.HasField("weight_decay_conf"):  # AdamW: decay of the weight itself
                         conf.weight_decay_conf.excludes.pattern.append("^" + re.escape(name) + "$")
             return confs
 

@@ -1,4 +1,5 @@
 """What a block's ``build`` gets: its parameters and constants as global tensors, and operations."""
+
 from __future__ import annotations
 
 from typing import Callable, Dict, Mapping, Optional, Sequence
@@ -15,8 +16,13 @@ from pipeloom.core.executor.ops import Ops
 class Scope:
     """One stage as its blocks see it: nothing about ranks, only "my parameters" and "my operations"."""
 
-    def __init__(self, axes: StageAxes, ops: Ops, specs: Mapping[str, ParameterSpec],
-                 value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
+    def __init__(
+        self,
+        axes: StageAxes,
+        ops: Ops,
+        specs: Mapping[str, ParameterSpec],
+        value_of: Callable[[ParameterSpec], np.ndarray],
+    ) -> None:
         self.ops = ops
         self._axes, self._specs, self._value_of = axes, specs, value_of
         self._constants: Dict[str, flow.Tensor] = {}
@@ -49,14 +55,18 @@ class Scope:
         return Dropout(name, p, table)
 
 
-def make_parameter(spec: ParameterSpec, axes: StageAxes, sbp: Sequence,
-                   value_of: Callable[[ParameterSpec], np.ndarray]) -> flow.nn.Parameter:
+def make_parameter(
+    spec: ParameterSpec, axes: StageAxes, sbp: Sequence, value_of: Callable[[ParameterSpec], np.ndarray]
+) -> flow.nn.Parameter:
     """The parameter of ``spec`` with its first value, filled up for tensor parallelism where need be."""
     return flow.nn.Parameter(filled_up(spec, axes, sbp, value_of))
 
 
-def filled_up(spec: ParameterSpec, axes: StageAxes, sbp: Sequence, value_of: Callable[[ParameterSpec], np.ndarray]) -> flow.Tensor:
-    """A value of the parameter ``spec`` (or of its optimizer's state) as a global tensor, filled up as the parameter is.
+def filled_up(
+    spec: ParameterSpec, axes: StageAxes, sbp: Sequence, value_of: Callable[[ParameterSpec], np.ndarray]
+) -> flow.Tensor:
+    """A value of the parameter ``spec`` (or of its optimizer's state) as a global tensor, filled up as the parameter
+    is.
 
     ``value_of`` is called on the ranks of the stage alone.
     """

@@ -4,6 +4,7 @@ As Megatron-LM does for its tied embeddings (Shoeybi et al. 2019), but sharded: 
 each sends 1/d of the copy's gradient, so the table crosses once and not d times. It runs once per step, on the
 accumulated gradients, like the clipping (``core/executor/clipping.py``).
 """
+
 from __future__ import annotations
 
 from typing import Dict, List, Sequence, Set, Tuple

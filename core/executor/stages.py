@@ -1,4 +1,5 @@
 """Stages as modules: a run of blocks that unpacks its own fields from what the rank was fed."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -78,8 +79,14 @@ def stage_packings(model: ModelSpec, split: Sequence[int], fields: Mapping[str, 
 Parameters = List[Tuple[ParameterSpec, flow.nn.Parameter]]
 
 
-def build_stages(model: ModelSpec, split: Sequence[int], axes: Sequence[StageAxes], packings: Sequence[Packing],
-                 device_type: str, value_of) -> Tuple[List[Stage], List[Parameters]]:
+def build_stages(
+    model: ModelSpec,
+    split: Sequence[int],
+    axes: Sequence[StageAxes],
+    packings: Sequence[Packing],
+    device_type: str,
+    value_of,
+) -> Tuple[List[Stage], List[Parameters]]:
     """Make the modules of every stage; all ranks make the same calls in the same order.
 
     Returns the stages and the parameters of each. Copies of one parameter have the same name on several stages.

@@ -2,6 +2,7 @@
 
 Everything is known by the names of parameters, whole and without what fills it up, whatever ranks hold it.
 """
+
 from __future__ import annotations
 
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
@@ -25,13 +26,15 @@ _KINDS = {"m": "exp_avg", "v": "exp_avg_sq", "momentum": "momentum_buffer"}
 class TrainingState:
     """The live tensors of a run. Every rank makes the same calls in the same order."""
 
-    def __init__(self, held: Sequence[Parameters], axes: Sequence[StageAxes], updates: Updates, graph: PipelineGraph) -> None:
+    def __init__(
+        self, held: Sequence[Parameters], axes: Sequence[StageAxes], updates: Updates, graph: PipelineGraph
+    ) -> None:
         self._held, self._axes, self._updates, self._graph = held, axes, updates, graph
         self._rank = flow.env.get_rank()
         self._everywhere = flow.placement(axes[0].place.type, list(range(flow.env.get_world_size())))
         self._variables: Optional[Dict[int, str]] = None
-        self._engine: Dict[str, flow.Tensor] = {}    # what the engine made beside the parameters
-        self._loaded: Dict[str, flow.Tensor] = {}    # what it will use for that, until it has
+        self._engine: Dict[str, flow.Tensor] = {}  # what the engine made beside the parameters
+        self._loaded: Dict[str, flow.Tensor] = {}  # what it will use for that, until it has
         self._backups: Dict[str, flow.Tensor] = {}
 
     @property
@@ -51,23 +54,29 @@ class TrainingState:
     def tensors(self, to_rank_0: bool = False) -> Iterator[Tuple[str, str, Optional[np.ndarray]]]:
         """``(parameter's name, kind, array)`` of everything to save; the parameters themselves are of kind "".
 
-        The array is ``None`` but on the first rank of the stage that owns the parameter, or (``to_rank_0``) on rank 0. One at
-        a time, so that no rank holds more than one tensor beside its own.
+        The array is ``None`` but on the first rank of the stage that owns the parameter, or (``to_rank_0``) on rank 0.
+        One at a time, so that no rank holds more than one tensor beside its own.
         """
         _settle_engine()
         owners = {spec.name: stage for stage, parameters in enumerate(self._held) for spec, _ in parameters}
         own = ((stage, "", spec, tensor) for stage, parameters in enumerate(self._held) for spec, tensor in parameters)
         for source in (own, self._optimizer_state()):
             for stage, kind, spec, tensor in source:
-                if owners[spec.name] == stage:    # of copies, the owner's
+                if owners[spec.name] == stage:  # of copies, the owner's
                     yield spec.name, kind, self._whole(spec, tensor, self._axes[stage], to_rank_0)
 
-    def _whole(self, spec: ParameterSpec, tensor: flow.Tensor, axes: StageAxes, to_rank_0: bool) -> Optional[np.ndarray]:
+    def _whole(
+        self, spec: ParameterSpec, tensor: flow.Tensor, axes: StageAxes, to_rank_0: bool
+    ) -> Optional[np.ndarray]:
         with flow.no_grad():
             if to_rank_0:
                 whole = tensor.to_global(placement=self._everywhere, sbp=flow.sbp.broadcast)
             else:
-                whole = tensor if tensor.sbp == tuple(axes.whole) else tensor.to_global(placement=tensor.placement, sbp=axes.whole)
+                whole = (
+                    tensor
+                    if tensor.sbp == tuple(axes.whole)
+                    else tensor.to_global(placement=tensor.placement, sbp=axes.whole)
+                )
         if self._rank != (0 if to_rank_0 else axes.ranks[0]):
             return None
         # A copy: on a CPU, numpy() looks at the very memory that the next step changes.
@@ -82,7 +91,14 @@ class TrainingState:
                     yield stage, kind, spec, tensor
             return
         engine, names = self._engine_state(), self._variable_names()
-        suffixes = sorted({name[len(names[id(t)]) + 1:] for _, _, t in targets for name in engine if name.startswith(names[id(t)] + "-")})
+        suffixes = sorted(
+            {
+                name[len(names[id(t)]) + 1 :]
+                for _, _, t in targets
+                for name in engine
+                if name.startswith(names[id(t)] + "-")
+            }
+        )
         for suffix in suffixes:
             for stage, spec, tensor in targets:
                 found = engine.get(f"{names[id(tensor)]}-{suffix}")
@@ -94,8 +110,11 @@ class TrainingState:
         if not self._engine and self._graph._is_compiled:
             # Constants that the graph uses (tables of positions) are among what it names; they are not state.
             variables = set(self._variable_names().values())
-            self._engine = {name: tensor for name, tensor in self._graph.state_dict().items()
-                            if name == TRAIN_STEP or name.rpartition("-")[0] in variables}
+            self._engine = {
+                name: tensor
+                for name, tensor in self._graph.state_dict().items()
+                if name == TRAIN_STEP or name.rpartition("-")[0] in variables
+            }
             self._loaded.clear()
         return self._engine or self._loaded
 
@@ -110,8 +129,12 @@ class TrainingState:
 
     # -- from disk -----------------------------------------------------------------------------------------
 
-    def load_optimizer(self, kinds: Sequence[str], step: int, value_of: Callable[[str, ParameterSpec], np.ndarray]) -> None:
-        """Go on from an optimizer's state, before the first step. ``value_of(kind, spec)`` is called for own stages only."""
+    def load_optimizer(
+        self, kinds: Sequence[str], step: int, value_of: Callable[[str, ParameterSpec], np.ndarray]
+    ) -> None:
+        """Go on from an optimizer's state, before the first step. ``value_of(kind, spec)`` is called for own stages
+        only.
+        """
         targets = self._updates.targets
         if self._updates.between is not None:
             for kind in kinds:
@@ -135,7 +158,9 @@ class TrainingState:
 
     @staticmethod
     def _counter(step: int) -> flow.Tensor:
-        return flow.tensor([step], dtype=flow.int64).to_global(placement=flow.placement("cpu", [0]), sbp=[flow.sbp.broadcast])
+        return flow.tensor([step], dtype=flow.int64).to_global(
+            placement=flow.placement("cpu", [0]), sbp=[flow.sbp.broadcast]
+        )
 
     def set_norm_sum(self, value: float) -> None:
         """Set the sum of gradient norms that the graph goes on adding to."""
@@ -164,17 +189,26 @@ class TrainingState:
                 if name in self._backups:
                     tensor.copy_(self._backups[name])
                 else:
-                    tensor.zero_()    # the engine made it, of zeros, in the very step that is taken back
+                    tensor.zero_()  # the engine made it, of zeros, in the very step that is taken back
         self._updates.drop_gradients()
         _settle_engine()
 
     def _live(self) -> Dict[str, flow.Tensor]:
         """This rank's own part of every tensor that a step changes."""
-        found = {f"parameter.{stage}.{spec.name}": tensor for stage, parameters in enumerate(self._held) for spec, tensor in parameters}
+        found = {
+            f"parameter.{stage}.{spec.name}": tensor
+            for stage, parameters in enumerate(self._held)
+            for spec, tensor in parameters
+        }
         found.update({f"target.{stage}.{spec.name}": tensor for stage, spec, tensor in self._updates.targets})
         if self._updates.between is not None:
-            found.update({f"{kind}.{number}": tensor for kind, tensors in self._updates.between.state.items()
-                          for number, tensor in enumerate(tensors)})
+            found.update(
+                {
+                    f"{kind}.{number}": tensor
+                    for kind, tensors in self._updates.between.state.items()
+                    for number, tensor in enumerate(tensors)
+                }
+            )
         found.update(self._engine_state())
         found["norm_record"] = self._graph.norm_record[0].total
         return {name: tensor.to_local() for name, tensor in found.items() if self._rank in tensor.placement.ranks}
@@ -183,7 +217,7 @@ class TrainingState:
 def _settle_engine() -> None:
     """Wait until the graph has done its step.
 
-    An operation on a parameter waits for that by itself. One on the optimizer's state does not: the engine hands the graph
-    the states of modules alone to hold back others from.
+    An operation on a parameter waits for that by itself. One on the optimizer's state does not: the engine hands the
+    graph the states of modules alone to hold back others from.
     """
     flow._oneflow_internal.eager.Sync()

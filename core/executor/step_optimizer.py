@@ -4,6 +4,7 @@ For what the engine's optimizers cannot do: a norm over a whole parameter whose 
 formula that is not built in. What it costs: the gradients are kept as parameters of their own
 (``core/executor/updates.py``), and the update overlaps with nothing.
 """
+
 from __future__ import annotations
 
 from typing import Dict, List, Sequence, Tuple
@@ -37,7 +38,9 @@ class StepOptimizer:
     def step(self, records: Sequence[flow.Tensor], number: int, rate: float) -> None:
         """Update by ``records``, each minus the gradient of a parameter and lying like it; ``number`` counts from 1."""
         with flow.no_grad():
-            self.update([self.part(tensor) * -1.0 if mine else None for tensor, mine in zip(records, self.mine)], number, rate)
+            self.update(
+                [self.part(tensor) * -1.0 if mine else None for tensor, mine in zip(records, self.mine)], number, rate
+            )
 
     def update(self, gradients: List[flow.Tensor], number: int, rate: float) -> None:
         """Change this rank's parts (``self.part(tensor)``, in place); ``gradients[i]`` is ``None`` where it has none."""
@@ -59,8 +62,11 @@ class StepOptimizer:
         for place, indices in self._by_stage().items():
             sample = self.parameters[indices[0]][1]
             ranks = sample.placement.ranks
-            mine = flow.cat([flow.cat([value.reshape(1) for value in values[i]]) for i in indices]).reshape(1, -1) if self.mine[indices[0]] \
+            mine = (
+                flow.cat([flow.cat([value.reshape(1) for value in values[i]]) for i in indices]).reshape(1, -1)
+                if self.mine[indices[0]]
                 else flow.zeros(1, count * len(indices))
+            )
             mine = mine if sample.placement.type == "cpu" else mine.to(sample.placement.type)
             rows = mine.to_global(placement=sample.placement, sbp=[flow.sbp.split(0)] * ranks.ndim, check_meta=False)
             rows = rows.to_global(placement=sample.placement, sbp=[flow.sbp.broadcast] * ranks.ndim)

@@ -7,6 +7,7 @@ step the parts are gathered into the parameters. The engine's own (``enable_zero
 An optimizer that works between the steps of the graph (``StepOptimizer``) reads its gradients from *records*:
 parameters that the graph sets to minus the gradient, by SGD at rate 1, since a graph returns nothing once per step.
 """
+
 from __future__ import annotations
 
 from typing import Callable, Optional, Sequence
@@ -24,12 +25,14 @@ from pipeloom.core.executor.step_optimizer import StepOptimizer
 class Mirror(flow.nn.Module):
     """A parameter for each of a stage's, lying where the update needs it; ``value_of(spec)`` is its first value."""
 
-    def __init__(self, parameters: Parameters, axes: StageAxes, value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
+    def __init__(
+        self, parameters: Parameters, axes: StageAxes, value_of: Callable[[ParameterSpec], np.ndarray]
+    ) -> None:
         super().__init__()
         self.parameters_with_specs: Parameters = []
         for number, (spec, _) in enumerate(parameters):
             tensor = make_parameter(spec, axes, axes.update(spec), value_of)
-            setattr(self, f"of_{number}", tensor)    # not a ParameterList: nn.Graph cannot compute with the items of one
+            setattr(self, f"of_{number}", tensor)  # not a ParameterList: nn.Graph cannot compute with the items of one
             self.parameters_with_specs.append((spec, tensor))
         self.count = len(parameters)
 
@@ -46,13 +49,25 @@ class Updates:
     ``optimizer``, ``scheduler`` and ``mirrors`` to the graph, and call ``after_step`` after each of its steps.
     """
 
-    def __init__(self, held: Sequence[Parameters], axes: Sequence[StageAxes], value_of: Callable[[ParameterSpec], np.ndarray],
-                 build_optimizer: Callable, schedule) -> None:
+    def __init__(
+        self,
+        held: Sequence[Parameters],
+        axes: Sequence[StageAxes],
+        value_of: Callable[[ParameterSpec], np.ndarray],
+        build_optimizer: Callable,
+        schedule,
+    ) -> None:
         self._held, self._schedule, self._rank = held, schedule, flow.env.get_rank()
-        self.mirrors = [Mirror(parameters, here, value_of) for parameters, here in zip(held, axes) if here.shard == "optimizer"]
+        self.mirrors = [
+            Mirror(parameters, here, value_of) for parameters, here in zip(held, axes) if here.shard == "optimizer"
+        ]
         self._masters = [mirror.parameters_with_specs for mirror in self.mirrors]
         #: What the optimizer updates: ``(stage, spec, tensor)``.
-        self.targets = [(stage, spec, tensor) for stage, parameters in enumerate(self._masters or held) for spec, tensor in parameters]
+        self.targets = [
+            (stage, spec, tensor)
+            for stage, parameters in enumerate(self._masters or held)
+            for spec, tensor in parameters
+        ]
         self.optimizer = build_optimizer([(spec, tensor) for _, spec, tensor in self.targets])
         self.optimizer_class = _class_of(self.optimizer)
         #: The optimizer, if it works between the steps.
@@ -84,7 +99,11 @@ class Updates:
     def _gather(self) -> None:
         with flow.no_grad():
             for (_, parameter), (_, part) in zip(_flat(self._held), _flat(self._masters)):
-                whole = part if part.sbp == parameter.sbp else part.to_global(placement=parameter.placement, sbp=parameter.sbp)
+                whole = (
+                    part
+                    if part.sbp == parameter.sbp
+                    else part.to_global(placement=parameter.placement, sbp=parameter.sbp)
+                )
                 if self._rank in parameter.placement.ranks:
                     parameter.to_local().copy_(whole.to_local())
 

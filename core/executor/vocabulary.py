@@ -7,6 +7,7 @@ took seven times as long.
 
 Shapes: N = predictions, H = width, V = vocabulary, T = ranks of a tensor group, W = V / T.
 """
+
 from __future__ import annotations
 
 import oneflow as flow
@@ -38,7 +39,7 @@ def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
         @staticmethod
         def forward(ctx, x, weight, bias):
             logits_NTW = split(flow.matmul(x, weight, transpose_b=True) + bias).reshape(N, tensor, V // tensor)
-            log_NTW = flow.log_softmax(logits_NTW, dim=-1)    # each rank over its own rows
+            log_NTW = flow.log_softmax(logits_NTW, dim=-1)  # each rank over its own rows
             sums_NT = whole((flow.narrow(logits_NTW, 2, 0, 1) - flow.narrow(log_NTW, 2, 0, 1)).reshape(N, tensor))
             most_N1 = sums_NT.amax(dim=1, keepdim=True)
             sum_N1 = most_N1 + flow.log(flow.exp(sums_NT - most_N1).sum(dim=1, keepdim=True))
@@ -57,14 +58,15 @@ def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
 
 
 def parallel_argmax(x_NH, weight_VH, bias_V, tensor: int):
-    """The word with the largest logit, the first of equal ones: int32 ``(N,)``, on every rank of the group; shapes as above.
+    """The word with the largest logit, the first of equal ones: int32 ``(N,)``, on every rank of the group; shapes as
+    above.
 
     Each rank finds the largest of its own rows; of each prediction only that and its place are put together.
     """
     N, V = x_NH.shape[0], weight_VH.shape[0]
     logits_NTW = split(flow.matmul(x_NH, weight_VH, transpose_b=True) + bias_V).reshape(N, tensor, V // tensor)
     most_NT = whole(split(logits_NTW.amax(dim=2)))
-    row_NT = whole(split(flow.argmax(logits_NTW, dim=2).to(flow.float32)))    # exact: below 2**24
+    row_NT = whole(split(flow.argmax(logits_NTW, dim=2).to(flow.float32)))  # exact: below 2**24
     rank_N = flow.argmax(most_NT, dim=1)
     row_N = (flow._C.one_hot(rank_N, tensor, 1, 0).to(flow.float32) * row_NT).sum(dim=1)
     return rank_N.to(flow.int32) * (V // tensor) + row_N.to(flow.int32)

@@ -3,6 +3,7 @@
 Each check gets the answer and the arguments that the hook was called with, by name. It returns the answer in the form
 that the core works with, and raises ``ContractError`` with what is wrong and what to give instead.
 """
+
 from __future__ import annotations
 
 import math
@@ -73,10 +74,12 @@ def partition(answer: Any, arguments: Arguments) -> Tuple[int, ...]:
     wanted = f"{stages} positive counts that sum up to the {blocks} blocks"
     try:
         counts = tuple(map(operator.index, answer))
-    except TypeError:    # nothing to go through, or no whole numbers in it
+    except TypeError:  # nothing to go through, or no whole numbers in it
         raise ContractError(f"it answers {_named(answer)}, not a list of {wanted}") from None
-    _need(len(counts) == stages and sum(counts) == blocks and min(counts) >= 1, f"it answers {shown(list(counts))}, "
-                                                                                f"not {wanted}")
+    _need(
+        len(counts) == stages and sum(counts) == blocks and min(counts) >= 1,
+        f"it answers {shown(list(counts))}, not {wanted}",
+    )
     return counts
 
 
@@ -88,8 +91,9 @@ def placement(answer: Any, arguments: Arguments) -> Placement:
     except UsageError as error:
         raise ContractError(f"its answer does not fit: {error}") from None
     except (TypeError, ValueError):
-        raise ContractError(f"it answers the stages {shown(answer.stages)}, not a sequence of ranks for each "
-                            "stage") from None
+        raise ContractError(
+            f"it answers the stages {shown(answer.stages)}, not a sequence of ranks for each stage"
+        ) from None
     _need(len(placed.stages) == mesh.pipeline, f"it places {len(placed.stages)} stages, the mesh has {mesh.pipeline}")
     return placed
 
@@ -99,12 +103,17 @@ def dataset(answer: Any, arguments: Arguments) -> Any:
     if answer is None and split == "eval":
         return None
     _instance(answer, Dataset, "return an object of a class derived from pipeloom.core.data.dataset.Dataset")
-    for name, kind, what in (("task", str, "the name of its task"), ("fields", dict, "its Fields by name"),
-                             ("vocab_size", int, "the size of its vocabulary")):
+    for name, kind, what in (
+        ("task", str, "the name of its task"),
+        ("fields", dict, "its Fields by name"),
+        ("vocab_size", int, "the size of its vocabulary"),
+    ):
         value = getattr(answer, name, None)
         _need(isinstance(value, kind), f"its dataset has no '{name}', {what}: it is {shown(value)}")
-    _need(_is_count(answer.vocab_size), "'vocab_size' of its dataset must be a whole number from 1 on, not "
-                                        f"{shown(answer.vocab_size)}")
+    _need(
+        _is_count(answer.vocab_size),
+        f"'vocab_size' of its dataset must be a whole number from 1 on, not {shown(answer.vocab_size)}",
+    )
     _need(bool(answer.fields), "'fields' of its dataset is empty")
     for name, field in answer.fields.items():
         _field(name, field)
@@ -119,8 +128,10 @@ def _field(name: Any, field: Any) -> None:
     _need(isinstance(field, Field), f"{where} is {shown(field)}, not a Field of pipeloom.core.data.dataset")
     _need(field.name == name, f"{where} has another name in itself, {shown(field.name)}")
     _need(field.dtype in ("int32", "float32"), f"{where} must be of 'int32' or 'float32', not {shown(field.dtype)}")
-    _need(isinstance(field.shape, tuple) and all(map(_is_count, field.shape)),
-          f"the shape of {where} must be a tuple of sizes from 1 on, not {shown(field.shape)}")
+    _need(
+        isinstance(field.shape, tuple) and all(map(_is_count, field.shape)),
+        f"the shape of {where} must be a tuple of sizes from 1 on, not {shown(field.shape)}",
+    )
 
 
 def tasks(answer: Any, arguments: Arguments) -> List[Task]:
@@ -130,11 +141,14 @@ def tasks(answer: Any, arguments: Arguments) -> List[Task]:
     names: List[str] = []
     for task in answer:
         _instance(task, Task, "return a list of Tasks of pipeloom.core.tasks")
-        _need(isinstance(task.name, str) and bool(task.name), "the name of a task must be text, not "
-                                                              f"{shown(task.name)}")
+        _need(
+            isinstance(task.name, str) and bool(task.name), f"the name of a task must be text, not {shown(task.name)}"
+        )
         _need(task.name not in names, f"it answers two tasks of the name '{task.name}'")
-        _need(callable(task.head) and callable(task.derived), f"'head' and 'derived' of the task '{task.name}' must "
-                                                              "be functions")
+        _need(
+            callable(task.head) and callable(task.derived),
+            f"'head' and 'derived' of the task '{task.name}' must be functions",
+        )
         names.append(task.name)
     return list(answer)
 
@@ -147,29 +161,39 @@ def head(answer: Any) -> Head:
 
 
 def derived(answer: Any) -> Sequence[DerivedField]:
-    _need(_is_list(answer, DerivedField), f"it answers {_named(answer)}, not a list of DerivedFields of "
-                                          "pipeloom.core.data.derived")
+    _need(
+        _is_list(answer, DerivedField),
+        f"it answers {_named(answer)}, not a list of DerivedFields of pipeloom.core.data.derived",
+    )
     return answer
 
 
 def _losses(losses: Any, whose: str) -> None:
-    _need(isinstance(losses, Mapping) and bool(losses), f"'losses' of {whose} must give each loss its weight by name, "
-                                                        f"not {shown(losses)}")
+    _need(
+        isinstance(losses, Mapping) and bool(losses),
+        f"'losses' of {whose} must give each loss its weight by name, not {shown(losses)}",
+    )
     for name, weight in losses.items():
-        _need(isinstance(name, str) and _is_number(weight), f"'losses' of {whose}: the weight of {shown(name)} must "
-                                                            f"be a number, not {shown(weight)}")
+        _need(
+            isinstance(name, str) and _is_number(weight),
+            f"'losses' of {whose}: the weight of {shown(name)} must be a number, not {shown(weight)}",
+        )
 
 
 def model(answer: Any, arguments: Arguments) -> ModelSpec:
     _instance(answer, ModelSpec, "return a ModelSpec of pipeloom.core.blocks")
-    _need(bool(answer.blocks) and _is_list(answer.blocks, Block), "'blocks' of its model must be a tuple of Blocks, "
-                                                                  f"not {shown(answer.blocks)}")
+    _need(
+        bool(answer.blocks) and _is_list(answer.blocks, Block),
+        f"'blocks' of its model must be a tuple of Blocks, not {shown(answer.blocks)}",
+    )
     _losses(answer.losses, "its model")
     shapes: Dict[str, Any] = {}
     names: Dict[str, Block] = {}
     for block in answer.blocks:
-        _need(isinstance(block.name, str) and block.name not in names, "its model has two blocks of the name "
-                                                                       f"{shown(block.name)}")
+        _need(
+            isinstance(block.name, str) and block.name not in names,
+            f"its model has two blocks of the name {shown(block.name)}",
+        )
         names[block.name] = block
         _block(block, shapes)
     for block in answer.blocks:
@@ -180,21 +204,29 @@ def model(answer: Any, arguments: Arguments) -> ModelSpec:
 
 def _block(block: Block, shapes: Dict[str, Any]) -> None:
     where = f"of its block '{block.name}'"
-    _need(_is_list(block.parameters, ParameterSpec), f"'parameters' {where} must be a tuple of ParameterSpecs, not "
-                                                     f"{shown(block.parameters)}")
+    _need(
+        _is_list(block.parameters, ParameterSpec),
+        f"'parameters' {where} must be a tuple of ParameterSpecs, not {shown(block.parameters)}",
+    )
     _need(isinstance(block.cost, Cost), f"'cost' {where} must be a Cost, not {shown(block.cost)}")
     for name, value in vars(block.cost).items():
-        _need(_is_number(value) and value >= 0, f"'cost' {where}: '{name}' must be a number from 0 on, not "
-                                                f"{shown(value)}")
-    _need(_is_list(block.inputs, str), f"'inputs' {where} must be a tuple of names of fields, not "
-                                       f"{shown(block.inputs)}")
+        _need(
+            _is_number(value) and value >= 0, f"'cost' {where}: '{name}' must be a number from 0 on, not {shown(value)}"
+        )
+    _need(
+        _is_list(block.inputs, str), f"'inputs' {where} must be a tuple of names of fields, not {shown(block.inputs)}"
+    )
     _need(callable(block.build), f"'build' {where} must be a function, not {shown(block.build)}")
     for spec in block.parameters:
-        _need(isinstance(spec.name, str) and isinstance(spec.shape, (tuple, list)) and all(map(_is_count, spec.shape)),
-              f"the shape of the parameter {shown(spec.name)} {where} must be a tuple of sizes from 1 on, not "
-              f"{shown(spec.shape)}")
-        _need(shapes.setdefault(spec.name, spec.shape) == spec.shape,
-              f"its model has two shapes of the parameter '{spec.name}': {shapes[spec.name]} and {spec.shape}")
+        _need(
+            isinstance(spec.name, str) and isinstance(spec.shape, (tuple, list)) and all(map(_is_count, spec.shape)),
+            f"the shape of the parameter {shown(spec.name)} {where} must be a tuple of sizes from 1 on, not "
+            f"{shown(spec.shape)}",
+        )
+        _need(
+            shapes.setdefault(spec.name, spec.shape) == spec.shape,
+            f"its model has two shapes of the parameter '{spec.name}': {shapes[spec.name]} and {spec.shape}",
+        )
 
 
 def optimizer(answer: Any, arguments: Arguments) -> Any:
@@ -204,20 +236,27 @@ def optimizer(answer: Any, arguments: Arguments) -> Any:
     from pipeloom.core.executor.step_optimizer import StepOptimizer
 
     if not isinstance(answer, StepOptimizer):
-        _instance(answer, flow.optim.Optimizer, "return an oneflow.optim.Optimizer or a StepOptimizer of "
-                                                "pipeloom.core.executor.step_optimizer")
+        _instance(
+            answer,
+            flow.optim.Optimizer,
+            "return an oneflow.optim.Optimizer or a StepOptimizer of pipeloom.core.executor.step_optimizer",
+        )
     return answer
 
 
 def schedule(answer: Any, arguments: Arguments) -> Any:
     if not all(callable(getattr(answer, name, None)) for name in ("at", "for_graph")) or isinstance(answer, type):
-        raise ContractError(f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.schedule, "
-                            "or what has its methods "
-                            "at(step) and for_graph(optimizer)")
+        raise ContractError(
+            f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.schedule, "
+            "or what has its methods "
+            "at(step) and for_graph(optimizer)"
+        )
     for step in {0, max(0, (getattr(arguments["config"], "train_steps", None) or 1) - 1)}:
         rate = answer.at(step)
-        _need(_is_number(rate) and rate >= 0, f"its learning rate of step {step + 1} is {shown(rate)}, not a number "
-                                              "from 0 on")
+        _need(
+            _is_number(rate) and rate >= 0,
+            f"its learning rate of step {step + 1} is {shown(rate)}, not a number from 0 on",
+        )
     return answer
 
 

@@ -1,5 +1,6 @@
 """The one place that calls plugins: whatever one of them does wrong there becomes one line that says whose fault it
 is."""
+
 from __future__ import annotations
 
 import os
@@ -18,8 +19,14 @@ from pipeloom.core.hookspecs import ANSWERED, ONE_ANSWER
 TRACEBACK = "PIPELOOM_TRACEBACK"
 
 
-def call(whose: str, what: str, function: Callable, *arguments: Any, check: Optional[Callable[[Any], Any]] = None,
-         kind: Type[PipeloomError] = UsageError) -> Any:
+def call(
+    whose: str,
+    what: str,
+    function: Callable,
+    *arguments: Any,
+    check: Optional[Callable[[Any], Any]] = None,
+    kind: Type[PipeloomError] = UsageError,
+) -> Any:
     """``function(*arguments)`` of a plugin, made sure of by ``check(answer)``, which may put it into the form that is
     wanted.
 
@@ -36,8 +43,8 @@ def call(whose: str, what: str, function: Callable, *arguments: Any, check: Opti
         raise
     except ContractError as error:
         raise kind(f"{where}: {error}") from error
-    except BaseException as error:    # whatever a third party raises
-        if is_no_home(error):    # of a path that the user gave
+    except BaseException as error:  # whatever a third party raises
+        if is_no_home(error):  # of a path that the user gave
             raise
         kept = _keep_traceback()
         raise kind(f"{where}: {described(error)}{kept}") from error
@@ -65,17 +72,17 @@ def described(error: BaseException) -> str:
     """``error`` in one line, with the place in the sources where it was raised."""
     try:
         text = " ".join(str(error).split())
-    except Exception:    # its __str__ is the plugin's too
+    except Exception:  # its __str__ is the plugin's too
         text = ""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if isinstance(error, SystemExit):
         what = f"it calls sys.exit({text})"
-        frames = [frame for frame in frames if frame.name != "exit"]    # the engine has one of its own
+        frames = [frame for frame in frames if frame.name != "exit"]  # the engine has one of its own
     else:
         what = type(error).__name__ + (f": {text}" if text else "")
     own = Path(__file__).parent
     if not frames or Path(frames[-1].filename).parent == own or isinstance(error, (SyntaxError, ImportError)):
-        return what    # the message of these says where
+        return what  # the message of these says where
     return f"{what} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
 
 
@@ -103,7 +110,7 @@ def importing() -> Iterator[None]:
     leave, process = os._exit, os.getpid()
 
     def refuse(code: int) -> None:
-        if os.getpid() != process:    # a child that it has started may end
+        if os.getpid() != process:  # a child that it has started may end
             leave(code)
         raise ContractError(f"it calls os._exit({code})")
 
@@ -134,7 +141,7 @@ def _interrupted_by_users_alone() -> Iterator[None]:
             raise
         raise ContractError("it raises KeyboardInterrupt") from None
     finally:
-        if heard and signal.getsignal(signal.SIGINT) is note:    # a plugin may have put one of its own there
+        if heard and signal.getsignal(signal.SIGINT) is note:  # a plugin may have put one of its own there
             signal.signal(signal.SIGINT, handler)
 
 
@@ -164,8 +171,14 @@ class Hook:
     def ask(self, implementation: Any, **arguments: Any) -> Any:
         """One plugin's answer, checked. Raises ``UsageError`` or ``RunError`` that names it."""
         given = [arguments[name] for name in implementation.argnames]
-        return call(self._host.whose(implementation.plugin_name), f"hook {self._name}", implementation.function, *given,
-                    check=lambda answer: self._check(answer, arguments), kind=self._kind)
+        return call(
+            self._host.whose(implementation.plugin_name),
+            f"hook {self._name}",
+            implementation.function,
+            *given,
+            check=lambda answer: self._check(answer, arguments),
+            kind=self._kind,
+        )
 
     def answers(self, **arguments: Any) -> List[Tuple[str, Any]]:
         """Of a hook that all answer: who, and what."""

@@ -3,6 +3,7 @@
 Entry points are read here and not by ``importlib.metadata.entry_points``, which reads those of all packages and fails
 for all of them at one malformed file: only lines under ``[pipeloom]`` count, and a package that has none harms nobody.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -65,7 +66,7 @@ def scan() -> Tuple[List[Offer], List[str]]:
             continue
         label = _label(distribution)
         key = re.sub(r"[-_.]+", "-", label.rpartition(" ")[0]).lower()
-        if key in seen:    # the first on the path is the one that would be imported
+        if key in seen:  # the first on the path is the one that would be imported
             continue
         seen.add(key)
         wrong = []
@@ -74,8 +75,9 @@ def scan() -> Tuple[List[Offer], List[str]]:
             if name and equals and value:
                 offers.append(Offer(name, value, label))
             else:
-                wrong.append(f"line {number} of its entry_points.txt is no 'name = module': "
-                             f"{' '.join(line.split())[:60]}")
+                wrong.append(
+                    f"line {number} of its entry_points.txt is no 'name = module': {' '.join(line.split())[:60]}"
+                )
         if wrong:
             notes.append(f"{label}: {wrong[0]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""))
     return offers, notes
@@ -88,7 +90,7 @@ def _distributions() -> Iterator[Any]:
             yield next(found)
         except StopIteration:
             return
-        except Exception:    # a place on the path that cannot be looked through
+        except Exception:  # a place on the path that cannot be looked through
             return
 
 
@@ -98,7 +100,7 @@ def _text_of(distribution: Any) -> str:
         return distribution.read_text("entry_points.txt") or ""
     except UnicodeDecodeError as error:
         return bytes(error.object).decode("utf-8", "replace")
-    except Exception:    # a folder of that name, a file that nobody may read, a broken archive
+    except Exception:  # a folder of that name, a file that nobody may read, a broken archive
         return ""
 
 
@@ -133,16 +135,20 @@ def load_plugin(name: str) -> Tuple[Any, str]:
     offers = installed.get(name, [])
     if name in BUILTIN or name in ALWAYS:
         if offers:
-            raise UsageError(f"plugin '{name}': {offers[0].distribution} offers a plugin of the name of a built-in "
-                             "one; "
-                             f"uninstall it or load it by its module: {offers[0].value}")
+            raise UsageError(
+                f"plugin '{name}': {offers[0].distribution} offers a plugin of the name of a built-in "
+                "one; "
+                f"uninstall it or load it by its module: {offers[0].value}"
+            )
         if name in ALWAYS:
             raise UsageError(f"plugin '{name}' is always there: leave it out")
         return importlib.import_module(BUILTIN[name]), __version__
     if len(offers) > 1:
-        raise UsageError(f"plugin '{name}' is offered by two packages: "
-                         f"{' and '.join(offer.distribution for offer in offers[:2])}; "
-                         f"load one by its module: {offers[0].value}")
+        raise UsageError(
+            f"plugin '{name}' is offered by two packages: "
+            f"{' and '.join(offer.distribution for offer in offers[:2])}; "
+            f"load one by its module: {offers[0].value}"
+        )
     if offers:
         return _import(name, offers[0].distribution, offers[0].load), offers[0].distribution
     if name.endswith(".py") or "/" in name:
@@ -160,6 +166,7 @@ def whose(name: str, version: str) -> str:
 
 def _import(name: str, version: str, load: Callable[[], Any]) -> Any:
     """The plugin; an import that fails in whatever way becomes one line."""
+
     def guarded() -> Any:
         with importing():
             return load()

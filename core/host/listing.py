@@ -1,4 +1,5 @@
 """``entry.py plugins``: every built-in and installed plugin and what it provides."""
+
 from __future__ import annotations
 
 import importlib
@@ -30,8 +31,9 @@ def describe_plugins() -> str:
     for name, module in BUILTIN.items():
         lines.append(f"  {name:<16} {_provides(importlib.import_module(module))}")
     installed = installed_plugins()
-    lines.append("installed:" if installed else "installed: none (packages offer plugins by the entry-point group "
-                                                "'pipeloom')")
+    lines.append(
+        "installed:" if installed else "installed: none (packages offer plugins by the entry-point group 'pipeloom')"
+    )
     for name, offers in sorted(installed.items()):
         for offer in offers:
             fine, text = examine(offer)

@@ -4,6 +4,7 @@ means it.
 pluggy passes over what it does not take for a hook, and a plugin that nobody calls does nothing without a word. So
 everything that looks like a hook here and is none is refused with what to change.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -26,8 +27,11 @@ _WRITE = "write '@pipeloom.hookimpl' above it"
 
 def known_hooks() -> Dict[str, Tuple[str, ...]]:
     """The hooks of the contract: name -> its arguments."""
-    return {name: tuple(inspect.signature(hook).parameters) for name, hook in vars(hookspecs).items()
-            if name.startswith("pipeloom_") and callable(hook)}
+    return {
+        name: tuple(inspect.signature(hook).parameters)
+        for name, hook in vars(hookspecs).items()
+        if name.startswith("pipeloom_") and callable(hook)
+    }
 
 
 def hooks_of(plugin: Any) -> List[str]:
@@ -41,7 +45,7 @@ def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
     for name in dir(plugin):
         try:
             options = manager.parse_hookimpl_opts(plugin, name)
-        except Exception:    # a property that fails is no hook
+        except Exception:  # a property that fails is no hook
             continue
         if options is not None:
             found[name] = options
@@ -51,15 +55,19 @@ def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
 def plugin_in(loaded: Any) -> Any:
     """The plugin that ``loaded`` (a module, or what an entry point names) is or has. Raises ``ContractError``."""
     if inspect.isclass(loaded):
-        raise ContractError(f"is the class {loaded.__name__}: name an instance of it ('{OBJECT} = "
-                            f"{loaded.__name__}()' in its module, "
-                            f"and 'module:{OBJECT}')")
+        raise ContractError(
+            f"is the class {loaded.__name__}: name an instance of it ('{OBJECT} = "
+            f"{loaded.__name__}()' in its module, "
+            f"and 'module:{OBJECT}')"
+        )
     if not isinstance(loaded, ModuleType):
         if not hooks_of(loaded):
             _refuse_unmarked(loaded)
-            raise ContractError(f"is {shown(loaded)}, which has no hooks: a plugin is a module, or an object, with "
-                                "some marked by "
-                                "@pipeloom.hookimpl")
+            raise ContractError(
+                f"is {shown(loaded)}, which has no hooks: a plugin is a module, or an object, with "
+                "some marked by "
+                "@pipeloom.hookimpl"
+            )
         return loaded
     inner = vars(loaded).get(OBJECT)
     has_inner = _is_object(inner) and bool(hooks_of(inner))
@@ -69,8 +77,10 @@ def plugin_in(loaded: Any) -> Any:
         _refuse_unmarked(loaded)
         raise ContractError(_why_no_hooks(loaded))
     if has_inner:
-        raise ContractError(f"has hooks as functions and in the object '{OBJECT}', of which only the former would be "
-                            "called: keep one of the two")
+        raise ContractError(
+            f"has hooks as functions and in the object '{OBJECT}', of which only the former would be "
+            "called: keep one of the two"
+        )
     return loaded
 
 
@@ -92,8 +102,9 @@ def check(plugin: Any) -> None:
             close = f" (did you mean 'pipeloom_{hook}'?)" if f"pipeloom_{hook}" in known else did_you_mean(hook, known)
             raise ContractError(f"there is no hook '{hook}'{close}")
         if options.get("hookwrapper") or options.get("wrapper"):
-            raise ContractError(f"hook {hook} is marked as a wrapper of others, which the contract does not have: "
-                                "leave the mark out")
+            raise ContractError(
+                f"hook {hook} is marked as a wrapper of others, which the contract does not have: leave the mark out"
+            )
         _check_function(hook, getattr(plugin, name), known[hook])
 
 
@@ -107,16 +118,21 @@ def _check_function(hook: str, function: Any, arguments: Tuple[str, ...]) -> Non
     for parameter in inspect.signature(function, follow_wrapped=False).parameters.values():
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ContractError(f"hook {hook} takes '{'*' * (1 + (parameter.kind is parameter.VAR_KEYWORD))}{name}', "
-                                "where nothing would come in: "
-                                f"name what it wants of {listed}")
+            raise ContractError(
+                f"hook {hook} takes '{'*' * (1 + (parameter.kind is parameter.VAR_KEYWORD))}{name}', "
+                "where nothing would come in: "
+                f"name what it wants of {listed}"
+            )
         if name not in arguments:
             if parameter.default is parameter.empty:
-                raise ContractError(f"hook {hook} has no argument '{name}'{did_you_mean(name, arguments)}; it has: "
-                                    f"{listed}")
+                raise ContractError(
+                    f"hook {hook} has no argument '{name}'{did_you_mean(name, arguments)}; it has: {listed}"
+                )
         elif parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY:
-            raise ContractError(f"hook {hook} gives '{name}' a default or takes it by its name alone, so it would "
-                                f"never be passed: write plain '{name}'")
+            raise ContractError(
+                f"hook {hook} gives '{name}' a default or takes it by its name alone, so it would "
+                f"never be passed: write plain '{name}'"
+            )
 
 
 def _refuse_unmarked(plugin: Any) -> None:
@@ -131,10 +147,16 @@ def _refuse_unmarked(plugin: Any) -> None:
         marks = getattr(function, "__dict__", {})
         if "pipeloom_spec" in marks:
             if getattr(function, "__module__", None) == hookspecs.__name__:
-                continue    # it has imported the contract
+                continue  # it has imported the contract
             raise ContractError(f"{name} is marked by hookspec, which is for the host: {_WRITE}")
-        other = next((mark[:-len("_impl")] for mark, value in marks.items()
-                      if mark.endswith("_impl") and isinstance(value, dict)), None)
+        other = next(
+            (
+                mark[: -len("_impl")]
+                for mark, value in marks.items()
+                if mark.endswith("_impl") and isinstance(value, dict)
+            ),
+            None,
+        )
         if other is not None and other != "pipeloom":
             raise ContractError(f"{name} is marked for '{other}': {_WRITE} (pipeloom.hookimpl, not that of '{other}')")
         if not inspect.isroutine(function):
@@ -147,25 +169,35 @@ def _why_no_hooks(module: ModuleType) -> str:
     names = known_hooks()
     for name, value in vars(module).items():
         if _is_object(value) and hooks_of(value):
-            return (f"its hooks are in the object '{name}': call that '{OBJECT}', or name it by an entry point "
-                    f"(module:{name})")
+            return (
+                f"its hooks are in the object '{name}': call that '{OBJECT}', or name it by an entry point "
+                f"(module:{name})"
+            )
     for name, value in vars(module).items():
         if not inspect.isclass(value) or value.__module__ != module.__name__:
             continue
         if hooks_of(value) or set(names) & set(dir(value)):
             marks = "" if hooks_of(value) else ", '@pipeloom.hookimpl' above each hook in it"
-            return (f"its hooks are in the class {name}, of which nobody makes an instance: "
-                    f"write '{OBJECT} = {name}()' below it{marks}")
-    close = next((name for name, value in vars(module).items()
-                  if name.startswith("pipeloom_") and inspect.isroutine(value)), None)
+            return (
+                f"its hooks are in the class {name}, of which nobody makes an instance: "
+                f"write '{OBJECT} = {name}()' below it{marks}"
+            )
+    close = next(
+        (name for name, value in vars(module).items() if name.startswith("pipeloom_") and inspect.isroutine(value)),
+        None,
+    )
     if close is not None:
         return f"it has no hooks: there is no hook '{close}'{did_you_mean(close, names)}"
     inside = _submodule_with_hooks(module)
     if inside is not None:
-        return (f"it has no hooks itself: name the module that has them ({inside}), or import them into "
-                f"{module.__name__}/__init__.py")
-    return ("it has no hooks: mark functions of the contract (pipeloom_place, ...) with @pipeloom.hookimpl; "
-            "core/hookspecs.py lists them")
+        return (
+            f"it has no hooks itself: name the module that has them ({inside}), or import them into "
+            f"{module.__name__}/__init__.py"
+        )
+    return (
+        "it has no hooks: mark functions of the contract (pipeloom_place, ...) with @pipeloom.hookimpl; "
+        "core/hookspecs.py lists them"
+    )
 
 
 def _is_object(value: Any) -> bool:

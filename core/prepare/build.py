@@ -1,9 +1,10 @@
 """Documents to parts of training examples, in two passes that can stop at any moment and go on.
 
-First all documents become tokens (``tokenize``): the corpus in the folder ``work``. Then examples are made of it (``make_parts``), block
-by block, and dealt out to the parts like cards. What comes out depends on the documents, the settings and the seed alone, whatever
-the number of workers and however often it was interrupted.
+First all documents become tokens (``tokenize``): the corpus in the folder ``work``. Then examples are made of it
+(``make_parts``), block by block, and dealt out to the parts like cards. What comes out depends on the documents, the
+settings and the seed alone, whatever the number of workers and however often it was interrupted.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -27,7 +28,8 @@ from pipeloom.core.prepare.visits import OtherDocuments, Visits, plan_visits
 #: Characters of the documents that a worker gets at once.
 _CHUNK_CHARACTERS = 1 << 18
 
-#: Called often, and with how much is done (``documents=``, ``blocks=``, ``samples=``) when that changes; raises to stop the work.
+#: Called often, and with how much is done (``documents=``, ``blocks=``, ``samples=``) when that changes; raises to stop
+#: the work.
 Report = Callable[..., None]
 
 
@@ -35,8 +37,14 @@ def _nobody(**_: int) -> None:
     """Where nobody wants to know."""
 
 
-def tokenize(work: Path, inputs: Sequence[Iterable[Document]], settings: TextSettings, workers: int = 0, read_counts: Optional[Counter] = None,
-             report: Report = _nobody) -> Tuple[List[Source], Counter]:
+def tokenize(
+    work: Path,
+    inputs: Sequence[Iterable[Document]],
+    settings: TextSettings,
+    workers: int = 0,
+    read_counts: Optional[Counter] = None,
+    report: Report = _nobody,
+) -> Tuple[List[Source], Counter]:
     """The first pass. Returns where in the corpus the documents of each input are, and what was left out.
 
     ``read_counts``: where the reading of ``inputs``, which goes on meanwhile, counts what it leaves out.
@@ -45,7 +53,7 @@ def tokenize(work: Path, inputs: Sequence[Iterable[Document]], settings: TextSet
     writer = CorpusWriter(work)
     state = writer.state or {"done": False, "read": 0, "sources": [[0, 0] for _ in inputs], "counts": {}}
     counts = Counter(state["counts"])
-    sources, read = state["sources"], state["read"]    # of each source the documents and tokens
+    sources, read = state["sources"], state["read"]  # of each source the documents and tokens
     try:
         if not state["done"]:
             for batch in ordered_map(workers, Tokenizing, (settings,), _chunks(inputs, read, report)):
@@ -85,7 +93,9 @@ def _chunks(inputs: Sequence[Iterable[Document]], skip: int, report: Report) -> 
 
 @dataclass(frozen=True)
 class Block:
-    """Examples as they stand in a part, in random order. ``counts``: of examples, and of their tokens, predictions and random pairs."""
+    """Examples as they stand in a part, in random order. ``counts``: of examples, and of their tokens, predictions and
+    random pairs.
+    """
 
     records: List[bytes]
     counts: Counter
@@ -103,8 +113,16 @@ class Recipe:
     seed: int
 
     @classmethod
-    def plan(cls, work: Path, sources: Sequence[Source], text: TextSettings, examples: ExampleSettings, dupe_factor: int,
-             weights: Optional[Sequence[float]], seed: int) -> Recipe:
+    def plan(
+        cls,
+        work: Path,
+        sources: Sequence[Source],
+        text: TextSettings,
+        examples: ExampleSettings,
+        dupe_factor: int,
+        weights: Optional[Sequence[float]],
+        seed: int,
+    ) -> Recipe:
         """See ``plan_visits``."""
         corpus = Corpus(work, token_dtype(len(WordPieceTokenizer.load(text.vocab, text.lowercase))))
         visits = plan_visits(corpus, sources, dupe_factor, weights, seed)
@@ -128,7 +146,9 @@ class BlockMaker:
         for visit in self._visits.of_block(number):
             # A stream of random numbers for each visit: nothing depends on who makes what.
             rng = _stream(self._seed, visit.pass_number, visit.document)
-            for example in self._maker.examples(self._corpus.document(visit.document), visit.document, self._others, rng):
+            for example in self._maker.examples(
+                self._corpus.document(visit.document), visit.document, self._others, rng
+            ):
                 records.append(framed(encode(example)))
                 counts["tokens"] += int(example["input_mask"].sum())
                 counts["predictions"] += int(example["masked_lm_weights"].sum())
@@ -143,7 +163,9 @@ _SHUFFLE = (1 << 24) - 1
 
 
 def _stream(seed: int, pass_number: int, number: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=np.array([seed % (1 << 64), pass_number << 40 | number], np.uint64)))
+    return np.random.Generator(
+        np.random.Philox(key=np.array([seed % (1 << 64), pass_number << 40 | number], np.uint64))
+    )
 
 
 def make_parts(folder: Path, parts: int, recipe: Recipe, workers: int = 0, report: Report = _nobody) -> Counter:
@@ -164,5 +186,7 @@ def make_parts(folder: Path, parts: int, recipe: Recipe, workers: int = 0, repor
     finally:
         journal.close()
     if counts["samples"] < parts:
-        raise UsageError(f"the input gives {counts['samples']} samples, fewer than --parts {parts}; give more text, or fewer parts")
+        raise UsageError(
+            f"the input gives {counts['samples']} samples, fewer than --parts {parts}; give more text, or fewer parts"
+        )
     return counts

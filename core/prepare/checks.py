@@ -2,6 +2,7 @@
 
 Shapes: N = records at once, L = sequence, M = predictions.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -12,8 +13,17 @@ import numpy as np
 
 from pipeloom.core.data.dataset import Field
 from pipeloom.core.data.record_format import RecordFormat
-from pipeloom.core.data.record_rules import (BERT_VOCAB_SIZE, Batch, Rule, SpecialIds, answer_rules, pretraining_fields,
-                                             pretraining_options, pretraining_rules, text_rules)
+from pipeloom.core.data.record_rules import (
+    BERT_VOCAB_SIZE,
+    Batch,
+    Rule,
+    SpecialIds,
+    answer_rules,
+    pretraining_fields,
+    pretraining_options,
+    pretraining_rules,
+    text_rules,
+)
 from pipeloom.core.data.squad.records import SPLITS, fields_of
 
 _PRETRAINING = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "next_sentence_labels")
@@ -36,17 +46,26 @@ class Kind:
     Rules are faults where ``special`` is known, as they are for training.
     """
 
-    def __init__(self, title: str, fields: Sequence[Field], rules: Callable[[Optional[SpecialIds]], List[Rule]],
-                 special: Optional[SpecialIds], options: Dict[str, str], vocab_size: int, asked: Asked) -> None:
+    def __init__(
+        self,
+        title: str,
+        fields: Sequence[Field],
+        rules: Callable[[Optional[SpecialIds]], List[Rule]],
+        special: Optional[SpecialIds],
+        options: Dict[str, str],
+        vocab_size: int,
+        asked: Asked,
+    ) -> None:
         self.title = title
-        self.format = RecordFormat(fields,
-                                   rules(special) if special is not None else (), options, vocab_size, asked.vocab_size
-                                   is not None)
+        self.format = RecordFormat(
+            fields, rules(special) if special is not None else (), options, vocab_size, asked.vocab_size is not None
+        )
         self.notes = rules(None) if special is None else []
 
 
 def kind_of(record: Dict[str, np.ndarray], special: Optional[SpecialIds], asked: Asked) -> Optional[Kind]:
     """The kind of ``record``, the first one of its folder; ``None`` for one that is not known here."""
+
     def size(names: Sequence[str]) -> int:
         return max(1, next((record[name].size for name in names if name in record), 1))
 
@@ -55,10 +74,20 @@ def kind_of(record: Dict[str, np.ndarray], special: Optional[SpecialIds], asked:
     if any(name in record for name in _PRETRAINING):
         predictions = asked.max_predictions or size(_PRETRAINING[:3])
         # Named in an error are the options that were given.
-        options = {name: option for name, option in pretraining_options(length, predictions).items()
-                   if getattr(asked, option.split()[0].lstrip("-"))}
-        return Kind("pre-training examples", pretraining_fields(length, predictions, vocab_size), pretraining_rules,
-                    special, options, vocab_size, asked)
+        options = {
+            name: option
+            for name, option in pretraining_options(length, predictions).items()
+            if getattr(asked, option.split()[0].lstrip("-"))
+        }
+        return Kind(
+            "pre-training examples",
+            pretraining_fields(length, predictions, vocab_size),
+            pretraining_rules,
+            special,
+            options,
+            vocab_size,
+            asked,
+        )
     for split, rules in (("train", answer_rules), ("eval", text_rules)):
         if any(name in record for name in SPLITS[split]):
             title = f"SQuAD inputs for {'training' if split == 'train' else 'evaluation'}"
@@ -94,15 +123,20 @@ class Statistics:
         """What was counted, as phrases."""
         counts, found = self.counts, {}
         if counts["places"]:
-            found["tokens"] = f"{counts['tokens'] / records:.1f} a record, {100 - 100 * counts['tokens'] / counts['places']:.1f} % padding"
+            found["tokens"] = (
+                f"{counts['tokens'] / records:.1f} a record, {100 - 100 * counts['tokens'] / counts['places']:.1f} % padding"
+            )
             if self._special is not None:
                 unknown = 100 * counts["unknown"] / max(1, counts["tokens"])
                 found["unknown words"] = f"{unknown:.3f} % of the tokens are [UNK]"
         if counts["masked"]:
-            share: Callable[[int], str] = lambda count: f"{100 * count / counts['masked']:.2f} %"  # noqa: E731
+            share: Callable[[int], str] = lambda count: f"{100 * count / counts['masked']:.2f} %"
             other = counts["masked"] - counts["kept"] - counts["[MASK]"]
-            how = (f": {share(counts['[MASK]'])} [MASK], {share(counts['kept'])} the word itself, {share(other)} another word"
-                   if self._special is not None else "")
+            how = (
+                f": {share(counts['[MASK]'])} [MASK], {share(counts['kept'])} the word itself, {share(other)} another word"
+                if self._special is not None
+                else ""
+            )
             found["masked"] = f"{counts['masked'] / records:.2f} a record{how}"
             found["next sentence"] = f"{100 * counts['random next'] / records:.2f} % random"
         if "start_positions" in counts or counts["answered"]:

@@ -1,7 +1,9 @@
 """``entry.py prepare WHAT ...``: one room for each WHAT.
 
-Such a room is a module with ``SUMMARY`` (one line of help), ``add_arguments(parser)`` and ``run(options) -> exit code``.
+Such a room is a module with ``SUMMARY`` (one line of help), ``add_arguments(parser)`` and ``run(options) -> exit
+code``.
 """
+
 from __future__ import annotations
 
 from importlib import import_module
@@ -27,7 +29,9 @@ def prepare_command(arguments: Sequence[str]) -> int:
         print("\n".join(_overview()))
         return 0
     if action not in ACTIONS:
-        raise UsageError(f"'prepare' needs one of {', '.join(ACTIONS)}{did_you_mean(action, ACTIONS)}; 'prepare --help' says what they do")
+        raise UsageError(
+            f"'prepare' needs one of {', '.join(ACTIONS)}{did_you_mean(action, ACTIONS)}; 'prepare --help' says what they do"
+        )
     module: Any = import_module(ACTIONS[action])
     parser = Parser(prog=f"entry.py prepare {action}", description=module.SUMMARY)
     module.add_arguments(parser)

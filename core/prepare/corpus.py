@@ -1,4 +1,5 @@
 """The tokenised documents of all inputs on disk, for random access: what examples are made from."""
+
 from __future__ import annotations
 
 import os
@@ -68,7 +69,11 @@ class Corpus:
 
     def document(self, index: int) -> StoredDocument:
         row = self._row(index)
-        return StoredDocument(self, int(row["token"]), _read(self._sentences, int(row["sentence"]), int(row["sentences"]), _SIZE).astype(np.int64))
+        return StoredDocument(
+            self,
+            int(row["token"]),
+            _read(self._sentences, int(row["sentence"]), int(row["sentences"]), _SIZE).astype(np.int64),
+        )
 
     def size(self, index: int) -> int:
         """The tokens of a document."""
@@ -94,7 +99,9 @@ class StoredDocument(Document):
         self._ends = np.concatenate([[0], np.cumsum(sizes)])
 
     def tokens(self, first: int, end: int) -> List[int]:
-        return self._corpus.tokens(self._start + int(self._ends[first]), int(self._ends[end] - self._ends[first])).tolist()
+        return self._corpus.tokens(
+            self._start + int(self._ends[first]), int(self._ends[end] - self._ends[first])
+        ).tolist()
 
 
 def _read(handle: int, first: int, count: int, dtype: np.dtype) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The documents of input files: a MediaWiki dump, WikiExtractor's output, JSON or plain text, told apart by what is in
 a file."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -67,7 +68,8 @@ class ReadingSettings:
 
 
 class DocumentReader:
-    """All documents of one file, in their order. ``counts`` says what was left out or repaired, ``bytes_read`` how far it came.
+    """All documents of one file, in their order. ``counts`` says what was left out or repaired, ``bytes_read`` how far
+    it came.
 
     Raises ``UsageError`` where the file cannot be opened or is no text, :class:`BadInput` where it breaks off.
     """
@@ -86,7 +88,7 @@ class DocumentReader:
         stream = InputStream(self.path)
         try:
             self._kind(stream)
-        except BadInput:    # what came before the damage may do
+        except BadInput:  # what came before the damage may do
             pass
         finally:
             stream.close()

@@ -1,5 +1,6 @@
 """What an input file is, told by what it begins with: a kind that is read here, or one line that says what it is and
 what to do."""
+
 from __future__ import annotations
 
 import codecs
@@ -15,8 +16,10 @@ HEAD_BYTES = 64 * 1024
 #: The kinds that are read.
 DUMP, EXTRACTED, JSON, GUTENBERG, TEXT = "MediaWiki dump", "WikiExtractor", "JSON", "Project Gutenberg", "text"
 
-_TAKEN = ("give a MediaWiki dump, WikiExtractor's output, JSON lines or plain text, perhaps compressed by bz2, gzip, "
-          "xz or zstd")
+_TAKEN = (
+    "give a MediaWiki dump, WikiExtractor's output, JSON lines or plain text, perhaps compressed by bz2, gzip, "
+    "xz or zstd"
+)
 _UNPACK = "unpack it, and give the files in it"
 
 # Where in the file, what stands there, what that is, what to do.
@@ -28,8 +31,10 @@ _MAGIC: Sequence[Tuple[int, bytes, str, str]] = (
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-    *((0, magic, "compressed twice", "unpack it once")
-      for magic in (b"BZh", b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")),
+    *(
+        (0, magic, "compressed twice", "unpack it once")
+        for magic in (b"BZh", b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+    ),
     (0, b"\x04\x22\x4d\x18", "an lz4 file", _UNPACK),
     (0, b"\x1f\x9d", "a file of 'compress' (.Z)", _UNPACK),
     (0, b"LZIP", "an lzip file", _UNPACK),
@@ -53,11 +58,19 @@ _MAGIC: Sequence[Tuple[int, bytes, str, str]] = (
     (0, b"RIFF", "a RIFF file (sound or picture)", _TAKEN),
 )
 # Of zip archives what their first entries say.
-_ZIPPED = ((b"mimetypeapplication/epub+zip", "an EPUB book"),
-           (b"mimetypeapplication/vnd.oasis", "an OpenDocument file"), (b"word/", "a Word document (docx)"),
-           (b"xl/", "an Excel sheet (xlsx)"), (b"ppt/", "a PowerPoint file (pptx)"))
-_UTF = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
-        (codecs.BOM_UTF16_BE, "UTF-16"))
+_ZIPPED = (
+    (b"mimetypeapplication/epub+zip", "an EPUB book"),
+    (b"mimetypeapplication/vnd.oasis", "an OpenDocument file"),
+    (b"word/", "a Word document (docx)"),
+    (b"xl/", "an Excel sheet (xlsx)"),
+    (b"ppt/", "a PowerPoint file (pptx)"),
+)
+_UTF = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 # Of so many bytes one may be NUL: more of them are no damage, but another format.
 _NUL_SHARE = 0.01
 _PRINTED = set(range(32, 256)) | set(b"\t\n\r\f\b\x1b")
@@ -86,8 +99,12 @@ def kind_of(path: Path, head: bytes, repair: bool = False) -> str:
     for that.
     """
     _check_bytes(path, head, repair)
-    text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode(head).replace("\r\n",
-                                                                                            "\n").replace("\r", "\n")
+    text = (
+        codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+        .decode(head)
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+    )
     start = text.replace("\0", "").lstrip("\ufeff \t\n\f")
     if start.startswith("<"):
         return _markup(path, start)
@@ -95,7 +112,7 @@ def kind_of(path: Path, head: bytes, repair: bool = False) -> str:
         return JSON
     lines = _lines(start)
     if sum(bool(_OBJECT.match(line)) for line in lines) > len(lines) / 2:
-        return JSON     # of which the first lines are damaged
+        return JSON  # of which the first lines are damaged
     for found, what, advice in _STRUCTURED:
         if found(start, path):
             raise Structured(path, what, advice)
@@ -120,8 +137,9 @@ def _check_bytes(path: Path, head: bytes, repair: bool) -> None:
     if head.rstrip(b"\0").count(0) > _NUL_SHARE * len(head):
         halves = [head[0::2].count(0), head[1::2].count(0)]
         if max(halves) > 0.6 * len(head) / 2 and min(halves) < 0.1 * len(head) / 2:
-            raise NoText(path, "UTF-16",
-                         f"convert it: iconv -f UTF-16{'LE' if halves[1] > halves[0] else 'BE'} -t UTF-8")
+            raise NoText(
+                path, "UTF-16", f"convert it: iconv -f UTF-16{'LE' if halves[1] > halves[0] else 'BE'} -t UTF-8"
+            )
         raise NoText(path, "binary data")
     if sum(byte not in _PRINTED and byte != 0 for byte in head) > 0.1 * len(head):
         raise NoText(path, "binary data")
@@ -131,8 +149,10 @@ def _check_bytes(path: Path, head: bytes, repair: bool) -> None:
     whole = sum(character > "\x7f" for character in _WRONG.sub("", text))
     if not repair and (wrong > 3 * whole or wrong > max(20, whole / 5)):
         raise NoText(
-            path, "another encoding (Latin-1, Windows-1252 or the like)",
-            "convert it: iconv -f WINDOWS-1252 -t UTF-8, or --bad_input skip puts U+FFFD where the bytes are no UTF-8")
+            path,
+            "another encoding (Latin-1, Windows-1252 or the like)",
+            "convert it: iconv -f WINDOWS-1252 -t UTF-8, or --bad_input skip puts U+FFFD where the bytes are no UTF-8",
+        )
 
 
 _WRONG = re.compile("[\udc80-\udcff]+")
@@ -152,7 +172,8 @@ _ROOT = re.compile(r"<([A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)(?=[\s/>])")
 EXTRACTED_START = re.compile(r'<doc id="[^"]*"[^\n]*>\s*$')
 _HTML = frozenset(
     "html head body title meta link p div span a br b i em strong h1 h2 h3 ul ol li table tr td article section main "
-    "header footer script style img font center blockquote pre nav form".split())
+    "header footer script style img font center blockquote pre nav form".split()
+)
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,300}>")
 
 
@@ -160,7 +181,7 @@ def _markup(path: Path, start: str) -> str:
     """The kind of a file whose text starts with ``<``."""
     if EXTRACTED_START.match(start.partition("\n")[0]):
         return EXTRACTED
-    begin = _PROLOGUE.match(start).end()    # type: ignore[union-attr]  # it matches nothing too
+    begin = _PROLOGUE.match(start).end()  # type: ignore[union-attr]  # it matches nothing too
     root = _ROOT.match(start, begin)
     name = root[2].lower() if root else ""
     declared = start[:5] == "<?xml"
@@ -172,11 +193,15 @@ def _markup(path: Path, start: str) -> str:
         # One whose root is not well-formed is a dump that the reader says more of.
         if root is None or "<mediawiki" in start:
             return DUMP
-        raise Structured(path, f"XML with the root <{root[0][1:]}>, no MediaWiki dump",
-                         "write its text as JSON lines or plain text")
+        raise Structured(
+            path, f"XML with the root <{root[0][1:]}>, no MediaWiki dump", "write its text as JSON lines or plain text"
+        )
     if root and len(_TAG.findall(start)) >= max(2, 0.3 * (start.count("\n") + 1)):
-        raise Structured(path, f"markup that begins with <{root[0][1:]}>, no MediaWiki dump",
-                         "write its text as JSON lines or plain text")
+        raise Structured(
+            path,
+            f"markup that begins with <{root[0][1:]}>, no MediaWiki dump",
+            "write its text as JSON lines or plain text",
+        )
     return TEXT
 
 
@@ -213,15 +238,23 @@ def _is_table(text: str, path: Path) -> bool:
     for delimiter in "\t,;|":
         rows = _rows(lines, delimiter)
         if rows and len(rows[0]) == 1 and named and _IDENTIFIER.match(rows[0][0]):
-            return True     # one column, below its name
+            return True  # one column, below its name
         if not rows or len(rows[0]) < 2:
             continue
         same = sum(len(row) == len(rows[0]) for row in rows) >= 0.9 * len(rows)
         names = [field.strip() for field in rows[0]]
         header = len(set(names)) == len(names) and all(_NAME.match(name) and len(name.split()) <= 4 for name in names)
         simple = header and all(" " not in name for name in names)
-        if same and (delimiter == "\t" and len(rows) >= 4 or named and len(rows) >= 2 or simple and len(rows) >= 3
-                     or header and len(rows) >= 6):
+        if same and (
+            delimiter == "\t"
+            and len(rows) >= 4
+            or named
+            and len(rows) >= 2
+            or simple
+            and len(rows) >= 3
+            or header
+            and len(rows) >= 6
+        ):
             return True
     return False
 
@@ -236,19 +269,32 @@ def _rows(lines: Sequence[str], delimiter: str) -> Optional[List[List[str]]]:
 # What is text of another kind than prose: how it is known, what it is, what to do.
 _AS_LINES = "write its text as JSON lines or plain text"
 _STRUCTURED: Sequence[Tuple[Callable[[str, Path], bool], str, str]] = (
-    (_matches(r"\Aversion https://git-lfs\.github\.com/spec"), "a pointer of Git LFS, not the file itself",
-     "get the file: git lfs pull"),
-    (_matches(r"^(?:INSERT INTO|CREATE TABLE|DROP TABLE|COPY \S+ .*FROM stdin)\b",
-              re.M | re.I), "an SQL dump", _AS_LINES),
+    (
+        _matches(r"\Aversion https://git-lfs\.github\.com/spec"),
+        "a pointer of Git LFS, not the file itself",
+        "get the file: git lfs pull",
+    ),
+    (
+        _matches(r"^(?:INSERT INTO|CREATE TABLE|DROP TABLE|COPY \S+ .*FROM stdin)\b", re.M | re.I),
+        "an SQL dump",
+        _AS_LINES,
+    ),
     (_matches(r"\A\s*WEBVTT\b"), "subtitles (WebVTT)", _AS_LINES),
     (_matches(r"\A\s*\[Script Info\]"), "subtitles (ASS)", _AS_LINES),
     (_matches(r"\A\s*\d+\n\d\d:\d\d:\d\d[,.]\d{3} --> "), "subtitles (SubRip)", _AS_LINES),
-    (_matches(
-        r"\A\s*(?:From \S+.*\n)?(?:[A-Z][\w-]*: .*\n(?:[ \t].*\n)*){2}[\s\S]*?"
-        r"^(?:Subject|Message-ID|MIME-Version|Received): "
-    ), "e-mail", _AS_LINES),
-    (_matches(r"^\s*\\(?:documentclass|documentstyle|begin\{document\})"), "LaTeX source",
-     "convert it, for instance with pandoc -t plain"),
+    (
+        _matches(
+            r"\A\s*(?:From \S+.*\n)?(?:[A-Z][\w-]*: .*\n(?:[ \t].*\n)*){2}[\s\S]*?"
+            r"^(?:Subject|Message-ID|MIME-Version|Received): "
+        ),
+        "e-mail",
+        _AS_LINES,
+    ),
+    (
+        _matches(r"^\s*\\(?:documentclass|documentstyle|begin\{document\})"),
+        "LaTeX source",
+        "convert it, for instance with pandoc -t plain",
+    ),
     (lambda text, path: _all_match(r"\d+:\d+:.+", text), "the index of a multistream dump", "give the dump itself"),
     (_is_table, "a table of comma- or tab-separated values", "write its column of text as JSON lines"),
 )

@@ -1,4 +1,5 @@
 """The ``--input`` of a preparation: files and patterns, perhaps with weights, as sources of documents."""
+
 from __future__ import annotations
 
 import glob
@@ -17,7 +18,8 @@ _SAMPLE_BYTES = 64 * 1024
 
 
 class Input:
-    """The documents of some files, in their order; ``weight`` is the share of what is made that shall come from them, if the user said one.
+    """The documents of some files, in their order; ``weight`` is the share of what is made that shall come from them,
+    if the user said one.
 
     ``counts`` says, of all that was read, what was left out; ``bytes_read`` of ``size`` how far the reading came.
     """
@@ -101,8 +103,11 @@ def _files(pattern: str) -> List[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file()
-                       and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts))
+        files = sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file() and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts)
+        )
         if not files:
             raise UsageError(f"--input {pattern} is a folder without files")
         return files

@@ -1,4 +1,5 @@
 """``entry.py prepare inspect``: records as a person reads them."""
+
 from __future__ import annotations
 
 import argparse
@@ -20,10 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("path", metavar="FILE", help="a part, or a folder of parts")
     add("--record", type=at_least(0), default=0, metavar="N", help="the first record to print, from 0 [0]")
     add("--count", type=at_least(1), default=3, metavar="N", help="how many [3]")
-    add("--vocab", metavar="PATH",
-        help="vocab.txt, or a folder with tokenizer files, where none lies beside the records")
-    add("--lowercase", type=boolean, metavar="{true,false}",
-        help="as that vocabulary was made [as its files say, else true]")
+    add(
+        "--vocab",
+        metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, where none lies beside the records",
+    )
+    add(
+        "--lowercase",
+        type=boolean,
+        metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]",
+    )
     parser.epilog = f"In the text {_LEGEND}."
 
 
@@ -88,8 +96,10 @@ def lines_of(record: Dict[str, np.ndarray], tokenizer: Any) -> List[str]:
     return lines
 
 
-_TEXT, _PREDICTIONS = ("input_ids", "input_mask", "segment_ids"), ("masked_lm_positions", "masked_lm_ids",
-                                                                   "masked_lm_weights")
+_TEXT, _PREDICTIONS = (
+    ("input_ids", "input_mask", "segment_ids"),
+    ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"),
+)
 
 
 def _is_whole(record: Dict[str, np.ndarray], names: Sequence[str]) -> bool:
@@ -105,14 +115,19 @@ def _word(number: int, tokenizer: Any) -> str:
 def _pretraining(record: Dict[str, np.ndarray], words: List[str], segments: np.ndarray, tokenizer: Any) -> List[str]:
     weights = record["masked_lm_weights"] > 0
     outside = []
-    for position, number in zip(record["masked_lm_positions"][weights].tolist(),
-                                record["masked_lm_ids"][weights].tolist()):
+    for position, number in zip(
+        record["masked_lm_positions"][weights].tolist(), record["masked_lm_ids"][weights].tolist()
+    ):
         true = _word(number, tokenizer)
         if not 0 <= position < len(words):
             outside.append(f"{true} at {position}")
             continue
         seen = words[position]
-        marked = f"[={true.replace('##', '')}]" if seen == true else f"[{seen.strip('[]').replace('##', '')}: {true.replace('##', '')}]"
+        marked = (
+            f"[={true.replace('##', '')}]"
+            if seen == true
+            else f"[{seen.strip('[]').replace('##', '')}: {true.replace('##', '')}]"
+        )
         words[position] = ("##" if true.startswith("##") else "") + marked
     first = int((segments == 0).sum())
     lines = [f"  first   {_joined(words[1 : first - 1])}", f"  second  {_joined(words[first:-1])}"]
@@ -132,4 +147,6 @@ def _joined(words: Sequence[str]) -> str:
 
 def _array(array: np.ndarray) -> str:
     text = " ".join(map(str, array[:16].tolist()))
-    return f"{'bytes' if array.dtype == object else array.dtype}[{array.size}] {text}{' ...' if array.size > 16 else ''}"
+    return (
+        f"{'bytes' if array.dtype == object else array.dtype}[{array.size}] {text}{' ...' if array.size > 16 else ''}"
+    )

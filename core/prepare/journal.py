@@ -1,4 +1,5 @@
 """Files that grow, and how much of them counts: after a crash at any moment just that is there again."""
+
 from __future__ import annotations
 
 import json
@@ -11,16 +12,16 @@ from typing import Any, BinaryIO, Dict, Sequence
 from pipeloom.core.checkpoint import disk
 from pipeloom.core.errors import RunError
 
-
 _KEEP_SECONDS = 2.0
 
 
 class Journal:
-    """The files ``names`` of ``folder``, which are only appended to, and the file ``path`` with their sizes and a small state.
+    """The files ``names`` of ``folder``, which are only appended to, and the file ``path`` with their sizes and a small
+    state.
 
-    ``commit(state)`` makes what was appended, and the state, the ones that are found after a restart; ``keep(state)`` does so now and
-    then, for callers that come often. Opening cuts off what was appended after the last commit. Raises ``RunError`` where a file is
-    shorter than it was.
+    ``commit(state)`` makes what was appended, and the state, the ones that are found after a restart; ``keep(state)``
+    does so now and then, for callers that come often. Opening cuts off what was appended after the last commit. Raises
+    ``RunError`` where a file is shorter than it was.
     """
 
     def __init__(self, path: Path, folder: Path, names: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
 """Documents in JSON: an object a line, arrays of objects or of texts, one value after another over many lines."""
+
 from __future__ import annotations
 
 import json
@@ -43,7 +44,9 @@ class JsonDocuments:
             else:
                 raise BadInput(
                     f'{self._stream.path} {unit} {number}: is no JSON object with "{key}" (a string or a list of '
-                    f'sentences){reason}', _SKIP.format(unit))
+                    f"sentences){reason}",
+                    _SKIP.format(unit),
+                )
         if not number:
             self._counts["empty files"] += 1
 
@@ -65,8 +68,12 @@ class JsonDocuments:
             try:
                 yield number, "line", json.loads(line), ""
             except (ValueError, RecursionError):
-                yield number, "line", None, f" or longer than --max_characters {longest}" if len(
-                    line) >= longest else ""
+                yield (
+                    number,
+                    "line",
+                    None,
+                    f" or longer than --max_characters {longest}" if len(line) >= longest else "",
+                )
 
     def _elements(self) -> Iterator[Tuple[int, str, Any, str]]:
         """The elements of all arrays, and the values outside of arrays, in memory for one of them."""
@@ -86,7 +93,8 @@ class JsonDocuments:
             except (ValueError, RecursionError):
                 raise BadInput(
                     f"{self._stream.path} element {number}: no well-formed JSON, or longer than --max_characters "
-                    f"{self._settings.longest}") from None
+                    f"{self._settings.longest}"
+                ) from None
             yield number, "element", value, ""
         if depth:
             raise BadInput(f"{self._stream.path}: the file ends inside a JSON array")
@@ -107,8 +115,11 @@ class JsonDocuments:
             found, missing = self._lookup(value)
             if missing:
                 return None, missing
-            if isinstance(found, str) and "?curid=" in str(value.get("url", "")) and isinstance(
-                    value.get("title"), str):
+            if (
+                isinstance(found, str)
+                and "?curid=" in str(value.get("url", ""))
+                and isinstance(value.get("title"), str)
+            ):
                 return ExtractedPage(value["title"], found), ""
             return self._text(found, f'; its "{self._settings.text_key}" is')
         return (None, "") if line else self._text(value, "; it is")
@@ -122,8 +133,10 @@ class JsonDocuments:
                 self._watch.look(sentence)
             return SentenceDocument(tuple(found)), ""
         kinds = {
-            dict: "an object", list: "a list of other things than strings", bool: "true or false",
-            type(None): "null"
+            dict: "an object",
+            list: "a list of other things than strings",
+            bool: "true or false",
+            type(None): "null",
         }
         return None, f"{what} {kinds.get(type(found), 'a number')}"
 
@@ -180,7 +193,7 @@ class _Buffer:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._place)
-                if end < len(self._text) or self._ended:    # else a number may go on
+                if end < len(self._text) or self._ended:  # else a number may go on
                     self._place = end
                     return value
             except ValueError:

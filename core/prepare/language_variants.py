@@ -3,6 +3,7 @@
 As MediaWiki's ConverterRule reads it: flags before the first ``|``, then rules with ``;`` between them. What the flags
 add to the conversion of the rest of the page is not done: that stands in the variant in which it was written.
 """
+
 from __future__ import annotations
 
 import re
@@ -11,18 +12,18 @@ from typing import Dict, List, Sequence, Tuple
 
 # Of each language its variants, by script; the first script is taken where the user names none.
 _SCRIPTS: Dict[str, Sequence[Sequence[str]]] = {
-    "zh": (("zh-hans", "zh-cn", "zh-sg", "zh-my"), ("zh", ), ("zh-hant", "zh-tw", "zh-hk", "zh-mo")),
-    "gan": (("gan-hans", ), ("gan", ), ("gan-hant", )),
-    "wuu": (("wuu-hans", ), ("wuu", ), ("wuu-hant", )),
-    "sr": (("sr-ec", "sr-cyrl"), ("sr", ), ("sr-el", "sr-latn")),
-    "sh": (("sh-latn", ), ("sh", ), ("sh-cyrl", )),
-    "kk": (("kk-cyrl", "kk-kz"), ("kk", ), ("kk-latn", "kk-tr"), ("kk-arab", "kk-cn")),
-    "ku": (("ku-latn", ), ("ku", ), ("ku-arab", )),
-    "uz": (("uz-latn", ), ("uz", ), ("uz-cyrl", )),
-    "tg": (("tg", "tg-cyrl"), ("tg-latn", )),
-    "crh": (("crh-latn", ), ("crh", ), ("crh-cyrl", )),
-    "iu": (("ike-cans", ), ("iu", ), ("ike-latn", )),
-    "shi": (("shi-tfng", ), ("shi", ), ("shi-latn", )),
+    "zh": (("zh-hans", "zh-cn", "zh-sg", "zh-my"), ("zh",), ("zh-hant", "zh-tw", "zh-hk", "zh-mo")),
+    "gan": (("gan-hans",), ("gan",), ("gan-hant",)),
+    "wuu": (("wuu-hans",), ("wuu",), ("wuu-hant",)),
+    "sr": (("sr-ec", "sr-cyrl"), ("sr",), ("sr-el", "sr-latn")),
+    "sh": (("sh-latn",), ("sh",), ("sh-cyrl",)),
+    "kk": (("kk-cyrl", "kk-kz"), ("kk",), ("kk-latn", "kk-tr"), ("kk-arab", "kk-cn")),
+    "ku": (("ku-latn",), ("ku",), ("ku-arab",)),
+    "uz": (("uz-latn",), ("uz",), ("uz-cyrl",)),
+    "tg": (("tg", "tg-cyrl"), ("tg-latn",)),
+    "crh": (("crh-latn",), ("crh",), ("crh-cyrl",)),
+    "iu": (("ike-cans",), ("iu",), ("ike-latn",)),
+    "shi": (("shi-tfng",), ("shi",), ("shi-latn",)),
 }
 _CODES = frozenset(code for scripts in _SCRIPTS.values() for script in scripts for code in script)
 # A dash before a template is none of these.
@@ -57,9 +58,13 @@ def _order(language: str) -> Tuple[str, ...]:
     """All variants, the best first: the one that is named, those of its script, the others."""
     scripts = _SCRIPTS[language.partition("-")[0]]
     own = next(
-        (script
-         for script in scripts if language.lower() in script and len(script) + len(scripts) > 2 and "-" in language),
-        scripts[0])
+        (
+            script
+            for script in scripts
+            if language.lower() in script and len(script) + len(scripts) > 2 and "-" in language
+        ),
+        scripts[0],
+    )
     found: List[str] = [language.lower()] if "-" in language else []
     for script in (own, *scripts):
         found += [code for code in script if code not in found]
@@ -77,7 +82,8 @@ def _shown(text: str, wanted: Sequence[str]) -> str:
 
 
 _RULE_END = re.compile(
-    r";\s*(?=(?:{0})\s*:|[^;]*?=>\s*(?:{0})\s*:|\s*$)".format("|".join(sorted(_CODES, key=len, reverse=True))), re.I)
+    r";\s*(?=(?:{0})\s*:|[^;]*?=>\s*(?:{0})\s*:|\s*$)".format("|".join(sorted(_CODES, key=len, reverse=True))), re.I
+)
 _ENTITY = re.compile(r"(&[#a-zA-Z0-9]+);")
 
 

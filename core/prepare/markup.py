@@ -1,4 +1,5 @@
 """What in text looks like markup: said once for each file, with a line of it, and counted."""
+
 from __future__ import annotations
 
 import re
@@ -10,16 +11,22 @@ from typing import Dict, Tuple
 # By name a pattern that a line has, and how much of a file's lines must have it before it is said.
 _KINDS = {
     # Known names, ends, attributes: a text may speak of <stdin>.
-    "HTML": (r"</[A-Za-z][\w:-]*\s*>|<[A-Za-z][\w:-]*\s+[\w:-]+=[^<>]{0,300}>|<(?:p|br|b|i|u|em|strong|div|span|li|ul|"
-             r"ol|h[1-6]|t[rdh]|table|ref|small|sub|sup|hr|html|head|body|script|style|nowiki|code|pre|blockquote|"
-             r"center|font)\s*/?>", 0.0),
+    "HTML": (
+        r"</[A-Za-z][\w:-]*\s*>|<[A-Za-z][\w:-]*\s+[\w:-]+=[^<>]{0,300}>|<(?:p|br|b|i|u|em|strong|div|span|li|ul|"
+        r"ol|h[1-6]|t[rdh]|table|ref|small|sub|sup|hr|html|head|body|script|style|nowiki|code|pre|blockquote|"
+        r"center|font)\s*/?>",
+        0.0,
+    ),
     "entities": (r"&(?:[A-Za-z]{2,8}\d{0,2}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});", 0.0),
     "wikitext": (r"\[\[[^\[\]]{1,200}\]\]|\{\{[^{}]{1,200}\}\}|'''|^={2,6}[^=]+={2,6}$|^\{\||-\{[^{}]{0,200}\}-", 0.0),
     "JSON": (r'^\{"[^"]{1,80}"\s*:', 0.0),
     "Markdown": (r"\]\(https?://|^#{1,6} \S|^```|\*\*\S[^*]{0,80}\*\*", 0.02),
     "LaTeX": (r"\\(?:begin|end|section|cite|ref|textbf|emph|item)\b", 0.0),
-    "code": (r"^\s*(?:def|class|if|elif|else|for|while|try|except|with)\b.*:$|^\s*return\b|^\s*[\w.\[\]\"']+ [+-]?= \S|"
-             r"[{}]$|[)\]\w]\(.*\);$|= .*;$|^\s*#include\b|^\s*//", 0.3),
+    "code": (
+        r"^\s*(?:def|class|if|elif|else|for|while|try|except|with)\b.*:$|^\s*return\b|^\s*[\w.\[\]\"']+ [+-]?= \S|"
+        r"[{}]$|[)\]\w]\(.*\);$|= .*;$|^\s*#include\b|^\s*//",
+        0.3,
+    ),
 }
 _SHOWN = {"HTML": "HTML or XML tags", "entities": "entities of HTML", "code": "source code"}
 _PATTERN = re.compile("|".join(f"(?P<{name}>{pattern})" for name, (pattern, _) in _KINDS.items()))
@@ -64,8 +71,10 @@ class MarkupWatch:
         kind = found.most_common(1)[0][0]
         number, line = self._first[kind]
         kinds = ", ".join(_SHOWN.get(kind, kind) for kind in found)
-        warn(f"{self._path}: {sum(found.values()):,} of {self._lines:,} lines of text look like markup ({kinds}), "
-             f"for instance line {number}: {line}; they are kept as they are")
+        warn(
+            f"{self._path}: {sum(found.values()):,} of {self._lines:,} lines of text look like markup ({kinds}), "
+            f"for instance line {number}: {line}; they are kept as they are"
+        )
         if self._counts[_FILES] == _SAID:
             warn("more files with markup are counted and no longer named")
 
@@ -77,5 +86,8 @@ def _may_have_any(line: str) -> bool:
 
 def warn(line: str) -> None:
     """One line on the error output, whatever characters are in it."""
-    print("pipeloom: warning: " + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line),
-          file=sys.stderr, flush=True)
+    print(
+        "pipeloom: warning: " + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line),
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,4 +1,7 @@
-"""The folder that a preparation makes: it appears complete or not at all, and an interrupted one goes on where it stopped."""
+"""The folder that a preparation makes: it appears complete or not at all, and an interrupted one goes on where it
+stopped.
+"""
+
 from __future__ import annotations
 
 import fcntl
@@ -18,16 +21,17 @@ _SETTINGS = "settings.json"
 class OutputFolder:
     """``path``, made of ``settings``: by option (``seed``) the value that decides what comes out.
 
-    While it is made, all is in the hidden folder ``folder`` beside it, what is not for the reader in ``work``. Raises ``UsageError`` where
-    ``path``, or an unfinished folder for it, was made of other settings, is not a preparation's, or is in use by another process;
-    with ``overwrite`` it is replaced in the end, and an unfinished one of other settings removed.
+    While it is made, all is in the hidden folder ``folder`` beside it, what is not for the reader in ``work``. Raises
+    ``UsageError`` where ``path``, or an unfinished folder for it, was made of other settings, is not a preparation's,
+    or is in use by another process; with ``overwrite`` it is replaced in the end, and an unfinished one of other
+    settings removed.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
         self.path = path
         self.folder = path.with_name(f".{path.name}.preparing")
         self.work = self.folder / "work"
-        self._settings = json.loads(json.dumps(dict(settings)))     # as they come back from the disk
+        self._settings = json.loads(json.dumps(dict(settings)))  # as they come back from the disk
         self._overwrite = overwrite
         self._lock: Optional[BinaryIO] = None
 
@@ -37,12 +41,16 @@ class OutputFolder:
             return False
         made = _json(self.path / META)
         if not isinstance(made, dict) or "settings" not in made:
-            raise UsageError(f"--output {self.path} is there and was not made by 'prepare'; give another folder, or move it away")
+            raise UsageError(
+                f"--output {self.path} is there and was not made by 'prepare'; give another folder, or move it away"
+            )
         difference = _difference(made["settings"], self._settings)
         if difference is None:
             return not self._overwrite
         if not self._overwrite:
-            raise UsageError(f"--output {self.path} is there, made with {difference}; give another folder, or --overwrite true")
+            raise UsageError(
+                f"--output {self.path} is there, made with {difference}; give another folder, or --overwrite true"
+            )
         return False
 
     def __enter__(self) -> OutputFolder:
@@ -51,17 +59,23 @@ class OutputFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.folder / "lock", "ab")
         except OSError as error:
-            raise UsageError(f"--output {self.path} cannot be made: {error.strerror or error}; give a folder that can be") from None
+            raise UsageError(
+                f"--output {self.path} cannot be made: {error.strerror or error}; give a folder that can be"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise UsageError(f"--output {self.path} is being made by another process; wait for it, or give another folder") from None
+            raise UsageError(
+                f"--output {self.path} is being made by another process; wait for it, or give another folder"
+            ) from None
         begun = self._begun()
         difference = _difference(begun, self._settings) if isinstance(begun, dict) else None
         if difference is not None and not self._overwrite:
             self._lock.close()
-            raise UsageError(f"--output {self.path} was begun with {difference}; finish that, or begin anew with --overwrite true")
+            raise UsageError(
+                f"--output {self.path} was begun with {difference}; finish that, or begin anew with --overwrite true"
+            )
         if begun is None or difference is not None:
             self._empty()
             disk.replace_file(self.folder / _SETTINGS, json.dumps(self._settings).encode())
@@ -87,7 +101,7 @@ class OutputFolder:
             if path.name not in ("lock", _SETTINGS, "work"):
                 _sync(path)
         text = json.dumps({"settings": self._settings, **meta}, indent=1, ensure_ascii=False) + "\n"
-        disk.replace_file(self.folder / META, text.encode("utf-8", ESCAPE))    # names of files may be no text
+        disk.replace_file(self.folder / META, text.encode("utf-8", ESCAPE))  # names of files may be no text
 
     def install(self) -> None:
         """Give the complete folder its name; what stood there goes."""

@@ -1,4 +1,7 @@
-"""The same function over many inputs in worker processes: results in the order of the inputs, few of them in memory at once."""
+"""The same function over many inputs in worker processes: results in the order of the inputs, few of them in memory at
+once.
+"""
+
 from __future__ import annotations
 
 import ctypes
@@ -17,11 +20,13 @@ from pipeloom.core.processes import die_with
 _MASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def ordered_map(workers: int, make: Callable[..., Callable[[Any], Any]], arguments: tuple, inputs: Iterable[Any]) -> Iterator[Any]:
+def ordered_map(
+    workers: int, make: Callable[..., Callable[[Any], Any]], arguments: tuple, inputs: Iterable[Any]
+) -> Iterator[Any]:
     """What ``make(*arguments)`` makes of each of ``inputs``, in their order.
 
-    Each worker makes its own function once; with 0 workers all happens here. Not more than two inputs a worker are taken ahead.
-    Raises ``RunError`` when a worker dies.
+    Each worker makes its own function once; with 0 workers all happens here. Not more than two inputs a worker are
+    taken ahead. Raises ``RunError`` when a worker dies.
     """
     if workers == 0:
         yield from map(make(*arguments), inputs)
@@ -36,8 +41,10 @@ def ordered_map(workers: int, make: Callable[..., Callable[[Any], Any]], argumen
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool:
-        raise RunError("a worker died (the kernel does that when memory runs out): the same command goes on where it stopped, "
-                       "perhaps with fewer --workers") from None
+        raise RunError(
+            "a worker died (the kernel does that when memory runs out): the same command goes on where it stopped, "
+            "perhaps with fewer --workers"
+        ) from None
     finally:
         for future in pending:
             future.cancel()

@@ -1,4 +1,7 @@
-"""How far a preparation is: a bar on a terminal, now and then a line elsewhere. Also where it notices that it should stop."""
+"""How far a preparation is: a bar on a terminal, now and then a line elsewhere. Also where it notices that it should
+stop.
+"""
+
 from __future__ import annotations
 
 import sys
@@ -20,10 +23,17 @@ class Progress:
         self._display: Any = None
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress as Display, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Display
 
-            self._display = Display(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
-                                    TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True))
+            self._display = Display(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
 
     def __enter__(self) -> Progress:
         if self._display is not None:
@@ -38,7 +48,7 @@ class Progress:
         """A phase whose work is ``total`` units."""
         self._description, self._total = description, max(total, 1)
         self._started = self._said = time.monotonic()
-        self._from: Optional[float] = None      # what an earlier try had done does not count for the rate
+        self._from: Optional[float] = None  # what an earlier try had done does not count for the rate
         if self._display is not None:
             for task in list(self._display.task_ids):
                 self._display.update(task, completed=self._display.tasks[0].total, visible=False)
@@ -66,16 +76,20 @@ class Progress:
 
 def listed(counts: Mapping[str, int]) -> str:
     """``12 redirects, 3 empty files``: the largest first."""
-    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return ", ".join(
+        f"{count:,} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def without_templates(counts: Mapping[str, int]) -> Tuple[Dict[str, int], Dict[str, int]]:
     """What was left out by reason, and the templates that were a reason, the most frequent ones first: they are counted
     as ``{{name}}``."""
-    templates = sorted(((name, count) for name, count in counts.items() if name.startswith("{{")), key=lambda item:
-                       (-item[1], item[0]))
-    return {name: count for name, count in counts.items()
-            if not name.startswith("{{")}, dict(templates[:_MOST_TEMPLATES])
+    templates = sorted(
+        ((name, count) for name, count in counts.items() if name.startswith("{{")), key=lambda item: (-item[1], item[0])
+    )
+    return {name: count for name, count in counts.items() if not name.startswith("{{")}, dict(
+        templates[:_MOST_TEMPLATES]
+    )
 
 
 def say_left_out(reasons: Mapping[str, int], templates: Mapping[str, int]) -> None:
@@ -83,9 +97,11 @@ def say_left_out(reasons: Mapping[str, int], templates: Mapping[str, int]) -> No
     if reasons:
         print(f"left out or repaired: {listed(reasons)}")
     if templates:
-        print("templates of which nothing is known, by the sentences left out for them: "
-              f"{', '.join(f'{name} {count:,}' for name, count in list(templates.items())[:_SHOWN_TEMPLATES])}"
-              f"{' ...' if len(templates) > _SHOWN_TEMPLATES else ''}")
+        print(
+            "templates of which nothing is known, by the sentences left out for them: "
+            f"{', '.join(f'{name} {count:,}' for name, count in list(templates.items())[:_SHOWN_TEMPLATES])}"
+            f"{' ...' if len(templates) > _SHOWN_TEMPLATES else ''}"
+        )
 
 
 def _clock(seconds: float) -> str:

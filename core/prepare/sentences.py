@@ -1,4 +1,5 @@
 """Documents to sentences of token ids: the part of the preparation that takes the time, and that workers do."""
+
 from __future__ import annotations
 
 import os
@@ -100,7 +101,7 @@ class SentenceSplitter:
         return kept
 
     def _pieces(self, paragraphs: Iterable[str]) -> List[str]:
-        import sentencex     # not needed for inputs whose sentences are known
+        import sentencex  # not needed for inputs whose sentences are known
 
         split = (sentencex.segment(self._language, whole(paragraph)) for paragraph in paragraphs)
         return [piece.strip() for pieces in split for piece in pieces if piece.strip()]
@@ -120,8 +121,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A chunk of ``read`` documents as tokens: ``tokens`` all ids one after another, ``sentence_sizes`` the tokens of each sentence,
-    ``document_sizes`` the sentences of each document that was kept. ``counts`` says what was left out."""
+    """A chunk of ``read`` documents as tokens: ``tokens`` all ids one after another, ``sentence_sizes`` the tokens of
+    each sentence, ``document_sizes`` the sentences of each document that was kept. ``counts`` says what was left out.
+    """
 
     source: int
     read: int
@@ -135,7 +137,7 @@ class Tokenizing:
     """Turns a :class:`Chunk` into :class:`Tokenized`."""
 
     def __init__(self, settings: TextSettings) -> None:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")    # the workers are the parallelism
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are the parallelism
         self._settings = settings
         self._tokenizer = WordPieceTokenizer.load(settings.vocab, settings.lowercase)
         self._dtype = token_dtype(len(self._tokenizer))
@@ -162,8 +164,14 @@ class Tokenizing:
                 document_sizes.append(len(sentence_sizes) - count)
             else:
                 counts["documents without text"] += 1
-        return Tokenized(chunk.source, len(chunk.documents), np.array(tokens, self._dtype), np.array(sentence_sizes, np.uint32),
-                         np.array(document_sizes, np.int64), counts)
+        return Tokenized(
+            chunk.source,
+            len(chunk.documents),
+            np.array(tokens, self._dtype),
+            np.array(sentence_sizes, np.uint32),
+            np.array(document_sizes, np.int64),
+            counts,
+        )
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

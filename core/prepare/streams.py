@@ -1,4 +1,5 @@
 """Input files as streams of text: plain, bz2, gzip, xz or zstd, in memory that does not grow with the file."""
+
 from __future__ import annotations
 
 import bz2
@@ -19,15 +20,18 @@ _PIECE = 256 * 1024
 
 def _zstd(file: Any) -> Any:
     """Raises ``ImportError`` where the library is not installed."""
-    from backports import zstd      # the standard library of Python 3.14 for older ones; an extra of pipeloom
+    from backports import zstd  # the standard library of Python 3.14 for older ones; an extra of pipeloom
 
     # Public sets (Reddit, The Pile) are packed with windows of up to 2 GiB; one of that size takes as much memory.
     return zstd.ZstdFile(file, options={zstd.DecompressionParameter.window_log_max: 31})
 
 
 _COMPRESSED: Tuple[Tuple[bytes, Callable[[Any], Any]], ...] = (
-    (b"BZh", bz2.BZ2File), (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)), (b"\xfd7zXZ\x00", lzma.LZMAFile),
-    (b"\x28\xb5\x2f\xfd", _zstd))
+    (b"BZh", bz2.BZ2File),
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    (b"\x28\xb5\x2f\xfd", _zstd),
+)
 #: What "surrogateescape" makes of a byte that is no UTF-8.
 _ESCAPED = re.compile("[\udc80-\udcff]+")
 
@@ -66,8 +70,10 @@ class InputStream:
             self._content = opener(self._raw) if opener else self._raw
         except ImportError:
             self._raw.close()
-            raise UsageError(f"{path} is compressed by zstd, which needs the package backports.zstd: "
-                             "pip install backports.zstd (Python 3.9 or newer), or unpack the file") from None
+            raise UsageError(
+                f"{path} is compressed by zstd, which needs the package backports.zstd: "
+                "pip install backports.zstd (Python 3.9 or newer), or unpack the file"
+            ) from None
 
     @property
     def bytes_read(self) -> int:
@@ -84,7 +90,8 @@ class InputStream:
     def pieces(self) -> Iterator[str]:
         """The content as text, some hundred kilobytes at a time."""
         decoder = io.IncrementalNewlineDecoder(
-            codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape"), translate=True)
+            codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape"), translate=True
+        )
         data = None
         while data != b"":
             with self._unbroken():
@@ -98,7 +105,9 @@ class InputStream:
                 yield text
 
     def lines(self, longest: int) -> Iterator[str]:
-        """The content line by line, without their ends; a line of more than ``longest`` characters comes in several pieces."""
+        """The content line by line, without their ends; a line of more than ``longest`` characters comes in several
+        pieces.
+        """
         rest = ""
         for text in self.pieces():
             *lines, rest = (rest + text).split("\n")

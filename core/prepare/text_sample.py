@@ -1,4 +1,5 @@
 """A random part of the text of any amount of documents, on disk: what a vocabulary is trained on."""
+
 from __future__ import annotations
 
 import heapq
@@ -21,15 +22,16 @@ _CHUNK_CHARACTERS = 1 << 18
 class TextSample:
     """Of the documents that are added, as many as have ``limit`` characters together: those with the smallest keys.
 
-    With random keys each is as likely as any other, and it need not be known how many there will be. Iterating, as often as wanted, gives
-    their sentences in the order in which they came. They lie in a file in ``folder`` that has no name and goes with the process; it
-    grows to ``limit * (1 + log(all / limit))`` bytes or so. ``bar``: a document whose key is not below it can be left out unread.
+    With random keys each is as likely as any other, and it need not be known how many there will be. Iterating, as
+    often as wanted, gives their sentences in the order in which they came. They lie in a file in ``folder`` that has no
+    name and goes with the process; it grows to ``limit * (1 + log(all / limit))`` bytes or so. ``bar``: a document
+    whose key is not below it can be left out unread.
     """
 
     def __init__(self, limit: float, folder: Path) -> None:
         self._limit = limit
         self._file = tempfile.TemporaryFile(dir=folder)
-        self._kept: List[Tuple[float, int, int, int]] = []      # -key, place and bytes in the file, characters
+        self._kept: List[Tuple[float, int, int, int]] = []  # -key, place and bytes in the file, characters
         self.characters = 0
         self.bar = math.inf
 
@@ -72,12 +74,19 @@ class Splitting:
         return [self._split(document, counts) for document in chunk.documents], counts
 
 
-def sample_text(inputs: Sequence[Iterable[Document]], samples: Sequence[TextSample], splitting: Tuple[str, int], seed: int, workers: int,
-                report: Callable[[int], None]) -> Counter:
-    """Reads the documents of each of ``inputs`` into the sample beside it (several may share one); returns the counts of what was left out.
+def sample_text(
+    inputs: Sequence[Iterable[Document]],
+    samples: Sequence[TextSample],
+    splitting: Tuple[str, int],
+    seed: int,
+    workers: int,
+    report: Callable[[int], None],
+) -> Counter:
+    """Reads the documents of each of ``inputs`` into the sample beside it (several may share one); returns the counts
+    of what was left out.
 
-    ``splitting``: the arguments of :class:`Splitting`. What is chosen depends on the documents and the seed, not on the workers.
-    ``report`` is called for each document with the number of those before it, and may raise to stop the work.
+    ``splitting``: the arguments of :class:`Splitting`. What is chosen depends on the documents and the seed, not on the
+    workers. ``report`` is called for each document with the number of those before it, and may raise to stop the work.
     """
     counts: Counter = Counter()
     # Of the chunks that the workers have: whose they are, and the keys of their documents.
@@ -91,8 +100,13 @@ def sample_text(inputs: Sequence[Iterable[Document]], samples: Sequence[TextSamp
     return counts
 
 
-def _chunks(inputs: Sequence[Iterable[Document]], samples: Sequence[TextSample], seed: int, pending: Deque[Tuple[TextSample, List[float]]],
-            report: Callable[[int], None]) -> Iterator[Chunk]:
+def _chunks(
+    inputs: Sequence[Iterable[Document]],
+    samples: Sequence[TextSample],
+    seed: int,
+    pending: Deque[Tuple[TextSample, List[float]]],
+    report: Callable[[int], None],
+) -> Iterator[Chunk]:
     rng = np.random.Generator(np.random.Philox(key=seed % 2**64))
     number = 0
     for source, (documents, sample) in enumerate(zip(inputs, samples)):

@@ -1,4 +1,7 @@
-"""``entry.py prepare validate``: is every record what it should be, what is in them, and an index with checksums for the reader."""
+"""``entry.py prepare validate``: is every record what it should be, what is in them, and an index with checksums for
+the reader.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -20,15 +23,29 @@ _SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder of OFRecord parts")
-    parser.add_argument("--vocab", metavar="PATH",
-                        help="vocab.txt, or a folder with tokenizer files, for records that have none beside them")
-    for name, what in (("seq_length", "tokens of a record"), ("max_predictions", "predictions of a record"),
-                       ("vocab_size", "tokens of the vocabulary")):
+    parser.add_argument(
+        "--vocab",
+        metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for records that have none beside them",
+    )
+    for name, what in (
+        ("seq_length", "tokens of a record"),
+        ("max_predictions", "predictions of a record"),
+        ("vocab_size", "tokens of the vocabulary"),
+    ):
         parser.add_argument(
-            f"--{name}", type=at_least(1), default=None, metavar="N",
-            help=f"{what}, as training will ask for them [as the first record and the vocabulary have it]")
-    parser.add_argument("--lowercase", type=boolean, metavar="{true,false}",
-                        help="as that vocabulary was made [as its files say, else true]")
+            f"--{name}",
+            type=at_least(1),
+            default=None,
+            metavar="N",
+            help=f"{what}, as training will ask for them [as the first record and the vocabulary have it]",
+        )
+    parser.add_argument(
+        "--lowercase",
+        type=boolean,
+        metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,7 +80,9 @@ def _special_ids(folder: Path, given: Optional[str], lowercase: Optional[bool]) 
     from pipeloom.core.data.dataset import Vocabulary
     from pipeloom.core.data.record_rules import SpecialIds
 
-    return SpecialIds.beside(folder) if given is None else SpecialIds.of(Vocabulary(Path(given).expanduser(), lowercase))
+    return (
+        SpecialIds.beside(folder) if given is None else SpecialIds.of(Vocabulary(Path(given).expanduser(), lowercase))
+    )
 
 
 class _Validation:
@@ -80,10 +99,10 @@ class _Validation:
         if self._index is None:
             try:
                 self._writer = IndexWriter(folder)
-            except OSError as error:    # it can be read all the same
+            except OSError as error:  # it can be read all the same
                 self._why_not = error.strerror or str(error)
         self._statistics = Statistics(special)
-        self._first: Dict[str, Tuple[np.dtype, int]] = {}   # of the fields of the first record type and length
+        self._first: Dict[str, Tuple[np.dtype, int]] = {}  # of the fields of the first record type and length
         self._kind: Any = None
         self._notes: Counter = Counter()
         self._count, self._fault = 0, ""
@@ -107,7 +126,9 @@ class _Validation:
         return self._say(records, total)
 
     def _batches(self, number: int, part: Path) -> Iterator[Tuple[int, List[bytes]]]:
-        """The messages of a part, some at a time, with the number of the first; those whose checksum is wrong are reported."""
+        """The messages of a part, some at a time, with the number of the first; those whose checksum is wrong are
+        reported.
+        """
         from pipeloom.core.data.ofrecord import messages
 
         crcs = self._index.part(number)[1] if self._index is not None else None
@@ -176,11 +197,14 @@ class _Validation:
         found = {name: (array.dtype, array.size) for name, array in record.items()}
         for name in {**self._first, **found}:
             if name not in found or name not in self._first:
-                raise BadRecord(f"{'has no' if name not in found else 'has a'} field '{name}', the first record "
-                                f"{'has' if name not in found else 'has not'}")
+                raise BadRecord(
+                    f"{'has no' if name not in found else 'has a'} field '{name}', the first record "
+                    f"{'has' if name not in found else 'has not'}"
+                )
             if found[name] != self._first[name] and self._first[name][0] != object:
                 raise BadRecord(
-                    f"field '{name}' is {_kind(found[name])}, in the first record {_kind(self._first[name])}")
+                    f"field '{name}' is {_kind(found[name])}, in the first record {_kind(self._first[name])}"
+                )
         return record
 
     def _report(self, line: str) -> None:
@@ -191,7 +215,11 @@ class _Validation:
     def _say(self, records: int, total: int) -> int:
         if self._count:
             more = f" (the first {_SHOWN} are above)" if self._count > _SHOWN else ""
-            what = "no index was written" if self._index is None else "they are not what the index was made of, or were bad then"
+            what = (
+                "no index was written"
+                if self._index is None
+                else "they are not what the index was made of, or were bad then"
+            )
             print(f"{self._count} of {records:,} records are bad{more}; {what}")
             return 1
         if self._fault:

@@ -1,4 +1,7 @@
-"""Which documents are gone through how often and in which order: a pure function of the corpus, the weights and the seed."""
+"""Which documents are gone through how often and in which order: a pure function of the corpus, the weights and the
+seed.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -28,7 +31,8 @@ class Visits:
 
     Args:
         sources: of the corpus.
-        counts: for each source how many visits it gets. One pass after another goes through all of its documents, each in an order of its own.
+        counts: for each source how many visits it gets. One pass after another goes through all of its documents, each
+        in an order of its own.
         blocks: number of blocks.
         seed: of the orders.
     """
@@ -43,13 +47,19 @@ class Visits:
             while first < end:
                 number, start = divmod(first, source.documents)
                 stop = min(source.documents, start + end - first)
-                for document in permuted(np.arange(start, stop), source.documents, self._seed, source.first, number).tolist():
+                for document in permuted(
+                    np.arange(start, stop), source.documents, self._seed, source.first, number
+                ).tolist():
                     yield Visit(source.first + document, number)
                 first += stop - start
 
 
-def plan_visits(corpus: Corpus, sources: Sequence[Source], dupe_factor: int, weights: Optional[Sequence[float]], seed: int) -> Visits:
-    """Every document ``dupe_factor`` times; with ``weights`` (that sum up to 1) as many tokens in all, of each source its weight's share of them."""
+def plan_visits(
+    corpus: Corpus, sources: Sequence[Source], dupe_factor: int, weights: Optional[Sequence[float]], seed: int
+) -> Visits:
+    """Every document ``dupe_factor`` times; with ``weights`` (that sum up to 1) as many tokens in all, of each source
+    its weight's share of them.
+    """
     total = dupe_factor * sum(source.tokens for source in sources)
     if weights is None:
         counts = [dupe_factor * source.documents for source in sources]
@@ -63,7 +73,9 @@ def _visits_for(corpus: Corpus, source: Source, tokens: int, seed: int) -> int:
     passes, wanted = divmod(tokens, source.tokens)
     seen = count = 0
     for start in range(0, source.documents, _PIECE):
-        order = permuted(np.arange(start, min(start + _PIECE, source.documents)), source.documents, seed, source.first, passes)
+        order = permuted(
+            np.arange(start, min(start + _PIECE, source.documents)), source.documents, seed, source.first, passes
+        )
         sizes = np.array([corpus.size(source.first + document) for document in order.tolist()])
         ends = seen + np.cumsum(sizes)
         count += int(np.searchsorted(ends - sizes / 2, wanted))
@@ -76,8 +88,8 @@ def _visits_for(corpus: Corpus, source: Source, tokens: int, seed: int) -> int:
 def permuted(positions: np.ndarray, size: int, *key: int) -> np.ndarray:
     """What stands at ``positions`` of a random order of the numbers below ``size``: int64, without the order in memory.
 
-    A Feistel network over the next power of 4, walked until it is back below ``size`` (Black and Rogaway, "Ciphers with arbitrary
-    finite domains", CT-RSA 2002). ``key`` says which order.
+    A Feistel network over the next power of 4, walked until it is back below ``size`` (Black and Rogaway, "Ciphers with
+    arbitrary finite domains", CT-RSA 2002). ``key`` says which order.
     """
     half = max(1, -(-(size - 1).bit_length() // 2))
     mask = np.uint64((1 << half) - 1)
@@ -96,7 +108,9 @@ def permuted(positions: np.ndarray, size: int, *key: int) -> np.ndarray:
 
 
 class OtherDocuments(Documents):
-    """Random documents of the same source, or of any where that source has but one: books do not follow on encyclopedias."""
+    """Random documents of the same source, or of any where that source has but one: books do not follow on
+    encyclopedias.
+    """
 
     def __init__(self, corpus: Corpus, sources: Sequence[Source]) -> None:
         self._corpus = corpus

@@ -1,4 +1,7 @@
-"""``entry.py prepare vocab``: a WordPiece or byte-level BPE vocabulary, trained on the texts that ``prepare pretraining`` reads."""
+"""``entry.py prepare vocab``: a WordPiece or byte-level BPE vocabulary, trained on the texts that ``prepare
+pretraining`` reads.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -17,8 +20,12 @@ from pipeloom.core.checkpoint import disk
 from pipeloom.core.control.signals import Signals, Stopped
 from pipeloom.core.errors import RunError, UsageError
 from pipeloom.core.prepare.progress import Progress, listed, say_left_out, without_templates
-from pipeloom.core.prepare.text_arguments import (add_input_argument, add_text_arguments, add_workers_argument,
-                                                   reading_settings)
+from pipeloom.core.prepare.text_arguments import (
+    add_input_argument,
+    add_text_arguments,
+    add_workers_argument,
+    reading_settings,
+)
 
 SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 #: The files of each kind.
@@ -31,23 +38,58 @@ _LONG_RUN = re.compile(r"\S{1000}(?=\S)")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_input_argument(add, "characters")
-    add("--output", required=True, metavar="DIR", help="the folder for vocab.txt (WordPiece), or vocab.json and merges.txt (BPE)")
-    add("--kind", choices=tuple(_FILES), default="wordpiece", help="WordPiece as BERT has it, or byte-level BPE as GPT-2 and RoBERTa [wordpiece]")
-    add("--vocab_size", type=at_least(1), default=30522, metavar="N", help="the most tokens that it may have [30522]")
-    add("--lowercase", type=boolean, default=None, metavar="{true,false}", help="WordPiece: lower case, without accents [true]")
-    add("--min_frequency", type=at_least(1), default=2, metavar="N",
-        help="a token of more than one character is in the text so many times [2]")
     add(
-        "--limit_alphabet", type=at_least(1), default=None, metavar="N", help=
-        "WordPiece: keep only the N most frequent characters; the others become [UNK] "
-        "[all, or if they are many those that make up a millionth of the text]"
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the folder for vocab.txt (WordPiece), or vocab.json and merges.txt (BPE)",
     )
-    add("--sample_characters", type=at_least(1000), default=100_000_000, metavar="N",
-        help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]")
+    add(
+        "--kind",
+        choices=tuple(_FILES),
+        default="wordpiece",
+        help="WordPiece as BERT has it, or byte-level BPE as GPT-2 and RoBERTa [wordpiece]",
+    )
+    add("--vocab_size", type=at_least(1), default=30522, metavar="N", help="the most tokens that it may have [30522]")
+    add(
+        "--lowercase",
+        type=boolean,
+        default=None,
+        metavar="{true,false}",
+        help="WordPiece: lower case, without accents [true]",
+    )
+    add(
+        "--min_frequency",
+        type=at_least(1),
+        default=2,
+        metavar="N",
+        help="a token of more than one character is in the text so many times [2]",
+    )
+    add(
+        "--limit_alphabet",
+        type=at_least(1),
+        default=None,
+        metavar="N",
+        help="WordPiece: keep only the N most frequent characters; the others become [UNK] "
+        "[all, or if they are many those that make up a millionth of the text]",
+    )
+    add(
+        "--sample_characters",
+        type=at_least(1000),
+        default=100_000_000,
+        metavar="N",
+        help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]",
+    )
     add("--seed", type=at_least(0), default=1, metavar="N", help="of that choice [1]")
     add_workers_argument(add)
     add_text_arguments(add)
-    add("--overwrite", type=boolean, default=False, metavar="{true,false}", help="replace a vocabulary that is there [false]")
+    add(
+        "--overwrite",
+        type=boolean,
+        default=False,
+        metavar="{true,false}",
+        help="replace a vocabulary that is there [false]",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,7 +125,9 @@ def _make_folder(folder: Path) -> bool:
         there = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--output {folder} cannot be made: {error.strerror or error}; give a folder that can be") from None
+        raise UsageError(
+            f"--output {folder} cannot be made: {error.strerror or error}; give a folder that can be"
+        ) from None
     return not there
 
 
@@ -97,7 +141,10 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
     sentences = _Sentences(samples)
     if not any(map(len, samples)):
         raise UsageError(f"--input has no document with text{f' (left out: {listed(left_out)})' if left_out else ''}")
-    print(f"training on {sum(map(len, samples)):,} documents with {sum(sample.characters for sample in samples):,} characters", flush=True)
+    print(
+        f"training on {sum(map(len, samples)):,} documents with {sum(sample.characters for sample in samples):,} characters",
+        flush=True,
+    )
     started = time.monotonic()
     # The training cannot be asked to stop, and has written nothing: Ctrl-C may end the process there and then.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -107,8 +154,10 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
         signal.signal(signal.SIGINT, before)
     _write(folder, made.files)
     seconds = time.monotonic() - started
-    print(f"{' and '.join(str(folder / name) for name in made.files)}: {made.size:,} tokens in {seconds:.1f} s; "
-          f"{_measured(sentences, made)}")
+    print(
+        f"{' and '.join(str(folder / name) for name in made.files)}: {made.size:,} tokens in {seconds:.1f} s; "
+        f"{_measured(sentences, made)}"
+    )
     for remark in _remarks(options, made):
         print(remark)
     say_left_out(*without_templates(left_out))
@@ -128,16 +177,23 @@ def _remarks(options: argparse.Namespace, made: _Made) -> List[str]:
         found.append(
             f"{len(missing):,} of the {len(counts):,} characters of the text, {100 * share:.3g} % of it, are not in "
             f"it and become [UNK]: {more} keeps more"
-            if missing else f"all {len(counts):,} characters of the text are in it")
+            if missing
+            else f"all {len(counts):,} characters of the text are in it"
+        )
     if made.size < options.vocab_size:
         kept = "of the characters that are in it " if found and "[UNK]" in found[0] else ""
-        why = (f"{kept}the text has no more tokens that occur --min_frequency {options.min_frequency} times"
-               if options.min_frequency > 1 else "every word of the text is a token")
+        why = (
+            f"{kept}the text has no more tokens that occur --min_frequency {options.min_frequency} times"
+            if options.min_frequency > 1
+            else "every word of the text is a token"
+        )
         found.append(f"{why}: --vocab_size {options.vocab_size} was not reached")
     return found
 
 
-def _read(options: argparse.Namespace, inputs: Sequence[Any], folder: Path, progress: Progress) -> Tuple[List[Any], Counter]:
+def _read(
+    options: argparse.Namespace, inputs: Sequence[Any], folder: Path, progress: Progress
+) -> Tuple[List[Any], Counter]:
     """The text to train on, and the counts of what was left out."""
     from pipeloom.core.prepare.text_sample import TextSample, sample_text
 
@@ -151,8 +207,14 @@ def _read(options: argparse.Namespace, inputs: Sequence[Any], folder: Path, prog
     else:
         samples = by_input = [TextSample(options.sample_characters * weight, folder) for weight in weights]
     progress.begin("reading", sum(source.size for source in inputs))
-    left_out = sample_text(inputs, by_input, (options.language, options.min_characters), options.seed, options.workers,
-                           lambda documents: progress.advance(sum(source.bytes_read for source in inputs), documents, "documents"))
+    left_out = sample_text(
+        inputs,
+        by_input,
+        (options.language, options.min_characters),
+        options.seed,
+        options.workers,
+        lambda documents: progress.advance(sum(source.bytes_read for source in inputs), documents, "documents"),
+    )
     if weights[0] is not None:
         for source, sample in zip(inputs, samples):
             if not len(sample):
@@ -194,17 +256,25 @@ def _train(options: argparse.Namespace, sentences: _Sentences) -> _Made:
         from pipeloom.core.data.byte_bpe import files_of, train_byte_bpe
 
         bpe = train_byte_bpe(sentences, options.vocab_size, options.min_frequency)
-        return _Made(files_of(bpe), bpe.get_vocab_size(),
-                     lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)])
+        return _Made(
+            files_of(bpe), bpe.get_vocab_size(), lambda texts: [encoding.ids for encoding in bpe.encode_batch(texts)]
+        )
     from pipeloom.core.data.tokenization import count_characters, train_wordpiece
 
     lowercase = options.lowercase is not False
     characters = count_characters(sentences, lowercase)
-    wordpiece = train_wordpiece(sentences, options.vocab_size, lowercase, options.min_frequency, options.limit_alphabet,
-                                characters)
+    wordpiece = train_wordpiece(
+        sentences, options.vocab_size, lowercase, options.min_frequency, options.limit_alphabet, characters
+    )
     content = "".join(token + "\n" for token in wordpiece.tokens).encode()
-    return _Made({"vocab.txt": content}, len(wordpiece), wordpiece.encode_batch, frozenset(wordpiece.tokens),
-                 characters, wordpiece.unk_id)
+    return _Made(
+        {"vocab.txt": content},
+        len(wordpiece),
+        wordpiece.encode_batch,
+        frozenset(wordpiece.tokens),
+        characters,
+        wordpiece.unk_id,
+    )
 
 
 def _write(folder: Path, files: Dict[str, bytes]) -> None:

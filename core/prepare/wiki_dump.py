@@ -1,8 +1,10 @@
 """The pages of a MediaWiki XML dump (pages-articles.xml), one after another.
 
-The format is that of https://www.mediawiki.org/xml/export-0.11.xsd: ``siteinfo`` with the names of the namespaces, then ``page``
-elements with ``title``, ``ns``, perhaps ``redirect``, and ``revision`` elements whose last one is the page as it stands.
+The format is that of https://www.mediawiki.org/xml/export-0.11.xsd: ``siteinfo`` with the names of the namespaces, then
+``page`` elements with ``title``, ``ns``, perhaps ``redirect``, and ``revision`` elements whose last one is the page as
+it stands.
 """
+
 from __future__ import annotations
 
 import re
@@ -50,7 +52,7 @@ class WikiDump:
         self._aside: List[str] = []
         self._page: Dict[str, Any] = {}
         self._element = self._language = ""
-        self._key = ""      # of a namespace
+        self._key = ""  # of a namespace
         self._characters: List[str] = []
         self._size = 0
 
@@ -69,7 +71,9 @@ class WikiDump:
             parser.Parse("", True)
         except expat.ExpatError as error:
             yield from self._taken()
-            raise BadInput(f"{self._stream.path} line {error.lineno}: no well-formed XML ({expat.ErrorString(error.code)})") from None
+            raise BadInput(
+                f"{self._stream.path} line {error.lineno}: no well-formed XML ({expat.ErrorString(error.code)})"
+            ) from None
 
     def _taken(self) -> List[WikiPage]:
         ready, self._ready = self._ready, []
@@ -118,4 +122,7 @@ class WikiDump:
             self._ready.append(WikiPage(page.get("title", ""), text, tuple(self._aside), self._language))
 
     def _refuse_entity(self, name: str, *declaration: Any) -> None:
-        raise BadInput(f"{self._stream.path}: it declares the entity '{name}', which no MediaWiki dump does", "give a pages-articles dump")
+        raise BadInput(
+            f"{self._stream.path}: it declares the entity '{name}', which no MediaWiki dump does",
+            "give a pages-articles dump",
+        )

@@ -1,4 +1,5 @@
 """Numbers, dates and centuries as MediaWiki and the larger Wikipedias write them."""
+
 from __future__ import annotations
 
 import re
@@ -18,7 +19,8 @@ _DOTS, _SPACES, _LONG_SPACES = (".", ",", 1), (_NO_BREAK, ",", 1), (_NO_BREAK, "
 _SEPARATORS = {
     **dict.fromkeys("de nl da id tr vi el ca sr ro hr sl gl".split(), _DOTS),
     **dict.fromkeys("it sv fi no nb nn cs sk lt lv et uk hu".split(), _SPACES),
-    **dict.fromkeys("es pl pt ru be hy bg".split(), _LONG_SPACES), "fr": (_NARROW, ",", 1)
+    **dict.fromkeys("es pl pt ru be hy bg".split(), _LONG_SPACES),
+    "fr": (_NARROW, ",", 1),
 }
 _NUMBER = re.compile(r"([+\-−]?)(\d+)(?:\.(\d+))?")
 _GROUPED = re.compile(r"[+\-−]?\d{1,3}(,\d{3})+(\.\d+)?")

@@ -1,4 +1,5 @@
 """How templates are written as text: their parameters, and what stands on a page for a kind of template."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ def around(before: str, after: str = "") -> Render:
     def render(given: Parameters) -> Optional[str]:
         found = first(given)
         return f"{before}{found}{after}" if found else None
+
     return render
 
 
@@ -56,14 +58,37 @@ def link(given: Parameters) -> Optional[str]:
 # --- quantities
 
 _RANGES = {
-    **dict.fromkeys(("to", "and", "by", "x", "or", "-", "–", "±"), ""), "to(-)": "to", "and(-)": "and", "+/-": "±",
-    "xx": "x", "*": "x"
+    **dict.fromkeys(("to", "and", "by", "x", "or", "-", "–", "±"), ""),
+    "to(-)": "to",
+    "and(-)": "and",
+    "+/-": "±",
+    "xx": "x",
+    "*": "x",
 }
 _UNITS = {
-    "sqmi": "sq mi", "sqft": "sq ft", "sqyd": "sq yd", "sqkm": "km2", "cuft": "cu ft", "cumi": "cu mi", "acre": "acres",
-    "C": "°C", "F": "°F", "C-change": "°C", "F-change": "°F", "mi/h": "mph", "kn": "knots", "impgal": "imp gal",
-    "USgal": "US gal", "usgal": "US gal", "lbf": "lbf", "ftin": "ft", "LT": "long tons", "ST": "short tons", "t":
-    "tonnes", "m2": "m2", "foot": "feet"
+    "sqmi": "sq mi",
+    "sqft": "sq ft",
+    "sqyd": "sq yd",
+    "sqkm": "km2",
+    "cuft": "cu ft",
+    "cumi": "cu mi",
+    "acre": "acres",
+    "C": "°C",
+    "F": "°F",
+    "C-change": "°C",
+    "F-change": "°F",
+    "mi/h": "mph",
+    "kn": "knots",
+    "impgal": "imp gal",
+    "USgal": "US gal",
+    "usgal": "US gal",
+    "lbf": "lbf",
+    "ftin": "ft",
+    "LT": "long tons",
+    "ST": "short tons",
+    "t": "tonnes",
+    "m2": "m2",
+    "foot": "feet",
 }
 _WORDS = frozenset("acre foot inch mile metre meter kilometre kilometer tonne ton pound hectare".split())
 
@@ -77,7 +102,7 @@ def converted(given: Parameters) -> Optional[str]:
         amount, unit = [values[0], _RANGES[values[1]] or values[1], values[2]], values[3:4]
     if not unit:
         return None
-    if given.named.get("adj") in ("on", "mid") and unit[0] in _WORDS:   # a 40-acre farm
+    if given.named.get("adj") in ("on", "mid") and unit[0] in _WORDS:  # a 40-acre farm
         return f"{' '.join(amount)}-{unit[0]}"
     return " ".join([*amount, _UNITS.get(unit[0], unit[0])])
 
@@ -101,8 +126,12 @@ def quantity(given: Parameters) -> Optional[str]:
 
 def value(given: Parameters) -> Optional[str]:
     """``{{val|12.5|0.3|u=m}}`` is "12.5±0.3 m"."""
-    if not given.value(0) or given.named.get("e") or any(not plain_number(value)
-                                                         for value in given.values[:2]) or len(given.values) > 2:
+    if (
+        not given.value(0)
+        or given.named.get("e")
+        or any(not plain_number(value) for value in given.values[:2])
+        or len(given.values) > 2
+    ):
         return None
     error = f"±{given.values[1]}" if given.value(1) else ""
     unit = given.named.get("u") or given.named.get("ul") or given.named.get("up") or ""
@@ -112,8 +141,11 @@ def value(given: Parameters) -> Optional[str]:
 def measure(given: Parameters) -> Optional[str]:
     """Italian ``{{M|12|u=km}}`` and ``{{M|12||km}}``."""
     unit = given.named.get("u") or given.named.get("ul") or (given.value(2) or given.value(1) or "")
-    return f"{number(given.values[0], given.language)} {unit}".strip(
-    ) if given.value(0) and not given.named.get("e") else None
+    return (
+        f"{number(given.values[0], given.language)} {unit}".strip()
+        if given.value(0) and not given.named.get("e")
+        else None
+    )
 
 
 def circa(given: Parameters) -> str:
@@ -152,7 +184,7 @@ def class_of_ships(given: Parameters) -> Optional[str]:
 
 def flag(given: Parameters) -> Optional[str]:
     name = first(given)
-    return None if name is None or len(name) <= 3 else name     # a code stands for a name
+    return None if name is None or len(name) <= 3 else name  # a code stands for a name
 
 
 def joined(between: str, most: int = 99) -> Render:

@@ -1,4 +1,5 @@
 """What a reader sees of a template or a parser function; of those of which nothing is known nothing can be said."""
+
 from __future__ import annotations
 
 import re
@@ -22,7 +23,7 @@ def rendered(name: str, given: Parameters) -> Optional[str]:
     if name in COMMON:
         return COMMON[name](given)
     if name.startswith("lang-") or own == "de" and re.fullmatch(r"[a-z]{2,3}s", name) and given.values:
-        return first(given)     # German {{enS|text}}
+        return first(given)  # German {{enS|text}}
     if name in SHIPS:
         return " ".join([name.upper(), *given.values[:1]])
     return "" if UNSEEN.match(name) or name in OWN_UNSEEN.get(own, ()) else None
@@ -33,11 +34,23 @@ def parser_function(name: str, values: Sequence[str], language: str) -> Optional
     value, rest = values[0], list(values[1:])
     if name == "formatnum":
         return number(value, language) if rest[:1] != ["R"] else value
-    if name in ("defaultsort", "displaytitle", "#tag", "#invoke:anchor", "ключ_сортировки", "clé de tri", "sortierung",
-                "ordenar"):
+    if name in (
+        "defaultsort",
+        "displaytitle",
+        "#tag",
+        "#invoke:anchor",
+        "ключ_сортировки",
+        "clé de tri",
+        "sortierung",
+        "ordenar",
+    ):
         return ""
-    change = {"lc": str.lower, "uc": str.upper, "ucfirst": lambda text: text[:1].upper() + text[1:],
-              "lcfirst": lambda text: text[:1].lower() + text[1:]}.get(name)
+    change = {
+        "lc": str.lower,
+        "uc": str.upper,
+        "ucfirst": lambda text: text[:1].upper() + text[1:],
+        "lcfirst": lambda text: text[:1].lower() + text[1:],
+    }.get(name)
     if change is not None:
         return change(value)
     # A condition with a hole in it may be either.
@@ -64,5 +77,5 @@ def _switched(value: str, cases: Sequence[str]) -> str:
         if equals and name.strip() == "#default":
             default = result.strip()
         elif not equals and case:
-            default = case      # the last one, without a name
+            default = case  # the last one, without a name
     return default

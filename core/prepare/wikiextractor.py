@@ -1,5 +1,6 @@
 """Articles as WikiExtractor writes them: between ``<doc ...>`` and ``</doc>``, or as JSON lines; what it left of markup
 is taken out."""
+
 from __future__ import annotations
 
 import html
@@ -18,7 +19,7 @@ _TITLE = re.compile(r' title="(.*)"')
 def extracted_pages(stream: InputStream, longest: int, counts: Counter) -> Iterator[ExtractedPage]:
     """The documents of a file. One of more than ``longest`` characters is left out. Raises ``BadInput`` for one that
     has no end."""
-    title: Optional[str] = None     # of the document that this is in
+    title: Optional[str] = None  # of the document that this is in
     lines: List[str] = []
     size = 0
     for line in stream.lines(longest):

@@ -1,8 +1,9 @@
 """Wikitext to paragraphs of plain prose.
 
-As in the BERT paper (appendix A.2 of Devlin et al., 2018) only the text passages are kept: no lists, tables and headers.
-mwparserfromhell parses; what is here says what of its tree a reader would call text.
+As in the BERT paper (appendix A.2 of Devlin et al., 2018) only the text passages are kept: no lists, tables and
+headers. mwparserfromhell parses; what is here says what of its tree a reader would call text.
 """
+
 from __future__ import annotations
 
 import re
@@ -32,7 +33,8 @@ _PRIVATE = re.compile("[\ue000-\ue004\U000f0000-\U0010ffff]")
 
 _DROPPED_TAGS = frozenset(
     "ref references table gallery timeline imagemap syntaxhighlight source pre score hiero poem graph mapframe maplink "
-    "templatestyles section categorytree inputbox noinclude includeonly templatedata indicator".split())
+    "templatestyles section categorytree inputbox noinclude includeonly templatedata indicator".split()
+)
 _UNWRITABLE_TAGS = frozenset("math chem ce code".split())
 _BLOCK_TAGS = frozenset("blockquote div p center hr".split())
 # Sections that are lists of works and links, whatever they look like.
@@ -47,10 +49,23 @@ _APPENDICES = frozenset(
     "note,bibliografia,voci correlate,collegamenti esterni,altri progetti,ver também,referências,ligações externas,"
     "примечания,литература,ссылки,см. также,источники,zie ook,externe links,literatuur,przypisy,linki zewnętrzne,"
     "zobacz też,"
-    "参考文献,參考文獻,外部链接,外部連結,参见,參見,注释,參考資料,参考资料,脚注,外部リンク,関連項目,出典".split(","))
+    "参考文献,參考文獻,外部链接,外部連結,参见,參見,注释,參考資料,参考资料,脚注,外部リンク,関連項目,出典".split(",")
+)
 # Names of the namespaces of files and categories that a dump does not list: the English ones, and old ones.
-_ALWAYS_ASIDE = ("file", "image", "media", "category", "bild", "imagen", "immagine", "imagem", "изображение", "grafika",
-                 "afbeelding", "画像")
+_ALWAYS_ASIDE = (
+    "file",
+    "image",
+    "media",
+    "category",
+    "bild",
+    "imagen",
+    "immagine",
+    "imagem",
+    "изображение",
+    "grafika",
+    "afbeelding",
+    "画像",
+)
 _INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
 _BEHAVIOUR_SWITCH = re.compile(r"__[^\W\d_]{3,20}__")
 
@@ -70,7 +85,7 @@ class _Page:
 
     def __init__(self, aside: Sequence[str], language: str, title: str, counts: Counter) -> None:
         self._aside, self._language, self._title, self._counts = aside, language, title, counts
-        self._names: Dict[str, str] = {}     # of a hole by its character
+        self._names: Dict[str, str] = {}  # of a hole by its character
 
     def name_of(self, hole: str) -> str:
         return self._names[hole]
@@ -99,7 +114,7 @@ class _Page:
         if isinstance(node, nodes.ExternalLink):
             # A bare address is no word; one in brackets without a text is a note.
             return self.text(node.title) if node.brackets else ""
-        return self._hole("{{{...}}}") if isinstance(node, nodes.Argument) else ""     # the others are comments
+        return self._hole("{{{...}}}") if isinstance(node, nodes.Argument) else ""  # the others are comments
 
     def _wikilink(self, link: nodes.Wikilink) -> str:
         title = str(link.title).strip()
@@ -122,7 +137,7 @@ class _Page:
             return self._hole(f"<{name}>", _FORMULAS)
         if name == "br":
             return " "
-        if name in ("li", "dd", "dt"):      # the marks of a list; what follows on the line is its item
+        if name in ("li", "dd", "dt"):  # the marks of a list; what follows on the line is its item
             return _NO_PROSE
         content = self.text(tag.contents)
         return f"\n{content}\n" if name in _BLOCK_TAGS else content
@@ -149,20 +164,26 @@ class _Page:
                 places[int(name)] = value
             else:
                 named[name.lower()] = value
-        return Parameters([places.get(place, "") for place in range(1,
-                                                                    max(places, default=0) + 1)], named, self._language)
+        return Parameters(
+            [places.get(place, "") for place in range(1, max(places, default=0) + 1)], named, self._language
+        )
 
     def _function(self, name: str, template: nodes.Template) -> Optional[str]:
         """What a parser function or a magic word gives: ``{{#if:...}}``, ``{{PAGENAME}}``; ``None`` where ``name`` is
         neither, or unknown."""
         function, colon, first = name.partition(":")
         if not colon:
-            return self._title if name in ("PAGENAME", "FULLPAGENAME", "BASEPAGENAME",
-                                           "SUBPAGENAME") and self._title else None
+            return (
+                self._title
+                if name in ("PAGENAME", "FULLPAGENAME", "BASEPAGENAME", "SUBPAGENAME") and self._title
+                else None
+            )
         # The holes of the name count here: what depends on them is not known.
         first = self.text(template.name).partition(":")[2].strip()
-        rest = [(f"{parameter.name}=" if parameter.showkey else "") + self.text(parameter.value)
-                for parameter in template.params]
+        rest = [
+            (f"{parameter.name}=" if parameter.showkey else "") + self.text(parameter.value)
+            for parameter in template.params
+        ]
         return parser_function(function.strip().lower(), [first, *map(str.strip, rest)], self._language)
 
 
@@ -174,7 +195,7 @@ _NAME_SHOWN = 40
 def _entity(entity: nodes.HTMLEntity) -> str:
     try:
         return without_marks(entity.normalize())
-    except ValueError:      # a number beyond Unicode
+    except ValueError:  # a number beyond Unicode
         return ""
 
 
@@ -185,7 +206,8 @@ _QUOTE_MARKS = re.compile(r"'{2,}")
 # script that has none, began with it.
 _HARMLESS = re.compile(
     rf"(?:^|(?<=[.!?\"”’)\]]))(?:\s*{_UNKNOWN})+(?!\s*{_UNKNOWN})(?P<next>\s*)(?=(?P<letter>[^\W\d_]?))"
-    rf"|(?<=[,;:。，；：！？]){_UNKNOWN}+|(?:\s*{_UNKNOWN})+(?=\s*$)")
+    rf"|(?<=[,;:。，；：！？]){_UNKNOWN}+|(?:\s*{_UNKNOWN})+(?=\s*$)"
+)
 _NOTES = re.compile(f"^{_UNKNOWN}+")
 _ANY_TEMPLATE = re.compile(_UNKNOWN)
 _UNKNOWN_IN_BRACKETS = re.compile(rf"\([^()]*{_UNKNOWN}[^()]*\)")
@@ -197,7 +219,8 @@ _DOUBLED_SIGN = re.compile(r"([,;])(?:\s*[,;])+")
 # What remains of markup that did not parse.
 _MARKUP = re.compile(
     r"\{\{|\}\}|-\{|\}-|\{\||\|\}|\[\[|\]\]|\[https?:|https?://|</?[a-zA-Z!]|^[|!*#;:]|={2,}|&[a-zA-Z]+;|\|\s*\w+\s*=|"
-    r"\|(?:thumb|left|right|center|frame|upright|\d+px)\b|\w\|\w|__[A-Z]+__")
+    r"\|(?:thumb|left|right|center|frame|upright|\d+px)\b|\w\|\w|__[A-Z]+__"
+)
 
 
 # A line without one is a caption, or a list that is not marked as such.
@@ -209,8 +232,13 @@ def without_marks(text: str) -> str:
     return _PRIVATE.sub("", text)
 
 
-def paragraphs(wikitext: str, aside: Iterable[str] = ("file", "image", "category"), language: str = "en",
-               title: str = "", notes: Optional[Notes] = None) -> List[str]:
+def paragraphs(
+    wikitext: str,
+    aside: Iterable[str] = ("file", "image", "category"),
+    language: str = "en",
+    title: str = "",
+    notes: Optional[Notes] = None,
+) -> List[str]:
     """The prose of a page, one string a paragraph. ``HOLE`` stands in a sentence for what cannot be written as text, a
     formula say: who splits sentences should leave such a sentence out.
 
@@ -237,7 +265,7 @@ def paragraphs(wikitext: str, aside: Iterable[str] = ("file", "image", "category
 def _blocks(text: str, counts: Counter) -> Iterator[List[str]]:
     """The lines of each paragraph of a page, without its lists, headings and appendices."""
     lines: List[str] = []
-    appendix = 0    # the level of the heading of the appendix that this is in
+    appendix = 0  # the level of the heading of the appendix that this is in
     for line in [*text.split("\n"), ""]:
         if line.startswith(_HEADING):
             level, title = int(line[1]), line[2:].partition(_HEADING_END)[0].strip().lower()
@@ -287,7 +315,8 @@ def _without_notes(match: Match[str]) -> str:
 def _known_pieces(brackets: str) -> str:
     """``(UNKNOWN; born 1950)`` is "(born 1950)"."""
     pieces = [
-        piece.strip() for piece in re.split(r"[;,]", brackets[1:-1])
+        piece.strip()
+        for piece in re.split(r"[;,]", brackets[1:-1])
         if not _ANY_TEMPLATE.search(piece) and piece.strip()
     ]
     return f"({'; '.join(pieces)})" if pieces else ""
@@ -296,7 +325,9 @@ def _known_pieces(brackets: str) -> str:
 _DISAMBIGUATION = re.compile(
     r"\{\{\s*(?:(?:[\w -]*\b)?(?:disambig(?:uation)?|disamb|hndis|geodis|surname|dab)\b|(?:homonymie|"
     r"begriffsklärung|desambiguación|desambig|disambigua|desambiguação|неоднозначность|ujednoznacznienie|dp|"
-    r"doorverwijspagina|förgrening|消歧义|消歧義|aimai|曖昧さ回避)\s*(?:\||\}\}))", re.I)
+    r"doorverwijspagina|förgrening|消歧义|消歧義|aimai|曖昧さ回避)\s*(?:\||\}\}))",
+    re.I,
+)
 
 
 def is_disambiguation(wikitext: str) -> bool:

@@ -1,4 +1,5 @@
 """Dataset plugin: BERT pre-training examples in OFRecord parts, by default a small set that is built here."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,14 +10,25 @@ from pipeloom.core.errors import UsageError
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
-    options.add("ofrecord_path", str, default=None, section="data", resume="free",
-                help="OFRecord file, or folder of files part-*; several with commas between them, perhaps with the shares of "
-                     "the samples (wiki:0.7,books:0.3); default: a small English set, built once and cached")
-    options.add("eval_path", str, default=None, section="data", resume="free",
-                help="file or folder of held-out records, evaluated after the last step and every --eval_every; "
-                     "default with that: for the small English set, a smaller one")
-    options.add("max_predictions", int, default=20, section="data",
-                help="masked tokens that a sample has room for")
+    options.add(
+        "ofrecord_path",
+        str,
+        default=None,
+        section="data",
+        resume="free",
+        help="OFRecord file, or folder of files part-*; several with commas between them, perhaps with the shares of "
+        "the samples (wiki:0.7,books:0.3); default: a small English set, built once and cached",
+    )
+    options.add(
+        "eval_path",
+        str,
+        default=None,
+        section="data",
+        resume="free",
+        help="file or folder of held-out records, evaluated after the last step and every --eval_every; "
+        "default with that: for the small English set, a smaller one",
+    )
+    options.add("max_predictions", int, default=20, section="data", help="masked tokens that a sample has room for")
 
 
 @pipeloom.hookimpl
@@ -38,8 +50,10 @@ def _training(config):
         path = ensure_sample(config.seq_length, config.max_predictions)
         vocab_size = config.vocab_size or sample_vocab_size(path)
         if vocab_size < sample_vocab_size(path):
-            raise UsageError(f"--vocab_size {vocab_size} is smaller than the vocabulary of the embedded sample: "
-                             f"give at least {sample_vocab_size(path)}, or leave it out")
+            raise UsageError(
+                f"--vocab_size {vocab_size} is smaller than the vocabulary of the embedded sample: "
+                f"give at least {sample_vocab_size(path)}, or leave it out"
+            )
         return _records(config, path, vocab_size)
     return _mixed(config)
 
@@ -62,24 +76,30 @@ def _mixed(config):
 
 
 def _vocab_size(asked, paths):
-    """What was asked for, else the size of the vocabulary that lies beside the records, as 'prepare pretraining' puts it there."""
+    """What was asked for, else the size of the vocabulary that lies beside the records, as 'prepare pretraining' puts
+    it there.
+    """
     from pipeloom.core.data.dataset import Vocabulary
     from pipeloom.core.data.record_rules import BERT_VOCAB_SIZE
 
     known, source = None, None
     for path in paths:
         found = Vocabulary.beside(path)
-        if found is None:     # none there; or the path is a file, or nothing, of which others tell
+        if found is None:  # none there; or the path is a file, or nothing, of which others tell
             continue
         if known is not None and found.digest() != known.digest():
-            raise UsageError(f"--ofrecord_path: {source} and {path} have different vocabularies (vocab.txt): their numbers mean different words; "
-                             "prepare them with the same one")
+            raise UsageError(
+                f"--ofrecord_path: {source} and {path} have different vocabularies (vocab.txt): their numbers mean different words; "
+                "prepare them with the same one"
+            )
         known, source = found, path
     if known is None:
         return asked or BERT_VOCAB_SIZE
     size = known.size()
     if asked is not None and asked < size:
-        raise UsageError(f"--vocab_size {asked} is smaller than the vocabulary of {source}: give at least {size}, or leave it out")
+        raise UsageError(
+            f"--vocab_size {asked} is smaller than the vocabulary of {source}: give at least {size}, or leave it out"
+        )
     return asked or size
 
 
@@ -90,10 +110,14 @@ def _held_out(config):
     if config.eval_path is not None:
         pieces = paths_in(config.eval_path)
         if len(pieces) > 1 or path_and_weight(pieces[0], "--eval_path")[1] is not None:
-            raise UsageError(f"--eval_path {config.eval_path}: an evaluation reads one file or folder, once over: give one, without a weight")
+            raise UsageError(
+                f"--eval_path {config.eval_path}: an evaluation reads one file or folder, once over: give one, without a weight"
+            )
         return _records(config, config.eval_path, config.vocab_size)
     if config.ofrecord_path is not None:
-        raise UsageError(f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with --eval_path")
+        raise UsageError(
+            f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with --eval_path"
+        )
     return _records(config, ensure_held_out(config.seq_length, config.max_predictions), config.vocab_size)
 
 
@@ -124,7 +148,7 @@ def _vocabulary(folder):
     try:
         lowercase = bool(json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        lowercase = None    # who made these records does not say
+        lowercase = None  # who made these records does not say
     return Vocabulary.beside(folder, lowercase)
 
 

@@ -1,4 +1,5 @@
 """console: a line every few steps; on a terminal a progress bar below them."""
+
 from __future__ import annotations
 
 import sys
@@ -35,8 +36,15 @@ def pipeloom_on_step_end(run, step, metrics):
 @pipeloom.hookimpl
 def pipeloom_on_evaluate(run, step, metrics):
     if run.is_main:
-        _show(run, " | ".join([f"eval step {step}", *([f"{name} {value:.4f}" for name, value in metrics.items()]
-                                                      or ["nothing to compare with"])]))
+        _show(
+            run,
+            " | ".join(
+                [
+                    f"eval step {step}",
+                    *([f"{name} {value:.4f}" for name, value in metrics.items()] or ["nothing to compare with"]),
+                ]
+            ),
+        )
 
 
 def _show(run, line: str) -> None:
@@ -66,6 +74,9 @@ def format_line(step: int, total: int, metrics, outputs) -> str:
     if metrics["samples_per_second"]:
         minutes, seconds = divmod(round(metrics["eta_seconds"]), 60)
         hours, minutes = divmod(minutes, 60)
-        parts += [f"{metrics['samples_per_second']:.1f} samples/s", f"{metrics['tokens_per_second']:.0f} tokens/s",
-                  f"ETA {hours}:{minutes:02d}:{seconds:02d}"]
+        parts += [
+            f"{metrics['samples_per_second']:.1f} samples/s",
+            f"{metrics['tokens_per_second']:.0f} tokens/s",
+            f"ETA {hours}:{minutes:02d}:{seconds:02d}",
+        ]
     return " | ".join(parts)

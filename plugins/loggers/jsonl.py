@@ -1,4 +1,7 @@
-"""jsonl: ``metrics.jsonl`` and ``evaluation.jsonl`` in the run directory, one object per logged step and per evaluation."""
+"""jsonl: ``metrics.jsonl`` and ``evaluation.jsonl`` in the run directory, one object per logged step and per
+evaluation.
+"""
+
 import json
 import os
 

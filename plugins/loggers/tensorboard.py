@@ -1,4 +1,5 @@
 """tensorboard: scalars, hyper-parameters and the resolved config under ``tb/``, without TensorFlow or torch."""
+
 from __future__ import annotations
 
 import io
@@ -26,12 +27,18 @@ def pipeloom_on_run_start(run):
     name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.0"
     _files[run.directory] = run.directory / "tb" / name
     _write(run, Event(wall_time=time.time(), file_version="brain.Event:2"))
-    if run.start_step:    # what was logged after the checkpoint is logged anew: TensorBoard drops it
+    if run.start_step:  # what was logged after the checkpoint is logged anew: TensorBoard drops it
         anew = SessionLog(status=SessionLog.START)
         _write(run, Event(wall_time=time.time(), step=run.start_step + 1, session_log=anew))
-    values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)
-              for name, value in run.config.to_flat_dict().items() if value is not None}
-    for summary in (summary_v2.hparams_pb({**values, "plugins": ",".join(run.config.plugins)}), _text("config", run.config.to_yaml())):
+    values = {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in run.config.to_flat_dict().items()
+        if value is not None
+    }
+    for summary in (
+        summary_v2.hparams_pb({**values, "plugins": ",".join(run.config.plugins)}),
+        _text("config", run.config.to_yaml()),
+    ):
         _write(run, Event(wall_time=time.time(), step=0, summary=Summary.FromString(summary.SerializeToString())))
 
 

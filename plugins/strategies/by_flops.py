@@ -3,6 +3,7 @@
 Blocks weigh what they compute for a token at this sequence length: an embedding next to nothing, the vocabulary
 head what its product with the masked positions really costs. Exact min-max, like the default ``by_parameters``.
 """
+
 import pipeloom
 from pipeloom.core.partition import min_max_split
 

@@ -1,4 +1,5 @@
 """by_parameters: the default partitioner; the default layout from ``--nums_split`` comes with it."""
+
 import pipeloom
 from pipeloom.core.partition import min_max_split
 from pipeloom.core.topology import mesh_from_splits

@@ -1,4 +1,5 @@
 """data_parallel: one stage that every device holds (times tensor parallelism): the layout to compare others with."""
+
 import pipeloom
 from pipeloom.core.errors import UsageError
 from pipeloom.core.placement import contiguous
@@ -8,7 +9,9 @@ from pipeloom.core.topology import mesh_from_splits
 @pipeloom.hookimpl
 def pipeloom_choose_layout(cluster, config):
     if config.nums_split not in (None, 1):
-        raise UsageError(f"--nums_split {config.nums_split}: data_parallel has one stage; choose another strategy, or leave it out")
+        raise UsageError(
+            f"--nums_split {config.nums_split}: data_parallel has one stage; choose another strategy, or leave it out"
+        )
     return mesh_from_splits(cluster, 1, config.tensor_parallel)
 
 

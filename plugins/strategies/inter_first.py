@@ -10,6 +10,7 @@ there can be, of the hops it is not known.
 Tensor groups stay inside a node where their size divides its devices, and are placed as one device each.
 With one rank per stage (4 stages on 2 x 2) both strategies give the same placement, ranks in order.
 """
+
 import pipeloom
 from pipeloom.core.placement import by_tensor_groups, contiguous, crossings, search, span
 

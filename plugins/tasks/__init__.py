@@ -1,4 +1,5 @@
 """tasks: pre-training as BERT's, and answering questions."""
+
 from __future__ import annotations
 
 import pipeloom

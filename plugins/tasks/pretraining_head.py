@@ -2,6 +2,7 @@
 
 Shapes: B = micro-batch, L = sequence, H = hidden, M = predictions, V = vocabulary.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +18,9 @@ NEVER = -1e9
 
 
 class PretrainingHead(nn.Module):
-    """Pooler, masked-token prediction at the masked positions only, next-sentence prediction; in evaluation their accuracies."""
+    """Pooler, masked-token prediction at the masked positions only, next-sentence prediction; in evaluation their
+    accuracies.
+    """
 
     def __init__(self, scope, encoder: Encoder) -> None:
         super().__init__()
@@ -31,8 +34,15 @@ class PretrainingHead(nn.Module):
         self.decoder_bias = scope.parameter(f"{name}.bias")
         filled_up, V = self.decoder_bias.shape[0], encoder.vocab
         # Rows that fill the vocabulary up for tensor parallelism never receive probability.
-        self.never = None if filled_up == V else scope.constant(
-            "filled_up_vocabulary", lambda: np.where(np.arange(filled_up) < V, 0.0, NEVER).astype(np.float32), tensor_dim=0)
+        self.never = (
+            None
+            if filled_up == V
+            else scope.constant(
+                "filled_up_vocabulary",
+                lambda: np.where(np.arange(filled_up) < V, 0.0, NEVER).astype(np.float32),
+                tensor_dim=0,
+            )
+        )
         self.relationship = Linear(scope, "cls.seq_relationship")
 
     def forward(self, hidden_BLH, fields):
@@ -51,9 +61,14 @@ class PretrainingHead(nn.Module):
 
         pooled_BH = flow.tanh(self.pooler(flow.narrow(hidden_BLH, 1, 0, 1).reshape(B, H)))
         logits_B2, labels_B = self.relationship(pooled_BH), fields["next_sentence_labels"].reshape(B)
-        results = {"mlm_loss": (losses_N * weights_N).sum(), "nsp_loss": (self.ops.cross_entropy(logits_B2, labels_B) * weights_B).sum()}
+        results = {
+            "mlm_loss": (losses_N * weights_N).sum(),
+            "nsp_loss": (self.ops.cross_entropy(logits_B2, labels_B) * weights_B).sum(),
+        }
         if not self.training:
-            results["mlm_accuracy"] = _hits(self.ops.vocabulary_argmax(x_NH, self.word.weight, bias_V), words_N, weights_N)
+            results["mlm_accuracy"] = _hits(
+                self.ops.vocabulary_argmax(x_NH, self.word.weight, bias_V), words_N, weights_N
+            )
             results["nsp_accuracy"] = _hits(self.ops.argmax(logits_B2), labels_B, weights_B)
         return results
 

@@ -1,4 +1,7 @@
-"""Answering questions about a text by a span of it (Devlin et al. 2019, section 4.2): where the answer starts and where it ends."""
+"""Answering questions about a text by a span of it (Devlin et al. 2019, section 4.2): where the answer starts and where
+it ends.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,10 +25,21 @@ def _head(config, encoder: Encoder) -> Head:
 
         return AnswerHead(scope)
 
-    block = Block("answer_head", dense("qa_outputs", 2, h),
-                  Cost(flops=4.0 * h, output_bytes=0.0, kept_bytes=4.0 * (h + 4)), inputs=tuple(field.name for field in _LABELS), build=build)
-    return Head(block, losses={"start_loss": 0.5, "end_loss": 0.5}, outputs={"start_logits": (length,), "end_logits": (length,)},
-                labels=_LABELS, normalize=tuple(field.name for field in _WEIGHTS.values()), architecture="ForQuestionAnswering")
+    block = Block(
+        "answer_head",
+        dense("qa_outputs", 2, h),
+        Cost(flops=4.0 * h, output_bytes=0.0, kept_bytes=4.0 * (h + 4)),
+        inputs=tuple(field.name for field in _LABELS),
+        build=build,
+    )
+    return Head(
+        block,
+        losses={"start_loss": 0.5, "end_loss": 0.5},
+        outputs={"start_logits": (length,), "end_logits": (length,)},
+        labels=_LABELS,
+        normalize=tuple(field.name for field in _WEIGHTS.values()),
+        architecture="ForQuestionAnswering",
+    )
 
 
 def _weights(config):
@@ -37,5 +51,11 @@ def _weights(config):
     return [DerivedField(field, (f"{which}_positions",), counts) for which, field in _WEIGHTS.items()]
 
 
-QUESTION_ANSWERING = Task("question_answering", _head, derived=_weights, figures=("exact_match", "f1"), best_metric="f1",
-                          higher=("exact_match", "f1"))
+QUESTION_ANSWERING = Task(
+    "question_answering",
+    _head,
+    derived=_weights,
+    figures=("exact_match", "f1"),
+    best_metric="f1",
+    higher=("exact_match", "f1"),
+)

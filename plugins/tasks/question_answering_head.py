@@ -2,6 +2,7 @@
 
 Shapes: B = micro-batch, L = sequence, H = hidden.
 """
+
 from __future__ import annotations
 
 import oneflow as flow

@@ -1,12 +1,14 @@
-"""Damages files in seeded ways and reads them: each must be taken with sound values, or refused in one line that names it.
+"""Damages files in seeded ways and reads them: each must be taken with sound values, or refused in one line that names
+it.
 
     python tests/faults/fuzz.py --rounds 5000 --seed 1                     # all targets, in child processes
     python tests/faults/fuzz.py --target ofrecord --seed 1 --only 137 --keep /tmp/case      # one round again, its files kept
 
 A target is a function ``target(folder) -> None`` that reads the files of ``folder``: it returns when they are sound,
-checks what it read with ``assert``, and lets a ``PipeloomError`` through. ``TARGETS`` in fuzz_targets.py says of each also
-which intact files there are, and which damage is peculiar to its format. To add one, add a line there.
+checks what it read with ``assert``, and lets a ``PipeloomError`` through. ``TARGETS`` in fuzz_targets.py says of each
+also which intact files there are, and which damage is peculiar to its format. To add one, add a line there.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -28,6 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).resolve().par
 
 from fuzz_targets import TARGETS  # noqa: E402  (the checkout's root is on the path now)
 from mutations import GENERAL  # noqa: E402
+
 from pipeloom.core.errors import PipeloomError  # noqa: E402
 
 #: A round that takes longer is counted as a hang.
@@ -39,6 +42,7 @@ class Finding(AssertionError):
 
 
 # --- rounds
+
 
 def one_round(name: str, seed: int, number: int, folder: Path) -> str:
     """Damage the files of target ``name``, read them in the empty ``folder``, and say what came of it.
@@ -77,9 +81,11 @@ def run_here(name: str, seed: int, rounds: Sequence[int]) -> Counter:
     return counts
 
 
-def run_in_children(name: str, seed: int, rounds: int, command: Optional[Sequence[str]] = None,
-                    limit: float = ROUND_SECONDS) -> Tuple[Counter, List[str]]:
-    """Rounds in a child process, which is replaced when it dies or hangs. Returns the counts and the findings, a line each.
+def run_in_children(
+    name: str, seed: int, rounds: int, command: Optional[Sequence[str]] = None, limit: float = ROUND_SECONDS
+) -> Tuple[Counter, List[str]]:
+    """Rounds in a child process, which is replaced when it dies or hangs. Returns the counts and the findings, a line
+    each.
 
     ``command`` stands in for the child in a test; it gets the first round and the one after the last.
     """

@@ -1,4 +1,5 @@
 """What the fuzzer reads: for each target the reader, the intact files, and the damage that only its format knows."""
+
 from __future__ import annotations
 
 import functools
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 import numpy as np
-
 from checkpoints import SHAPES, save_alone, value
+from huggingface_targets import HUGGINGFACE_TARGETS
 from mutations import Files, Mutation, Target, change_somewhere
+from plugin_targets import PLUGIN_TARGETS
+from squad_targets import SQUAD_TARGETS
+
 from pipeloom.core.blocks import ParameterSpec
 from pipeloom.core.checkpoint.command import describe
 from pipeloom.core.checkpoint.reader import Checkpoint
@@ -23,15 +27,16 @@ from pipeloom.core.data.index import INDEX, make_index
 from pipeloom.core.data.ofrecord import decode, encode, index_part, write_part
 from pipeloom.core.data.reader import OFRecordDataset
 from pipeloom.core.options import Options
-from huggingface_targets import HUGGINGFACE_TARGETS
-from plugin_targets import PLUGIN_TARGETS
-from squad_targets import SQUAD_TARGETS
 
 # --- parts of OFRecord
 
-FIELDS = [Field("input_ids", (12,), "int32", low=0, high=500), Field("input_mask", (12,), "int32", low=0, high=2),
-          Field("masked_lm_positions", (3,), "int32", low=0, high=12), Field("masked_lm_weights", (3,), "float32"),
-          Field("next_sentence_labels", (1,), "int32", low=0, high=2)]
+FIELDS = [
+    Field("input_ids", (12,), "int32", low=0, high=500),
+    Field("input_mask", (12,), "int32", low=0, high=2),
+    Field("masked_lm_positions", (3,), "int32", low=0, high=12),
+    Field("masked_lm_weights", (3,), "float32"),
+    Field("next_sentence_labels", (1,), "int32", low=0, high=2),
+]
 
 
 def read_parts(folder: Path) -> None:
@@ -48,9 +53,13 @@ def read_parts(folder: Path) -> None:
 
 def _record(number: int) -> Dict[str, np.ndarray]:
     rng = np.random.default_rng(number)
-    return {"input_ids": rng.integers(0, 500, 12, np.int32), "input_mask": np.ones(12, np.int32),
-            "masked_lm_positions": np.array([1, 5, 11], np.int32), "masked_lm_weights": np.array([1, 1, 0], np.float32),
-            "next_sentence_labels": np.array([number % 2], np.int32)}
+    return {
+        "input_ids": rng.integers(0, 500, 12, np.int32),
+        "input_mask": np.ones(12, np.int32),
+        "masked_lm_positions": np.array([1, 5, 11], np.int32),
+        "masked_lm_weights": np.array([1, 1, 0], np.float32),
+        "next_sentence_labels": np.array([number % 2], np.int32),
+    }
 
 
 @functools.lru_cache(maxsize=None)
@@ -59,7 +68,10 @@ def _parts() -> Mapping[str, bytes]:
         for part in range(2):
             write_part(Path(folder) / f"part-{part}", [_record(10 * part + i) for i in range(4)])
         # What may lie beside the parts; swapped with one it takes its place.
-        return {**{path.name: path.read_bytes() for path in Path(folder).iterdir()}, "meta.json": b'{"num_samples": 8}\n'}
+        return {
+            **{path.name: path.read_bytes() for path in Path(folder).iterdir()},
+            "meta.json": b'{"num_samples": 8}\n',
+        }
 
 
 @functools.lru_cache(maxsize=None)
@@ -81,12 +93,13 @@ def _other_index(files: Files, rng: np.random.Generator) -> Files:
 
 def _on_record(change: Any) -> Mutation:
     """One record of one part is written anew, as ``change(record, rng)`` gives it."""
+
     def mutation(files: Files, rng: np.random.Generator) -> Files:
         name = f"part-{rng.integers(0, 2)}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(files[name])
-            records = [decode(files[name][start:start + length]) for start, length in index_part(path).tolist()]
+            records = [decode(files[name][start : start + length]) for start, length in index_part(path).tolist()]
         chosen = int(rng.integers(0, len(records)))
         records[chosen] = change(records[chosen], rng)
         messages = map(encode, records)
@@ -120,7 +133,7 @@ def _other_length(record, rng):
 def _out_of_range(record, rng):
     name = str(rng.choice(["input_ids", "input_mask", "masked_lm_positions", "next_sentence_labels"]))
     values = record[name].copy()
-    values[rng.integers(0, values.size)] = rng.choice([-1, -2 ** 31, 2 ** 31 - 1, 500, 12, 2])
+    values[rng.integers(0, values.size)] = rng.choice([-1, -(2**31), 2**31 - 1, 500, 12, 2])
     return {**record, name: values}
 
 
@@ -137,14 +150,23 @@ def _no_field(record, rng):
 
 def _long_length(files: Files, rng: np.random.Generator) -> Files:
     data = files["part-0"]
-    length = int(rng.choice([-1, 0, 1, 2 ** 31, 2 ** 31 + 1, 2 ** 62, -2 ** 63, len(data), len(data) - 8]))
+    length = int(rng.choice([-1, 0, 1, 2**31, 2**31 + 1, 2**62, -(2**63), len(data), len(data) - 8]))
     return {**files, "part-0": length.to_bytes(8, "little", signed=True) + data[8:]}
 
 
 def part_mutations() -> Dict[str, Mutation]:
-    changes = {"another field name": _other_name, "another dtype": _other_dtype, "another length": _other_length,
-               "a value out of range": _out_of_range, "a weight that is not finite": _not_finite, "no such field": _no_field}
-    return {**{name: _on_record(change) for name, change in changes.items()}, "a wrong length of a record": _long_length}
+    changes = {
+        "another field name": _other_name,
+        "another dtype": _other_dtype,
+        "another length": _other_length,
+        "a value out of range": _out_of_range,
+        "a weight that is not finite": _not_finite,
+        "no such field": _no_field,
+    }
+    return {
+        **{name: _on_record(change) for name, change in changes.items()},
+        "a wrong length of a record": _long_length,
+    }
 
 
 # --- configuration files
@@ -172,20 +194,98 @@ data:
 """
 
 _ODD_VALUES: List[str] = [
-    "", "~", "[]", "{}", "[[1, 2], 3]", "{a: {b: c}}", ".nan", ".inf", "-.inf", "1e999", "-1", "0", "9" * 400, "0x1F", "1_000", "1:30", "yes", "No",
-    "true", "2020-01-01", "2020-13-45", "'x\ty'", '"\\ud800"', '"\\0"', '"a\\nb"', '"\\x1b[2J"', "&a [*a]", "*nobody", "!!bool maybe", "!!int ''",
-    "!!float ''", "!!timestamp x", "!!binary '%'", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!python/object:os.system x",
-    "!!map x", "!!seq x", "!!str [a]", "<<: x", "? x", "| \n  a\n   b", "> a", "@x", "`x", "%x", "'open", '"open', "[open", "{open", "- a",
-    "\u2028", "\x85", "\ufeff", "&a a b: *a", "!x y", "!!null x", "!!merge x", "!<tag:yaml.org,2002:int> x"]
-_ODD_KEYS: List[str] = ["", "seed", "<<", "plugins", "strategy", "train", "'a\\nb'", '"a\\nb"', "7", "null", "[a]", "{a: b}", "? a", "!!bool x",
-                        "&k k", "*k", "x" * 2000, "train.seed", "grad-acc-steps", "gpu_num_per_node", '"\\e[31m"', "!!binary aGk="]
+    "",
+    "~",
+    "[]",
+    "{}",
+    "[[1, 2], 3]",
+    "{a: {b: c}}",
+    ".nan",
+    ".inf",
+    "-.inf",
+    "1e999",
+    "-1",
+    "0",
+    "9" * 400,
+    "0x1F",
+    "1_000",
+    "1:30",
+    "yes",
+    "No",
+    "true",
+    "2020-01-01",
+    "2020-13-45",
+    "'x\ty'",
+    '"\\ud800"',
+    '"\\0"',
+    '"a\\nb"',
+    '"\\x1b[2J"',
+    "&a [*a]",
+    "*nobody",
+    "!!bool maybe",
+    "!!int ''",
+    "!!float ''",
+    "!!timestamp x",
+    "!!binary '%'",
+    "!!binary aGk=",
+    "!!set {a, b}",
+    "!!omap [a: 1]",
+    "!!python/object:os.system x",
+    "!!map x",
+    "!!seq x",
+    "!!str [a]",
+    "<<: x",
+    "? x",
+    "| \n  a\n   b",
+    "> a",
+    "@x",
+    "`x",
+    "%x",
+    "'open",
+    '"open',
+    "[open",
+    "{open",
+    "- a",
+    "\u2028",
+    "\x85",
+    "\ufeff",
+    "&a a b: *a",
+    "!x y",
+    "!!null x",
+    "!!merge x",
+    "!<tag:yaml.org,2002:int> x",
+]
+_ODD_KEYS: List[str] = [
+    "",
+    "seed",
+    "<<",
+    "plugins",
+    "strategy",
+    "train",
+    "'a\\nb'",
+    '"a\\nb"',
+    "7",
+    "null",
+    "[a]",
+    "{a: b}",
+    "? a",
+    "!!bool x",
+    "&k k",
+    "*k",
+    "x" * 2000,
+    "train.seed",
+    "grad-acc-steps",
+    "gpu_num_per_node",
+    '"\\e[31m"',
+    "!!binary aGk=",
+]
 
 
 def _on_line(change: Any) -> Mutation:
     def mutation(files: Files, rng: np.random.Generator) -> Files:
         lines = files["run.yaml"].decode().splitlines()
         number = int(rng.integers(0, len(lines)))
-        lines[number:number + 1] = change(lines[number], rng)
+        lines[number : number + 1] = change(lines[number], rng)
         return {"run.yaml": "\n".join([*lines, ""]).encode("utf-8", "surrogatepass")}
 
     return mutation
@@ -196,26 +296,40 @@ def _another_value(line: str, rng: np.random.Generator) -> List[str]:
 
 
 def _another_key(line: str, rng: np.random.Generator) -> List[str]:
-    indent = line[:len(line) - len(line.lstrip())]
+    indent = line[: len(line) - len(line.lstrip())]
     return [indent + str(rng.choice(_ODD_KEYS)) + ":" + line.partition(":")[2]]
 
 
 def _bomb(files: Files, rng: np.random.Generator) -> Files:
     """One value of a few lines that stands for 10^30 of them."""
     lines = ["&x0 [a, a, a, a, a, a, a, a, a, a]", *(f"&x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 30))]
-    key = str(rng.choice(["seed", "shuffle", "output_dir", "stages", "plugins", "strategy", "train", "learning_rate", "unknown"]))
+    key = str(
+        rng.choice(
+            ["seed", "shuffle", "output_dir", "stages", "plugins", "strategy", "train", "learning_rate", "unknown"]
+        )
+    )
     selected = "" if key == "plugins" else "plugins: [manual_placement, bert, wiki_ofrecord]\n"
     return {"run.yaml": (f"{selected}{key}:\n  [" + ",\n   ".join(lines) + "]\n").encode()}
 
 
 def yaml_mutations() -> Dict[str, Mutation]:
     def deep(files: Files, rng: np.random.Generator) -> Files:
-        return {"run.yaml": b"seed: " + str(rng.choice(["[", "{a: ", "- ", "? ", "&a "])).encode() * int(rng.choice([1, 10, 500]))}
+        return {
+            "run.yaml": b"seed: "
+            + str(rng.choice(["[", "{a: ", "- ", "? ", "&a "])).encode() * int(rng.choice([1, 10, 500]))
+        }
 
-    return {"another value": _on_line(_another_value), "another key": _on_line(_another_key), "one more value": _on_line(_another_value),
-            "a line twice": _on_line(lambda line, rng: [line, line]), "a line less": _on_line(lambda line, rng: []),
-            "another indent": _on_line(lambda line, rng: [" " * int(rng.integers(0, 9)) + line.lstrip()]),
-            "a tab": _on_line(lambda line, rng: ["\t" + line]), "aliases of aliases": _bomb, "deep nesting": deep}
+    return {
+        "another value": _on_line(_another_value),
+        "another key": _on_line(_another_key),
+        "one more value": _on_line(_another_value),
+        "a line twice": _on_line(lambda line, rng: [line, line]),
+        "a line less": _on_line(lambda line, rng: []),
+        "another indent": _on_line(lambda line, rng: [" " * int(rng.integers(0, 9)) + line.lstrip()]),
+        "a tab": _on_line(lambda line, rng: ["\t" + line]),
+        "aliases of aliases": _bomb,
+        "deep nesting": deep,
+    }
 
 
 def read_config(folder: Path) -> None:
@@ -223,7 +337,9 @@ def read_config(folder: Path) -> None:
     _check_values(config, plugins)
     (folder / "again.yaml").write_text(config.to_yaml(), encoding="utf-8")
     again, _ = parse(["--config", str(folder / "again.yaml")])
-    assert again.to_flat_dict() == config.to_flat_dict() and again.plugins == config.plugins, "it does not read back the same"
+    assert again.to_flat_dict() == config.to_flat_dict() and again.plugins == config.plugins, (
+        "it does not read back the same"
+    )
 
 
 def _check_values(config: Any, plugins: Any) -> None:
@@ -269,7 +385,7 @@ def _checkpoint() -> Mapping[str, bytes]:
 
 def _signed(files: Files, content: Dict[str, Any]) -> Files:
     """With checksums that fit what the files hold now."""
-    for name, entry in (content["files"].items() if isinstance(content.get("files"), dict) else ()):
+    for name, entry in content["files"].items() if isinstance(content.get("files"), dict) else ():
         if name in files and isinstance(entry, dict):
             entry.update(sha256=hashlib.sha256(files[name]).hexdigest(), bytes=len(files[name]))
     content.pop("sha256", None)
@@ -290,20 +406,38 @@ def _other_tensors(files: Files, rng: np.random.Generator) -> Files:
     data = bytearray(files[name])
     for position in rng.integers(0, min(len(data), 300), int(rng.integers(1, 6))):
         data[position] = int(rng.integers(0, 256))
-    return _signed({**files, name: bytes(data[:int(rng.integers(0, len(data)))] if rng.integers(0, 3) == 0 else data)},
-                   json.loads(files["checkpoint.json"]))
+    return _signed(
+        {**files, name: bytes(data[: int(rng.integers(0, len(data)))] if rng.integers(0, 3) == 0 else data)},
+        json.loads(files["checkpoint.json"]),
+    )
 
 
 TARGETS = {
     # Every line names the folder, and the record unless a whole file is at fault.
-    "ofrecord": Target(read_parts, lambda: dict(_parts()), part_mutations, r"{folder}/part-\d record \d+: |^no files part-\* in {folder}"),
-    "index": Target(read_parts, lambda: dict(_indexed()), lambda: {"another index": _other_index},
-                    r"{folder}/.+|^no files part-\* in {folder}"),
-    "config": Target(read_config, lambda: {"run.yaml": YAML.encode()}, yaml_mutations,
-                     r"^--config {folder}/(run|again)\.yaml|^no plugins are selected"),
-    "checkpoint": Target(read_checkpoint, lambda: dict(_checkpoint()),
-                         lambda: {"another entry, signed": _other_entry, "other tensors, signed": _other_tensors},
-                         r"^(--resume|checkpoint) {folder}"),
+    "ofrecord": Target(
+        read_parts,
+        lambda: dict(_parts()),
+        part_mutations,
+        r"{folder}/part-\d record \d+: |^no files part-\* in {folder}",
+    ),
+    "index": Target(
+        read_parts,
+        lambda: dict(_indexed()),
+        lambda: {"another index": _other_index},
+        r"{folder}/.+|^no files part-\* in {folder}",
+    ),
+    "config": Target(
+        read_config,
+        lambda: {"run.yaml": YAML.encode()},
+        yaml_mutations,
+        r"^--config {folder}/(run|again)\.yaml|^no plugins are selected",
+    ),
+    "checkpoint": Target(
+        read_checkpoint,
+        lambda: dict(_checkpoint()),
+        lambda: {"another entry, signed": _other_entry, "other tensors, signed": _other_tensors},
+        r"^(--resume|checkpoint) {folder}",
+    ),
     **PLUGIN_TARGETS,
     **SQUAD_TARGETS,
     **HUGGINGFACE_TARGETS,

@@ -1,4 +1,7 @@
-"""Runs that are struck by faults, and what must be true of them afterwards; for the tests here and benchmarks/reliability.py."""
+"""Runs that are struck by faults, and what must be true of them afterwards; for the tests here and
+benchmarks/reliability.py.
+"""
+
 from __future__ import annotations
 
 import atexit
@@ -21,8 +24,20 @@ from pipeloom.core.processes import outside_environment  # noqa: E402
 
 STRIKE = Path(__file__).resolve().parent / "strike.py"
 #: A model whose steps take a few milliseconds, with dropout, on two ranks.
-MODEL = ["--num_hidden_layers", "1", "--num_attention_heads", "1", "--seq_length", "64", "--train_global_batch_size", "8", "--log_every", "1",
-         "--grad_acc_steps", "2"]
+MODEL = [
+    "--num_hidden_layers",
+    "1",
+    "--num_attention_heads",
+    "1",
+    "--seq_length",
+    "64",
+    "--train_global_batch_size",
+    "8",
+    "--log_every",
+    "1",
+    "--grad_acc_steps",
+    "2",
+]
 PP2 = ["--nnodes", "1", "--nproc_per_node", "2", "--nums_split", "2"]
 ONE = ["--nnodes", "1", "--nproc_per_node", "1", "--nums_split", "1"]
 
@@ -50,26 +65,46 @@ class Ended:
     @property
     def line(self) -> str:
         """The first line that says what was wrong."""
-        found = re.search(r"^pipeloom: (?:error: )?.*$", self.said[self.said.find("pipeloom: error"):], re.M)
+        found = re.search(r"^pipeloom: (?:error: )?.*$", self.said[self.said.find("pipeloom: error") :], re.M)
         return found.group(0) if found else ""
 
 
 class Job:
     """A run of entry.py in a folder, with all its processes. ``faults`` is what strike.py reads."""
 
-    def __init__(self, folder: Path, name: str, *flags: str, faults: str = "", once: Optional[Path] = None, directory: Optional[Path] = None,
-                 plugins: str = "", **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *flags: str,
+        faults: str = "",
+        once: Optional[Path] = None,
+        directory: Optional[Path] = None,
+        plugins: str = "",
+        **variables: str,
+    ) -> None:
         self.folder, self.directory, self.log = folder, directory or folder / name, folder / f"{name}.log"
         # The run knows the plugin by an absolute path, so that a resumed one finds it too.
         names = f"{plugins}inter_first,bert,wiki_ofrecord,{STRIKE}"
-        env = {**outside_environment(os.environ), "PIPELOOM_FAULT": faults, **({"PIPELOOM_FAULT_ONCE": str(once)} if once else {}), **variables}
+        env = {
+            **outside_environment(os.environ),
+            "PIPELOOM_FAULT": faults,
+            **({"PIPELOOM_FAULT_ONCE": str(once)} if once else {}),
+            **variables,
+        }
         self._output = open(self.log, "ab")
         self._from = self._output.tell()
         self.began = time.monotonic()
-        self.process = subprocess.Popen([sys.executable, str(ROOT / "entry.py"), "--plugins", names, "--output_dir", str(self.directory), *flags],
-                                        stdout=self._output, stderr=subprocess.STDOUT, env=env, cwd=folder, start_new_session=True,
-                                        # What runs in the background of a shell ignores Ctrl-C, and so would its children.
-                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "entry.py"), "--plugins", names, "--output_dir", str(self.directory), *flags],
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=folder,
+            start_new_session=True,
+            # What runs in the background of a shell ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         self._family = {self.process.pid}
         _JOBS.append(self)
 
@@ -137,7 +172,9 @@ class Job:
         self._output.close()
         settled = time.monotonic() + 5
         orphans = [pid for pid in self._family if _alive(pid)]
-        while orphans and time.monotonic() < settled:    # the kernel takes a moment for those that died with their launcher
+        while (
+            orphans and time.monotonic() < settled
+        ):  # the kernel takes a moment for those that died with their launcher
             time.sleep(0.02)
             orphans = [pid for pid in orphans if _alive(pid)]
         return Ended(self.process.returncode, self.said(), seconds, orphans)

@@ -1,7 +1,10 @@
-"""The whole job is killed again and again, and goes on by --resume auto: python tests/faults/kills.py --kills 50 --seed 1
+"""The whole job is killed again and again, and goes on by --resume auto: python tests/faults/kills.py --kills 50 --seed
+1
 
-At random instants, and at the write points of checkpoints. In the end the curve must be that of a run nobody disturbed, bit for bit.
+At random instants, and at the write points of checkpoints. In the end the curve must be that of a run nobody disturbed,
+bit for bit.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -16,12 +19,14 @@ from typing import List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import MODEL, PP2, Job, checkpoints, curve, newest  # noqa: E402  (this folder is on the path now)
+from harness import MODEL, PP2, Job, checkpoints, curve, newest
 
 
 @dataclass(frozen=True)
 class Kill:
-    """What was struck (an instant, or a write point), the step that the next start went on from, and what was then there."""
+    """What was struck (an instant, or a write point), the step that the next start went on from, and what was then
+    there.
+    """
 
     what: str
     resumed_from: int
@@ -33,7 +38,16 @@ class Disturbed:
 
     def __init__(self, folder: Path, steps: int, save_every: int, layout: Sequence[str] = PP2) -> None:
         self.folder = folder
-        self._flags = [*MODEL, *layout, "--train_steps", str(steps), "--save_every", str(save_every), "--resume", "auto"]
+        self._flags = [
+            *MODEL,
+            *layout,
+            "--train_steps",
+            str(steps),
+            "--save_every",
+            str(save_every),
+            "--resume",
+            "auto",
+        ]
         self.kills: List[Kill] = []
         self.over = False
 
@@ -65,12 +79,17 @@ class Disturbed:
         if ended.code == 0:
             self.over = True
             return
-        assert ended.code == -9, ended.said    # killed, and not failed by itself
+        assert ended.code == -9, ended.said  # killed, and not failed by itself
         struck = re.search(r"^struck (.*)$", ended.said, re.M)
         resumed = re.search(r"^resume .*: step (\d+) of", ended.said, re.M)
         whole = newest(job.directory)
-        self.kills.append(Kill(what + (f" ({struck.group(1)})" if struck else ""), int(resumed.group(1)) if resumed else 0,
-                               int(whole.name.split("_")[1]) if whole else 0))
+        self.kills.append(
+            Kill(
+                what + (f" ({struck.group(1)})" if struck else ""),
+                int(resumed.group(1)) if resumed else 0,
+                int(whole.name.split("_")[1]) if whole else 0,
+            )
+        )
 
     def finish(self) -> List:
         """Let it run to its end; its curve."""

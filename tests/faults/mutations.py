@@ -1,4 +1,5 @@
 """Damage to files, drawn from a seeded generator; what a target of the fuzzer consists of."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ Mutation = Callable[[Files, np.random.Generator], Files]
 
 @dataclass(frozen=True)
 class Target:
-    """``files``: the intact files by name. ``mutations``: those of the format alone. ``says``: a pattern that the line of a
-    refusal must match; ``{folder}`` in it stands for the folder."""
+    """``files``: the intact files by name. ``mutations``: those of the format alone. ``says``: a pattern that the line
+    of a refusal must match; ``{folder}`` in it stands for the folder.
+    """
 
     read: Callable[[Path], None]
     files: Callable[[], Files]
@@ -82,15 +84,37 @@ def _missing(files: Files, rng: np.random.Generator) -> Files:
     return {name: data for name, data in files.items() if name != gone}
 
 
-_ODD_JSON: List[Any] = [None, "", "x", 0, -1, 1.5, 10 ** 30, [], {}, [1], {"a": 1}, [None], True, "\x1b[2J", "a\nb", [["a"]],
-                        {"step": "x"}, float("nan")]
+_ODD_JSON: List[Any] = [
+    None,
+    "",
+    "x",
+    0,
+    -1,
+    1.5,
+    10**30,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    [None],
+    True,
+    "\x1b[2J",
+    "a\nb",
+    [["a"]],
+    {"step": "x"},
+    float("nan"),
+]
 
 
 def change_somewhere(content: Any, rng: np.random.Generator) -> None:
     """One value of what JSON stood for, at any depth, is another or gone."""
     place = content
     while True:
-        key = list(place)[int(rng.integers(0, len(place)))] if isinstance(place, dict) else int(rng.integers(0, len(place)))
+        key = (
+            list(place)[int(rng.integers(0, len(place)))]
+            if isinstance(place, dict)
+            else int(rng.integers(0, len(place)))
+        )
         if not isinstance(place[key], (dict, list)) or not place[key] or rng.integers(0, 3) == 0:
             break
         place = place[key]
@@ -101,9 +125,15 @@ def change_somewhere(content: Any, rng: np.random.Generator) -> None:
 
 
 GENERAL: Dict[str, Mutation] = {
-    "truncate": _on_bytes(lambda data, rng: data[:int(rng.integers(0, len(data) + 1))]),
-    "flip bits": _on_bytes(_flip), "zero a range": _on_bytes(_zero), "duplicate a range": _on_bytes(_duplicate),
-    "insert bytes": _on_bytes(_insert), "remove a range": _on_bytes(_remove), "overwrite a range": _on_bytes(_overwrite),
-    "empty": _on_bytes(lambda data, rng: b""), "random bytes": _on_bytes(lambda data, rng: rng.bytes(int(rng.integers(1, 200)))),
-    "swap two files": _swap, "a file is missing": _missing,
+    "truncate": _on_bytes(lambda data, rng: data[: int(rng.integers(0, len(data) + 1))]),
+    "flip bits": _on_bytes(_flip),
+    "zero a range": _on_bytes(_zero),
+    "duplicate a range": _on_bytes(_duplicate),
+    "insert bytes": _on_bytes(_insert),
+    "remove a range": _on_bytes(_remove),
+    "overwrite a range": _on_bytes(_overwrite),
+    "empty": _on_bytes(lambda data, rng: b""),
+    "random bytes": _on_bytes(lambda data, rng: rng.bytes(int(rng.integers(1, 200)))),
+    "swap two files": _swap,
+    "a file is missing": _missing,
 }

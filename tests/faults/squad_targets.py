@@ -1,4 +1,5 @@
 """What the fuzzer reads of SQuAD: raw JSON, and a prepared folder with its features."""
+
 from __future__ import annotations
 
 import functools
@@ -10,27 +11,40 @@ from pathlib import Path
 from typing import Mapping
 
 import numpy as np
-
 from mutations import Files, Mutation, Target, change_somewhere
+from squad_files import qa, squad, write_json, write_vocab
+
 from pipeloom.core.data.squad.articles import read_articles
 from pipeloom.core.data.squad.features import Features, FeatureSettings, make_features
 from pipeloom.core.data.squad.records import Conversion
 from pipeloom.core.data.tokenization import WordPieceTokenizer
-from squad_files import qa, squad, write_json, write_vocab
 
 _SIZES = FeatureSettings(20, 6, 4)
-_QUESTIONS = squad([qa("a"), qa("b", "Rome", 9), qa("no", impossible=True)], [qa("c", "nobody speaks", 34)], version="v2.0")
+_QUESTIONS = squad(
+    [qa("a"), qa("b", "Rome", 9), qa("no", impossible=True)], [qa("c", "nobody speaks", 34)], version="v2.0"
+)
 
 
-_ROWS = [{"id": entry["id"], "context": paragraph["context"], "question": entry["question"],
-          "is_impossible": entry.get("is_impossible", False),
-          "answers": {key: [answer[key] for answer in entry["answers"]] for key in ("text", "answer_start")}}
-         for paragraph in _QUESTIONS["data"][0]["paragraphs"] for entry in paragraph["qas"]]
+_ROWS = [
+    {
+        "id": entry["id"],
+        "context": paragraph["context"],
+        "question": entry["question"],
+        "is_impossible": entry.get("is_impossible", False),
+        "answers": {key: [answer[key] for answer in entry["answers"]] for key in ("text", "answer_start")},
+    }
+    for paragraph in _QUESTIONS["data"][0]["paragraphs"]
+    for entry in paragraph["qas"]
+]
 
 
 def _questions(content) -> Target:
-    return Target(read_questions, lambda: {"squad.json": json.dumps(content, indent=1).encode()},
-                  lambda: {"another value": _another_value}, r"{folder}/squad\.json")
+    return Target(
+        read_questions,
+        lambda: {"squad.json": json.dumps(content, indent=1).encode()},
+        lambda: {"another value": _another_value},
+        r"{folder}/squad\.json",
+    )
 
 
 @functools.lru_cache(maxsize=None)
@@ -56,7 +70,9 @@ def read_features(folder: Path) -> None:
     for index in range(len(features)):
         values, window = features.inputs(index), features.window(index)
         assert values["input_ids"].shape == (features.seq_length,)
-        assert len(window.spans) == len(window.max_context) and window.position + len(window.spans) < features.seq_length
+        assert (
+            len(window.spans) == len(window.max_context) and window.position + len(window.spans) < features.seq_length
+        )
         assert index in features.of_question(features.question_of(index))
 
 
@@ -64,7 +80,10 @@ def read_features(folder: Path) -> None:
 def _features() -> Mapping[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source, vocab = write_json(folder / "squad.json", _QUESTIONS), write_vocab(folder / "vocab.txt", "paris", "rome")
+        source, vocab = (
+            write_json(folder / "squad.json", _QUESTIONS),
+            write_vocab(folder / "vocab.txt", "paris", "rome"),
+        )
         Conversion((source,), "train", vocab, True, _SIZES).write(folder / "out")
         return {"features.npz": (folder / "out" / "features.npz").read_bytes()}
 
@@ -77,6 +96,7 @@ def _another_value(files: Files, rng: np.random.Generator) -> Files:
 
 def _on_array(change) -> Mutation:
     """One array of the file is another, and the file is whole."""
+
     def mutation(files: Files, rng: np.random.Generator) -> Files:
         with np.load(io.BytesIO(files["features.npz"])) as file:
             arrays = {name: file[name] for name in file.files}
@@ -91,14 +111,18 @@ def _on_array(change) -> Mutation:
 
 
 def _other_number(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    array.reshape(-1)[rng.integers(0, array.size)] = 7 if array.dtype == np.uint8 else rng.choice([-1, 0, 1, 19, 20, 2 ** 31 - 1, -2 ** 31])
+    array.reshape(-1)[rng.integers(0, array.size)] = (
+        7 if array.dtype == np.uint8 else rng.choice([-1, 0, 1, 19, 20, 2**31 - 1, -(2**31)])
+    )
     return array
 
 
 _ARRAYS = {
     "another number": _on_array(_other_number),
     "another type": _on_array(lambda array, rng: array.astype(rng.choice(["float64", "int64", "bool", "U3"]))),
-    "another shape": _on_array(lambda array, rng: np.resize(array, [(), (0,), (3,), (2, 2), (array.size, 1)][rng.integers(0, 5)])),
+    "another shape": _on_array(
+        lambda array, rng: np.resize(array, [(), (0,), (3,), (2, 2), (array.size, 1)][rng.integers(0, 5)])
+    ),
     "an array is missing": _on_array(lambda array, rng: None),
 }
 
@@ -106,5 +130,7 @@ SQUAD_TARGETS = {
     "squad": _questions(_QUESTIONS),
     "squad rows": _questions(_ROWS),
     "squad columns": _questions({name: [row[name] for row in _ROWS] for name in _ROWS[0]}),
-    "squad features": Target(read_features, lambda: dict(_features()), lambda: dict(_ARRAYS), r"{folder}/features\.npz"),
+    "squad features": Target(
+        read_features, lambda: dict(_features()), lambda: dict(_ARRAYS), r"{folder}/features\.npz"
+    ),
 }

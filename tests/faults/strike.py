@@ -1,11 +1,14 @@
-"""A plugin that makes a run fail as ``PIPELOOM_FAULT`` says: python entry.py --plugins inter_first,bert,wiki_ofrecord,tests/faults/strike.py
+"""A plugin that makes a run fail as ``PIPELOOM_FAULT`` says: python entry.py --plugins
+inter_first,bert,wiki_ofrecord,tests/faults/strike.py
 
     point N          the whole job gets SIGKILL at the N-th write point of a checkpoint that rank 0 crosses (from 0)
     kill R S         rank R gets SIGKILL when it has done step S
     raise R S        rank R raises an exception there
     nan S            the loss that is read of step S is not a number
-Several are parted by semicolons. With ``PIPELOOM_FAULT_ONCE=FILE`` a fault strikes only while there is no such file, and makes it.
+Several are parted by semicolons. With ``PIPELOOM_FAULT_ONCE=FILE`` a fault strikes only while there is no such file,
+and makes it.
 """
+
 from __future__ import annotations
 
 import os
@@ -54,7 +57,9 @@ def pipeloom_on_run_start(run):
     steps = {int(fault[1]) for fault in FAULTS if fault[0] == "nan"}
     if steps:
         note = LossWatch.note
-        LossWatch.note = lambda self, step, *rest: note(self, step, rest[0], rest[1] * float("nan") if step in steps else rest[1], rest[2])
+        LossWatch.note = lambda self, step, *rest: note(
+            self, step, rest[0], rest[1] * float("nan") if step in steps else rest[1], rest[2]
+        )
 
 
 @pipeloom.hookimpl

@@ -1,8 +1,8 @@
 """The faults that need a real run; benchmarks/reliability.py tries them all, and many more instants."""
+
 from __future__ import annotations
 
 import pytest
-
 from cases import STEPS, Reference, disk_full, restarted
 from harness import ONE, kill_all
 from kills import Disturbed
@@ -15,7 +15,9 @@ def reference(tmp_path_factory):
 
 
 def test_killed_at_four_instants_the_curve_is_the_same_to_the_bit(tmp_path, reference):
-    """While the engine starts, between two steps, amid the tensors of a checkpoint, and as the pointer to the last one moves."""
+    """While the engine starts, between two steps, amid the tensors of a checkpoint, and as the pointer to the last one
+    moves.
+    """
     run = Disturbed(tmp_path, STEPS, save_every=2, layout=ONE)
     run.kill_at_point(7)
     run.kill_in_step(3, 0.05)

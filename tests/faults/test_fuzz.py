@@ -1,27 +1,40 @@
 """Damaged files: taken with sound values, or refused in one line that names the file."""
+
 from __future__ import annotations
 
 import sys
 from collections import Counter
 
-import pytest
-
 import fuzz
+import pytest
 from fuzz import Finding, one_round, run_here, run_in_children
 from mutations import GENERAL, Target
 
 
-
-@pytest.mark.filterwarnings("ignore:Unexpected end-group tag")     # of protobuf; pytest undoes the filter in core/data/ofrecord.py
-@pytest.mark.parametrize("name, rounds", [("ofrecord", 420), ("index", 300), ("config", 180), ("checkpoint", 300), ("squad", 240),
-                                          ("squad rows", 120), ("squad columns", 120), ("squad features", 240), ("plugin", 84)])
+@pytest.mark.filterwarnings(
+    "ignore:Unexpected end-group tag"
+)  # of protobuf; pytest undoes the filter in core/data/ofrecord.py
+@pytest.mark.parametrize(
+    "name, rounds",
+    [
+        ("ofrecord", 420),
+        ("index", 300),
+        ("config", 180),
+        ("checkpoint", 300),
+        ("squad", 240),
+        ("squad rows", 120),
+        ("squad columns", 120),
+        ("squad features", 240),
+        ("plugin", 84),
+    ],
+)
 def test_damaged_files_are_taken_soundly_or_refused_in_a_line(name, rounds):
     counts = run_here(name, seed=20220225, rounds=range(rounds))
     assert sum(counts.values()) == rounds
     outcomes = Counter()
     for (_, outcome), count in counts.items():
         outcomes[outcome] += count
-    assert outcomes["refused"] > rounds / 4 and outcomes["accepted"] > rounds / 20     # it looks at both
+    assert outcomes["refused"] > rounds / 4 and outcomes["accepted"] > rounds / 20  # it looks at both
     kinds = {kind for kind, _ in counts}
     assert kinds == {*GENERAL, *fuzz.TARGETS[name].mutations()}
 
@@ -34,11 +47,14 @@ def test_the_same_round_does_the_same(tmp_path):
     assert first == second != fuzz.TARGETS["ofrecord"].files()
 
 
-@pytest.mark.parametrize("read, says", [
-    (lambda folder: 1 / 0, "ZeroDivisionError"),
-    (lambda folder: (_ for _ in ()).throw(fuzz.PipeloomError("it is broken")), "does not say where: it is broken"),
-    (lambda folder: (_ for _ in ()).throw(AssertionError("7 is out of bounds")), "7 is out of bounds"),
-])
+@pytest.mark.parametrize(
+    "read, says",
+    [
+        (lambda folder: 1 / 0, "ZeroDivisionError"),
+        (lambda folder: (_ for _ in ()).throw(fuzz.PipeloomError("it is broken")), "does not say where: it is broken"),
+        (lambda folder: (_ for _ in ()).throw(AssertionError("7 is out of bounds")), "7 is out of bounds"),
+    ],
+)
 def test_any_other_end_is_a_finding(monkeypatch, tmp_path, read, says):
     monkeypatch.setitem(fuzz.TARGETS, "bad", Target(read, lambda: {"a": b"123"}, dict, "{folder}"))
     with pytest.raises(Finding, match=f"bad round 4 of seed 0.*{says}"):
@@ -59,8 +75,12 @@ for number in range(int(sys.argv[1]), int(sys.argv[2])):
 def test_children_that_crash_or_hang_are_counted_and_the_rest_goes_on():
     counts, findings = run_in_children("x", 0, 7, [sys.executable, "-c", CHILD], limit=1.0)
     assert counts == {"accepted": 4, "finding": 1, "crashed": 2, "hung": 1}
-    assert findings == ["x round 2 of seed 0: the process ended with -11", "x round 4 of seed 0: hangs: more than 1 s", "round 5",
-                        "x round 6 of seed 0: the process ended with 3"]
+    assert findings == [
+        "x round 2 of seed 0: the process ended with -11",
+        "x round 4 of seed 0: hangs: more than 1 s",
+        "round 5",
+        "x round 6 of seed 0: the process ended with 3",
+    ]
 
 
 def test_the_command_line_runs_children(capsys):

@@ -1,9 +1,10 @@
 """From a model's logits back to text: the best answers to a question over all windows of its context.
 
-The procedure is that of BERT's run_squad.py with two differences: all spans that may be an answer are compared, not only those of the 20
-best starts and ends, so that there always is an answer; and its text is cut out of the context by the characters of its
-tokens, where run_squad.py aligns the tokens' text with that of whole words.
+The procedure is that of BERT's run_squad.py with two differences: all spans that may be an answer are compared, not
+only those of the 20 best starts and ends, so that there always is an answer; and its text is cut out of the context by
+the characters of its tokens, where run_squad.py aligns the tokens' text with that of whole words.
 """
+
 from __future__ import annotations
 
 import unicodedata
@@ -15,13 +16,14 @@ import numpy as np
 from pipeloom.core.data.squad.features import Window
 from pipeloom.core.errors import UsageError
 
-
 _JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How many answers to give, of how many tokens at most, and by how much "no answer" must be ahead of the best answer (2.0)."""
+    """How many answers to give, of how many tokens at most, and by how much "no answer" must be ahead of the best
+    answer (2.0).
+    """
 
     n_best_size: int = 20
     max_answer_length: int = 30
@@ -54,15 +56,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to a question, the candidates by falling score, and for SQuAD 2.0 by how much "no answer" is ahead of the best one."""
+    """The answer to a question, the candidates by falling score, and for SQuAD 2.0 by how much "no answer" is ahead of
+    the best one.
+    """
 
     text: str
     candidates: List[Candidate]
     null_odds: Optional[float] = None
 
 
-def predict(context: str, windows: Sequence[Window], start_logits: Sequence[np.ndarray], end_logits: Sequence[np.ndarray],
-            settings: AnswerSettings, may_be_impossible: bool) -> Prediction:
+def predict(
+    context: str,
+    windows: Sequence[Window],
+    start_logits: Sequence[np.ndarray],
+    end_logits: Sequence[np.ndarray],
+    settings: AnswerSettings,
+    may_be_impossible: bool,
+) -> Prediction:
     """The answer to one question from the logits ``(seq_length,)`` of each of its windows.
 
     An answer lies in one window, ends not before it starts, and starts at a token that has most context there. With
@@ -72,7 +82,7 @@ def predict(context: str, windows: Sequence[Window], start_logits: Sequence[np.n
     spans: List[Tuple[float, int, int, int]] = []
     for number, (window, starts, ends) in enumerate(zip(windows, start_logits, end_logits)):
         spans += [(score, number, first, last) for score, first, last in _best_spans(window, starts, ends, settings)]
-    spans.sort(key=lambda span: -span[0])    # stable: of equal ones the first in the context
+    spans.sort(key=lambda span: -span[0])  # stable: of equal ones the first in the context
     candidates: List[Candidate] = []
     seen = set()
     for _, number, first, last in spans:
@@ -80,7 +90,10 @@ def predict(context: str, windows: Sequence[Window], start_logits: Sequence[np.n
         start, end = int(window.spans[first, 0]), _end_of_character(context, int(window.spans[last, 1]))
         if context[start:end] not in seen:
             seen.add(context[start:end])
-            logits = float(start_logits[number][window.position + first]), float(end_logits[number][window.position + last])
+            logits = (
+                float(start_logits[number][window.position + first]),
+                float(end_logits[number][window.position + last]),
+            )
             candidates.append(Candidate(context[start:end], start, end, *logits))
             if len(candidates) == settings.n_best_size:
                 break
@@ -96,15 +109,20 @@ def predict(context: str, windows: Sequence[Window], start_logits: Sequence[np.n
     return Prediction("" if odds > settings.null_score_diff_threshold else best.text, _with_probabilities(ranked), odds)
 
 
-def _best_spans(window: Window, start_logits: np.ndarray, end_logits: np.ndarray, settings: AnswerSettings) -> List[Tuple[float, int, int]]:
+def _best_spans(
+    window: Window, start_logits: np.ndarray, end_logits: np.ndarray, settings: AnswerSettings
+) -> List[Tuple[float, int, int]]:
     """The best (score, first token, last token) of a window, by falling score."""
     count = len(window.spans)
-    starts, ends = (np.asarray(logits, np.float64)[window.position : window.position + count] for logits in (start_logits, end_logits))
-    last = np.arange(count)[:, None] + np.arange(min(settings.max_answer_length, count))    # (tokens, lengths)
+    starts, ends = (
+        np.asarray(logits, np.float64)[window.position : window.position + count]
+        for logits in (start_logits, end_logits)
+    )
+    last = np.arange(count)[:, None] + np.arange(min(settings.max_answer_length, count))  # (tokens, lengths)
     allowed = window.max_context[:, None] & (last < count)
     scores = np.where(allowed, starts[:, None] + ends[np.minimum(last, count - 1)], -np.inf).ravel()
     # Spans with the same text count once, so more of them are kept than answers are wanted.
-    keep = min(settings.n_best_size ** 2, int(allowed.sum()))
+    keep = min(settings.n_best_size**2, int(allowed.sum()))
     if keep == 0:
         return []
     chosen = np.flatnonzero(scores >= np.partition(scores, -keep)[-keep])
@@ -129,4 +147,6 @@ def _end_of_character(context: str, end: int) -> int:
 def _with_probabilities(candidates: Sequence[Candidate]) -> List[Candidate]:
     scores = np.array([candidate.score for candidate in candidates])
     weights = np.exp(scores - scores.max())
-    return [replace(candidate, probability=float(share)) for candidate, share in zip(candidates, weights / weights.sum())]
+    return [
+        replace(candidate, probability=float(share)) for candidate, share in zip(candidates, weights / weights.sum())
+    ]

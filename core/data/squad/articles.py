@@ -5,6 +5,7 @@ finds in a file; offsets count characters (code points). Rajpurkar et al., 2016 
 SQuAD's own, or something else, its official evaluations decide: by them a question without answers is unanswerable,
 flag or no flag.
 """
+
 from __future__ import annotations
 
 import json
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from pipeloom.core.data.squad.sources import Entry, Source, kind_of, value_of
 from pipeloom.core.data.characters import whole
+from pipeloom.core.data.squad.sources import Entry, Source, kind_of, value_of
 from pipeloom.core.errors import UsageError
 
 # Of how many questions a report gives the ids, for each reason.
@@ -114,8 +115,11 @@ class LeftOut:
 
     def lines(self) -> List[str]:
         """One line for each reason, with the ids of the first questions."""
-        return [f"{count} question{'s' if count > 1 else ''} {what}, {reason}: {', '.join(self._first[what, reason])}"
-                f"{', ...' if count > _SHOWN else ''}" for (what, reason), count in self.counts.items()]
+        return [
+            f"{count} question{'s' if count > 1 else ''} {what}, {reason}: {', '.join(self._first[what, reason])}"
+            f"{', ...' if count > _SHOWN else ''}"
+            for (what, reason), count in self.counts.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def read_articles(paths: Union[str, Path, Sequence[Path]], training: bool) -> Ar
     the file and the place in it where the structure is wrong, and where no question is left.
     """
     reader = _Reader(training)
-    for path in ([paths] if isinstance(paths, (str, Path)) else paths):
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
         reader.read(Path(path).expanduser())
     return Articles(reader.questions, reader.version_2, reader.left_out)
 
@@ -165,7 +169,7 @@ class _Reader:
         self.left_out = LeftOut()
         self.version_2 = False
         self._number = 0
-        self._asked: Dict[str, Tuple[str, str]] = {}    # id -> context and text
+        self._asked: Dict[str, Tuple[str, str]] = {}  # id -> context and text
 
     def read(self, path: Path) -> None:
         """Take the questions of a file."""
@@ -184,8 +188,9 @@ class _Reader:
         self.version_2 = self.version_2 or version_2
         if len(self.questions) == before:
             why = self.left_out.lines()
-            raise UsageError(f"{path} has no question to use{': ' + '; '.join(why) if why else ''}; "
-                             "give a SQuAD file with questions")
+            raise UsageError(
+                f"{path} has no question to use{': ' + '; '.join(why) if why else ''}; give a SQuAD file with questions"
+            )
 
     def _take(self, raw: _Raw, impossible: bool) -> None:
         name = raw.id if raw.id is not None else str(self._number)
@@ -262,12 +267,12 @@ def _flag(entry: Entry) -> bool:
 
 def _answers(entry: Entry) -> Optional[Tuple[Answer, ...]]:
     """The answers: a list of them, one, texts alone, or a list of texts and one of offsets."""
-    found = entry.fields.get("answers", entry.fields.get("answer"))    # KorQuAD 2.0 has one answer, by that name
-    if found is None and "answers.text" in entry.fields:    # a flattened table
+    found = entry.fields.get("answers", entry.fields.get("answer"))  # KorQuAD 2.0 has one answer, by that name
+    if found is None and "answers.text" in entry.fields:  # a flattened table
         found = {key: entry.fields.get(f"answers.{key}") for key in ("text", "answer_start")}
     if found is None:
         return None
-    if isinstance(found, str) and re.match(r"\s*[\[{].*\btext\b", found, re.DOTALL):    # of a table that has text alone
+    if isinstance(found, str) and re.match(r"\s*[\[{].*\btext\b", found, re.DOTALL):  # of a table that has text alone
         try:
             found = json.loads(found)
         except (ValueError, RecursionError):
@@ -275,8 +280,9 @@ def _answers(entry: Entry) -> Optional[Tuple[Answer, ...]]:
     if not isinstance(found, (list, dict, str)):
         raise entry.error("answers", found, "a list")
     items = found if isinstance(found, list) else [found]
-    return tuple(answer for number, item in enumerate(items)
-                 for answer in _of_item(item, f"{entry.where}.answers[{number}]"))
+    return tuple(
+        answer for number, item in enumerate(items) for answer in _of_item(item, f"{entry.where}.answers[{number}]")
+    )
 
 
 def _of_item(item: Any, where: str) -> Iterator[Answer]:

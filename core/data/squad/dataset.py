@@ -1,4 +1,7 @@
-"""A folder of SQuAD inputs as a dataset, and what turns a model's logits for it into exact match, F1 and the files of answers."""
+"""A folder of SQuAD inputs as a dataset, and what turns a model's logits for it into exact match, F1 and the files of
+answers.
+"""
+
 from __future__ import annotations
 
 import json
@@ -35,20 +38,29 @@ class SquadDataset(Dataset):
 
     task = "question_answering"
 
-    def __init__(self, folder: Path, source: Any, vocab_size: int, answers: AnswerSettings,
-                 f1_unit: str = "words") -> None:
+    def __init__(
+        self, folder: Path, source: Any, vocab_size: int, answers: AnswerSettings, f1_unit: str = "words"
+    ) -> None:
         self.path, self._source, self._answers, self._f1_unit = folder, source, answers, f1_unit
         self._meta = read_meta(folder)
         if self._meta["settings"]["format"] != FORMAT:
-            raise UsageError(f"{folder} was made by another version of 'prepare squad': make it again with "
-                             "--overwrite true")
+            raise UsageError(
+                f"{folder} was made by another version of 'prepare squad': make it again with --overwrite true"
+            )
         self.vocab_size = vocab_size
         self.split, seq_length = self._meta["settings"]["split"], self._meta["settings"]["seq_length"]
-        self._records = OFRecordDataset(folder, fields_of(self.split, seq_length, vocab_size), self.task, vocab_size,
-                                        rules=rules_of(self.split, folder))
+        self._records = OFRecordDataset(
+            folder,
+            fields_of(self.split, seq_length, vocab_size),
+            self.task,
+            vocab_size,
+            rules=rules_of(self.split, folder),
+        )
         if len(self._records) != self._meta["num_samples"]:
-            raise UsageError(f"{folder} has {len(self._records)} records, its meta.json says {self._meta['num_samples']}: "
-                             "make it again with 'prepare squad'")
+            raise UsageError(
+                f"{folder} has {len(self._records)} records, its meta.json says {self._meta['num_samples']}: "
+                "make it again with 'prepare squad'"
+            )
         self.vocabulary = Vocabulary.beside(folder, self._meta["settings"]["lowercase"])
         self.fields = dict(self._records.fields)
         self._features: Optional[Features] = None
@@ -77,8 +89,10 @@ class SquadDataset(Dataset):
         articles, features = read_articles(self.path / QUESTIONS, training=False), self._all_features()
         missing = set(features.question_ids).difference(question.id for question in articles.questions)
         if missing:
-            raise UsageError(f"{self.path / QUESTIONS} lacks {len(missing)} of the questions in {FEATURES}, for instance {min(missing)}: "
-                             "make the folder again with 'prepare squad'")
+            raise UsageError(
+                f"{self.path / QUESTIONS} lacks {len(missing)} of the questions in {FEATURES}, for instance {min(missing)}: "
+                "make the folder again with 'prepare squad'"
+            )
         return SquadScorer(articles.questions, features, self._answers, articles.version_2, self._f1_unit)
 
     def describe(self) -> str:
@@ -93,8 +107,10 @@ class SquadDataset(Dataset):
         if self._features is None:
             self._features = Features.load(self.path / FEATURES)
             if len(self._features) != len(self):
-                raise UsageError(f"{self.path / FEATURES} has {len(self._features)} inputs, the records are {len(self)}: "
-                                 "make the folder again with 'prepare squad'")
+                raise UsageError(
+                    f"{self.path / FEATURES} has {len(self._features)} inputs, the records are {len(self)}: "
+                    "make the folder again with 'prepare squad'"
+                )
         return self._features
 
 
@@ -106,8 +122,14 @@ class SquadScorer(Scorer):
     the context has no token the answer is "". ``f1_unit`` is what F1 counts.
     """
 
-    def __init__(self, questions: Sequence[Question], features: Features, settings: AnswerSettings,
-                 may_be_impossible: bool, f1_unit: str = "words") -> None:
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        features: Features,
+        settings: AnswerSettings,
+        may_be_impossible: bool,
+        f1_unit: str = "words",
+    ) -> None:
         self._questions = list(questions)
         self._contexts = {question.id: question.context for question in questions}
         self._features, self._settings, self._may_be_impossible = features, settings, may_be_impossible
@@ -130,14 +152,20 @@ class SquadScorer(Scorer):
                 found[question_id] = Prediction("", [], 0.0 if self._may_be_impossible else None)
             if not inputs or inputs.start not in self._logits:
                 continue
-            windows, starts, ends = zip(*((window, *self._logits[index])
-                                          for index, window in zip(inputs, self._features.windows_of(number))
-                                          if index in self._logits))
+            windows, starts, ends = zip(
+                *(
+                    (window, *self._logits[index])
+                    for index, window in zip(inputs, self._features.windows_of(number))
+                    if index in self._logits
+                )
+            )
             if not all(np.isfinite(values).all() for values in (*starts, *ends)):
-                raise RunError(f"the model's logits for question {question_id} are not finite: "
-                               "try a lower --learning_rate")
-            found[question_id] = predict(self._contexts[question_id], windows, starts, ends, self._settings,
-                                         self._may_be_impossible)
+                raise RunError(
+                    f"the model's logits for question {question_id} are not finite: try a lower --learning_rate"
+                )
+            found[question_id] = predict(
+                self._contexts[question_id], windows, starts, ends, self._settings, self._may_be_impossible
+            )
         return found
 
     def finish(self, folder: Optional[Path]) -> Dict[str, float]:
@@ -145,14 +173,15 @@ class SquadScorer(Scorer):
 
         Nothing where no question has a reference.
 
-        Writes ``predictions.json`` (the official evaluation reads it), ``nbest.json`` and for SQuAD 2.0 ``null_odds.json``, as
-        run_squad.py does.
+        Writes ``predictions.json`` (the official evaluation reads it), ``nbest.json`` and for SQuAD 2.0
+        ``null_odds.json``, as run_squad.py does.
         """
         predictions = self.predictions()
         if folder is not None:
             files: Dict[str, Any] = {
                 "predictions.json": {name: prediction.text for name, prediction in predictions.items()},
-                "nbest.json": {name: _candidates(prediction) for name, prediction in predictions.items()}}
+                "nbest.json": {name: _candidates(prediction) for name, prediction in predictions.items()},
+            }
             if self._may_be_impossible:
                 files["null_odds.json"] = {name: prediction.null_odds for name, prediction in predictions.items()}
             for name, content in files.items():
@@ -163,8 +192,15 @@ class SquadScorer(Scorer):
 
 
 def _candidates(prediction: Prediction) -> List[Dict[str, Any]]:
-    return [{"text": candidate.text, "probability": candidate.probability, "start_logit": candidate.start_logit, "end_logit": candidate.end_logit}
-            for candidate in prediction.candidates]
+    return [
+        {
+            "text": candidate.text,
+            "probability": candidate.probability,
+            "start_logit": candidate.start_logit,
+            "end_logit": candidate.end_logit,
+        }
+        for candidate in prediction.candidates
+    ]
 
 
 def _write(path: Path, content: Any) -> None:

@@ -3,6 +3,7 @@
 ``[CLS] question [SEP] window of the context [SEP]``, as BERT's run_squad.py lays them out (Devlin et al., 2018, section
 4.2). Answers are found among the tokens by the characters each was made of, not by comparing text.
 """
+
 from __future__ import annotations
 
 import json
@@ -55,18 +56,20 @@ class FeatureSettings:
         if self.seq_length <= self.max_query_length + _FRAME:
             room = self.seq_length - LEAST_BESIDE_QUESTION
             shorter = f"--max_query_length {room} at most, or " if room >= 1 else ""
-            raise UsageError(f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length "
-                             f"{self.max_query_length}: give {shorter}--seq_length "
-                             f"{self.max_query_length + LEAST_BESIDE_QUESTION} at least")
+            raise UsageError(
+                f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length "
+                f"{self.max_query_length}: give {shorter}--seq_length "
+                f"{self.max_query_length + LEAST_BESIDE_QUESTION} at least"
+            )
 
 
 @dataclass(frozen=True)
 class Window:
     """The tokens of a context that are in one input.
 
-    ``position`` is the place of the first of them in the input; ``spans`` int32 ``(tokens, 2)`` the characters
-    ``start <= i < end`` of the context that each was made of; ``max_context`` bool ``(tokens,)`` whether no other window
-    of the question shows more of what stands around it.
+    ``position`` is the place of the first of them in the input; ``spans`` int32 ``(tokens, 2)`` the characters ``start
+    <= i < end`` of the context that each was made of; ``max_context`` bool ``(tokens,)`` whether no other window of the
+    question shows more of what stands around it.
     """
 
     position: int
@@ -118,20 +121,27 @@ class Features:
         return np.searchsorted(self.windows[:, 0], np.arange(len(self.question_ids) + 1))
 
     def inputs(self, index: int) -> Dict[str, np.ndarray]:
-        """One input: ``input_ids``, ``input_mask``, ``segment_ids`` int32 ``(seq_length,)``; ``start_positions``, ``end_positions``,
-        ``unique_ids`` int32 ``(1,)``."""
+        """One input: ``input_ids``, ``input_mask``, ``segment_ids`` int32 ``(seq_length,)``; ``start_positions``,
+        ``end_positions``, ``unique_ids`` int32 ``(1,)``.
+        """
         question, first, count, start, end = self.windows[index].tolist()
         seq_length, cls_id, sep_id, pad_id = self.frame.tolist()
         query = self.query_ids[self.query_starts[question] : self.query_starts[question + 1]]
         begin = self.context_starts[self.context_of[question]] + first
         length, position = len(query) + count + _FRAME, len(query) + 2
         input_ids = np.full(seq_length, pad_id, np.int32)
-        input_ids[:length] = np.concatenate([[cls_id], query, [sep_id], self.context_ids[begin : begin + count], [sep_id]])
+        input_ids[:length] = np.concatenate(
+            [[cls_id], query, [sep_id], self.context_ids[begin : begin + count], [sep_id]]
+        )
         places = np.arange(seq_length)
-        return {"input_ids": input_ids, "input_mask": (places < length).astype(np.int32),
-                "segment_ids": ((places >= position) & (places < length)).astype(np.int32),
-                "start_positions": np.array([start], np.int32), "end_positions": np.array([end], np.int32),
-                "unique_ids": np.array([FIRST_UNIQUE_ID + index], np.int32)}
+        return {
+            "input_ids": input_ids,
+            "input_mask": (places < length).astype(np.int32),
+            "segment_ids": ((places >= position) & (places < length)).astype(np.int32),
+            "start_positions": np.array([start], np.int32),
+            "end_positions": np.array([end], np.int32),
+            "unique_ids": np.array([FIRST_UNIQUE_ID + index], np.int32),
+        }
 
     def window(self, index: int) -> Window:
         """The tokens of the context in input ``index``; for all of a question ``windows_of`` is quicker."""
@@ -142,12 +152,14 @@ class Features:
         """The tokens of the context in each input of a question."""
         inputs = self.of_question(number)
         position = int(self.query_starts[number + 1] - self.query_starts[number]) + 2
-        start, end = self.context_starts[self.context_of[number]:][:2]
+        start, end = self.context_starts[self.context_of[number] :][:2]
         spans = self.context_spans[start:end]
         places = self.windows[inputs.start : inputs.stop, 1:3].tolist()
         best = _best_windows(places)
-        return [Window(position, spans[first : first + count], best[first : first + count] == row)
-                for row, (first, count) in enumerate(places)]
+        return [
+            Window(position, spans[first : first + count], best[first : first + count] == row)
+            for row, (first, count) in enumerate(places)
+        ]
 
     def save(self, path: Path) -> None:
         """Writes the npz file that ``load`` reads; the same features give the same bytes."""
@@ -168,7 +180,16 @@ class Features:
             return features
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-        except (ValueError, LookupError, TypeError, EOFError, RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            EOFError,
+            RecursionError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise UsageError(f"{path} is damaged ({error}): make the folder again with 'prepare squad'") from None
 
     def _check(self) -> None:
@@ -177,35 +198,62 @@ class Features:
             if name != "question_ids" and getattr(value, "dtype", None) not in (np.int32, np.int64):
                 raise ValueError(f"{name} is no array of whole numbers")
         questions, tokens = len(self.question_ids), len(self.context_ids)
-        shapes = {"frame": (4,), "context_ids": (tokens,), "context_spans": (tokens, 2), "context_of": (questions,),
-                  "query_ids": (self.query_ids.size,), "query_starts": (questions + 1,), "windows": (len(self), 5)}
+        shapes = {
+            "frame": (4,),
+            "context_ids": (tokens,),
+            "context_spans": (tokens, 2),
+            "context_of": (questions,),
+            "query_ids": (self.query_ids.size,),
+            "query_starts": (questions + 1,),
+            "windows": (len(self), 5),
+        }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} is {getattr(self, name).shape}, not {shape}")
         contexts = len(self.context_starts) - 1
         numbers, first, count, start, end = self.windows.T
-        fit = (all(isinstance(name, str) for name in self.question_ids) and (self.context_spans >= 0).all()
-               and _are_starts(self.context_starts, tokens) and _are_starts(self.query_starts, len(self.query_ids))
-               and _within(self.context_of, contexts) and _within(numbers, questions) and (np.diff(numbers) >= 0).all())
+        fit = (
+            all(isinstance(name, str) for name in self.question_ids)
+            and (self.context_spans >= 0).all()
+            and _are_starts(self.context_starts, tokens)
+            and _are_starts(self.query_starts, len(self.query_ids))
+            and _within(self.context_of, contexts)
+            and _within(numbers, questions)
+            and (np.diff(numbers) >= 0).all()
+        )
         if fit:
             room = self.seq_length - _FRAME - np.diff(self.query_starts)[numbers]
             length = np.diff(self.context_starts)[self.context_of[numbers]]
-            fit = (((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all()
-                   and _within(self.windows[:, 3:], self.seq_length + 1) and self.seq_length <= _MOST_TOKENS)
+            fit = (
+                ((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all()
+                and _within(self.windows[:, 3:], self.seq_length + 1)
+                and self.seq_length <= _MOST_TOKENS
+            )
         if not fit:
             raise ValueError("its arrays do not fit together")
 
 
 def _are_starts(starts: np.ndarray, total: int) -> bool:
-    return starts.ndim == 1 and len(starts) > 0 and starts[0] == 0 and starts[-1] == total and bool((np.diff(starts) >= 0).all())
+    return (
+        starts.ndim == 1
+        and len(starts) > 0
+        and starts[0] == 0
+        and starts[-1] == total
+        and bool((np.diff(starts) >= 0).all())
+    )
 
 
 def _within(values: np.ndarray, high: int) -> bool:
     return bool(((values >= 0) & (values < high)).all())
 
 
-def make_features(questions: Sequence[Question], tokenizer: WordPieceTokenizer, settings: FeatureSettings, training: bool,
-                  left_out: LeftOut) -> Features:
+def make_features(
+    questions: Sequence[Question],
+    tokenizer: WordPieceTokenizer,
+    settings: FeatureSettings,
+    training: bool,
+    left_out: LeftOut,
+) -> Features:
     """The inputs of ``questions``.
 
     Longer questions are cut at ``max_query_length``. For ``training``, ``left_out`` counts questions that there is
@@ -250,8 +298,9 @@ class _Builder:
         self._windows += [(number, begin, count, start, end) for (begin, count), (start, end) in zip(windows, places)]
         return reason
 
-    def _places(self, question: Question, spans: np.ndarray, windows: Sequence[Tuple[int, int]], room: int,
-                position: int) -> Tuple[List[Tuple[int, int]], Optional[str]]:
+    def _places(
+        self, question: Question, spans: np.ndarray, windows: Sequence[Tuple[int, int]], room: int, position: int
+    ) -> Tuple[List[Tuple[int, int]], Optional[str]]:
         """For each window where the answer is in its input, and why there is nothing to learn from, if so."""
         if not windows:
             return [], _NO_TOKEN
@@ -264,12 +313,17 @@ class _Builder:
         first, last = _tokens_of(spans, answer.start, answer.end)
         if first > last:
             return outside, "whose answer has no token"
-        places = [(first - begin + position, last - begin + position)
-                  if begin <= first and last < begin + count else (0, 0) for begin, count in windows]
+        places = [
+            (first - begin + position, last - begin + position) if begin <= first and last < begin + count else (0, 0)
+            for begin, count in windows
+        ]
         if any(start for start, _ in places):
             return places, None
-        return outside, ("whose answer is longer than a window" if last - first >= room
-                         else "whose answer is not whole in any window (a smaller --doc_stride helps)")
+        return outside, (
+            "whose answer is longer than a window"
+            if last - first >= room
+            else "whose answer is not whole in any window (a smaller --doc_stride helps)"
+        )
 
     def features(self) -> Features:
         settings, tokenizer = self._settings, self._tokenizer
@@ -277,10 +331,14 @@ class _Builder:
         return Features(
             question_ids=self._question_ids,
             frame=np.array([settings.seq_length, tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id], np.int32),
-            context_ids=_joined(ids), context_spans=_joined(spans).reshape(-1, 2), context_starts=_starts(ids),
+            context_ids=_joined(ids),
+            context_spans=_joined(spans).reshape(-1, 2),
+            context_starts=_starts(ids),
             context_of=np.array(self._context_of, np.int32),
-            query_ids=_joined(self._queries), query_starts=_starts(self._queries),
-            windows=np.array(self._windows, np.int32).reshape(-1, 5))
+            query_ids=_joined(self._queries),
+            query_starts=_starts(self._queries),
+            windows=np.array(self._windows, np.int32).reshape(-1, 5),
+        )
 
     def _context(self, text: str) -> int:
         number = self._contexts.setdefault(text, len(self._tokens))
@@ -313,18 +371,20 @@ def _windows(tokens: int, room: int, stride: int) -> List[Tuple[int, int]]:
 
 def _tokens_of(spans: np.ndarray, start: int, end: int) -> Tuple[int, int]:
     """The first and the last token with a character in ``start <= i < end``; first > last where there is none."""
-    return int(np.searchsorted(spans[:, 1], start, side="right")), int(np.searchsorted(spans[:, 0], end, side="left")) - 1
+    return int(np.searchsorted(spans[:, 1], start, side="right")), int(
+        np.searchsorted(spans[:, 0], end, side="left")
+    ) - 1
 
 
 def _best_windows(windows: Sequence[Sequence[int]]) -> np.ndarray:
     """For each token of a context the window with most context around it, ``(tokens,)``.
 
-    run_squad.py's rule: the smaller one of what stands left and right of it, and 0.01 times the length of the window; the
-    first one where two are equal.
+    run_squad.py's rule: the smaller one of what stands left and right of it, and 0.01 times the length of the window;
+    the first one where two are equal.
     """
     size = max((begin + count for begin, count in windows), default=0)
     best, most = np.zeros(size, np.int64), np.full(size, -1.0)
-    for number, (begin, count) in enumerate(windows):    # each looks at its own tokens: a context may have many windows
+    for number, (begin, count) in enumerate(windows):  # each looks at its own tokens: a context may have many windows
         places = np.arange(count)
         around = np.minimum(places, count - 1 - places) + 0.01 * count
         better = around > most[begin : begin + count]

@@ -1,9 +1,11 @@
-"""A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to text.
+"""A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to
+text.
 
 ``part-N``; ``vocab.txt`` or other tokenizer files; ``questions.json``: the questions in SQuAD's own form, with the ids
 of ``predictions.json``; ``features.npz``: which tokens of which question each input holds (``features.Features``);
 ``meta.json``: settings, counts, checksums.
 """
+
 from __future__ import annotations
 
 import json
@@ -34,8 +36,10 @@ FORMAT = 2
 
 def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
     """The fields of the public SQuAD sets, in the order in which a model reads them."""
-    fields = [Field("input_ids", (seq_length,), "int32", low=0, high=vocab_size),
-              *(Field(name, (seq_length,), "int32", low=0, high=2) for name in ("input_mask", "segment_ids"))]
+    fields = [
+        Field("input_ids", (seq_length,), "int32", low=0, high=vocab_size),
+        *(Field(name, (seq_length,), "int32", low=0, high=2) for name in ("input_mask", "segment_ids")),
+    ]
     high = None if split == "eval" else seq_length
     return [*fields, *(Field(name, (1,), "int32", low=0, high=high) for name in SPLITS[split])]
 
@@ -59,28 +63,37 @@ class Conversion:
 
     def settings(self) -> Dict[str, Any]:
         """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
-        return {"format": FORMAT, "split": self.split, "lowercase": self.vocabulary.lowercases(), **asdict(self.sizes),
-                "parts": self.parts, "vocab": self.vocabulary.digest(), "input": " ".join(map(digest_of, self.sources))}
+        return {
+            "format": FORMAT,
+            "split": self.split,
+            "lowercase": self.vocabulary.lowercases(),
+            **asdict(self.sizes),
+            "parts": self.parts,
+            "vocab": self.vocabulary.digest(),
+            "input": " ".join(map(digest_of, self.sources)),
+        }
 
     @property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(self.vocab, self.lowercase)
 
     def write(self, folder: Path) -> Dict[str, Any]:
-        """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in it.
+        """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in
+        it.
 
         Raises ``UsageError`` for what is wrong with the input, ``OSError`` where the folder cannot be written.
         """
         settings = self.settings()
-        tokenizer = self.vocabulary.load(special_in_text=True)    # a question may ask for "[MASK]", as in transformers
+        tokenizer = self.vocabulary.load(special_in_text=True)  # a question may ask for "[MASK]", as in transformers
         articles = read_articles(self.sources, training=self.split == "train")
         _note_references(articles, self.split)
         features = make_features(articles.questions, tokenizer, self.sizes, self.split == "train", articles.left_out)
         if len(features) < self.parts:
             why = "".join(f"; {line}" for line in articles.left_out.lines())
             where = ", ".join(map(str, self.sources))
-            raise UsageError(f"{where} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}"
-                             f"{why}")
+            raise UsageError(
+                f"{where} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}{why}"
+            )
         names = [field.name for field in fields_of(self.split, self.sizes.seq_length, len(tokenizer))]
 
         def fill(private: Path) -> Dict[str, Any]:
@@ -95,10 +108,16 @@ class Conversion:
             (private / QUESTIONS).write_bytes(articles.to_json())
             features.save(private / FEATURES)
             left_out = {"left_out": len(articles.left_out), "reasons": [*tokenizer.notes, *articles.left_out.lines()]}
-            return {"settings": settings, "num_samples": len(features), "questions": len(features.question_ids),
-                    "with_reference": sum(question.has_reference for question in articles.questions),
-                    "in_loss": int((features.windows[:, 3] < self.sizes.seq_length).sum()), **left_out,
-                    "version_2": articles.version_2, "vocab_size": len(tokenizer)}
+            return {
+                "settings": settings,
+                "num_samples": len(features),
+                "questions": len(features.question_ids),
+                "with_reference": sum(question.has_reference for question in articles.questions),
+                "in_loss": int((features.windows[:, 3] < self.sizes.seq_length).sum()),
+                **left_out,
+                "version_2": articles.version_2,
+                "vocab_size": len(tokenizer),
+            }
 
         write_folder(folder, fill)
         return read_meta(folder)
@@ -133,9 +152,19 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 
 # What of meta.json is read again, and its types.
-_META = {"": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
-         "settings": {"format": int, "split": str, "lowercase": (bool, type(None)), "seq_length": int,
-                      "doc_stride": int, "max_query_length": int, "vocab": str, "input": str}}
+_META = {
+    "": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
+    "settings": {
+        "format": int,
+        "split": str,
+        "lowercase": (bool, type(None)),
+        "seq_length": int,
+        "doc_stride": int,
+        "max_query_length": int,
+        "vocab": str,
+        "input": str,
+    },
+}
 
 
 def digest_of(path: Path) -> str:

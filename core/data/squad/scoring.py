@@ -3,6 +3,7 @@
 By the characters instead of the words, for languages that put no spaces between them, by those of MLQA's official
 evaluation for Chinese (Lewis et al., 2020; mlqa_evaluation_v1.py), with the Japanese syllables as characters too.
 """
+
 from __future__ import annotations
 
 import re
@@ -21,8 +22,9 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 #: What F1 may count.
 UNITS = ("words", "characters")
 # Each is a word: ideographs, also the rarer ones, the signs for a repeated one and for zero, hiragana and katakana.
-_CHARACTER = ("\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
-              "\U00020000-\U000323af")
+_CHARACTER = (
+    "\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af"
+)
 _SEGMENT = re.compile(f"[{_CHARACTER}]|[^{_CHARACTER}\\s]+")
 
 
@@ -59,32 +61,43 @@ def f1(prediction: str, reference: str, version_2: bool = False, unit: str = "wo
     return 2 * precision * recall / (precision + recall)
 
 
-def score(prediction: str, references: Sequence[str], version_2: bool = False,
-          unit: str = "words") -> Tuple[float, float]:
-    """Exact match and F1, each the best over the references. By the rules of version 2, references without words do not count,
-    and where none is left the right prediction is ""."""
+def score(
+    prediction: str, references: Sequence[str], version_2: bool = False, unit: str = "words"
+) -> Tuple[float, float]:
+    """Exact match and F1, each the best over the references. By the rules of version 2, references without words do not
+    count, and where none is left the right prediction is "".
+    """
     if version_2:
         references = [reference for reference in references if normalize(reference, unit)] or [""]
-    return (max(exact_match(prediction, reference, unit) for reference in references),
-            max(f1(prediction, reference, version_2, unit) for reference in references))
+    return (
+        max(exact_match(prediction, reference, unit) for reference in references),
+        max(f1(prediction, reference, version_2, unit) for reference in references),
+    )
 
 
-def figures(questions: Sequence[Question], predictions: Mapping[str, str], version_2: bool,
-            unit: str = "words") -> Dict[str, float]:
+def figures(
+    questions: Sequence[Question], predictions: Mapping[str, str], version_2: bool, unit: str = "words"
+) -> Dict[str, float]:
     """``exact_match`` and ``f1`` in percent over those of ``questions`` that have a reference; nothing where none has.
 
-    With ``version_2`` also ``has_answer_exact_match``, ``has_answer_f1`` and ``no_answer_exact_match``, ``no_answer_f1``,
-    where there are such questions. Of questions with the same id each counts, and with ``version_2`` the last one, as
-    in the official evaluations. Raises ``KeyError`` for a question without a prediction.
+    With ``version_2`` also ``has_answer_exact_match``, ``has_answer_f1`` and ``no_answer_exact_match``,
+    ``no_answer_f1``, where there are such questions. Of questions with the same id each counts, and with ``version_2``
+    the last one, as in the official evaluations. Raises ``KeyError`` for a question without a prediction.
     """
     asked = [question for question in questions if question.has_reference]
     if version_2:
         asked = list({question.id: question for question in asked}.values())
-    scores = [score(predictions[question.id], [answer.text for answer in question.answers], version_2, unit)
-              for question in asked]
+    scores = [
+        score(predictions[question.id], [answer.text for answer in question.answers], version_2, unit)
+        for question in asked
+    ]
     groups = {"": scores}
     if version_2:
         groups["has_answer_"] = [pair for question, pair in zip(asked, scores) if question.answers]
         groups["no_answer_"] = [pair for question, pair in zip(asked, scores) if not question.answers]
-    return {f"{prefix}{name}": 100.0 * sum(pair[place] for pair in group) / len(group)
-            for prefix, group in groups.items() if group for place, name in enumerate(("exact_match", "f1"))}
+    return {
+        f"{prefix}{name}": 100.0 * sum(pair[place] for pair in group) / len(group)
+        for prefix, group in groups.items()
+        if group
+        for place, name in enumerate(("exact_match", "f1"))
+    }

@@ -4,6 +4,7 @@ Read are SQuAD's own JSON (``{"data": [{"paragraphs": [{"context", "qas"}]}]}``)
 rows with a question and its context each, as HuggingFace's ``datasets`` has them (an array, JSON lines, ``{"data":
 rows}``, the rows of its viewer), and columns (an object of lists, or what pandas writes). A file may be compressed.
 """
+
 from __future__ import annotations
 
 import bz2
@@ -21,29 +22,46 @@ _ADVICE = "give a SQuAD JSON file, for instance train-v1.1.json, or JSON lines w
 
 #: Kinds of data that are not read here, by the keys that one of their objects has.
 _FOREIGN: Sequence[Tuple[str, Tuple[str, ...]]] = (
-    ("MRQA", ("header",)), ("MRQA", ("detected_answers",)),
+    ("MRQA", ("header",)),
+    ("MRQA", ("detected_answers",)),
     ("TyDi QA", ("annotations", "document_plaintext")),
     *(("Natural Questions", ("annotations", f"document{what}")) for what in ("_html", "_text", "_tokens", "")),
-    ("TriviaQA", ("Data",)), ("TriviaQA", ("entity_pages",)), ("HotpotQA", ("supporting_facts",)),
-    ("CoQA", ("story", "questions")), ("DROP", ("passage", "qa_pairs")), ("BoolQ", ("passage", "question")),
-    ("RACE", ("article", "options")), ("NewsQA", ("storyId",)), ("MS MARCO", ("passages", "query")),
-    ("DuReader", ("documents", "question")), ("CMRC 2018 in its own form", ("context_text",)))
+    ("TriviaQA", ("Data",)),
+    ("TriviaQA", ("entity_pages",)),
+    ("HotpotQA", ("supporting_facts",)),
+    ("CoQA", ("story", "questions")),
+    ("DROP", ("passage", "qa_pairs")),
+    ("BoolQ", ("passage", "question")),
+    ("RACE", ("article", "options")),
+    ("NewsQA", ("storyId",)),
+    ("MS MARCO", ("passages", "query")),
+    ("DuReader", ("documents", "question")),
+    ("CMRC 2018 in its own form", ("context_text",)),
+)
 
 
 def _zstd(data: bytes) -> bytes:
-    from backports import zstd      # an extra of pipeloom
+    from backports import zstd  # an extra of pipeloom
 
     return zstd.decompress(data)
 
 
 _COMPRESSED: Sequence[Tuple[bytes, Callable[[bytes], bytes]]] = (
-    (b"BZh", bz2.decompress), (b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress),
-    (b"\x28\xb5\x2f\xfd", _zstd))
+    (b"BZh", bz2.decompress),
+    (b"\x1f\x8b", gzip.decompress),
+    (b"\xfd7zXZ\x00", lzma.decompress),
+    (b"\x28\xb5\x2f\xfd", _zstd),
+)
 #: What stands between JSON values; a byte-order mark too, wherever files were put together.
 _BLANK = " \t\r\n\ufeff"
 #: What a file begins with that is no text.
-_BINARY = ((b"PAR1", "Parquet"), (b"ARROW1", "Arrow"), (b"\xff\xff\xff\xff", "Arrow"), (b"PK\x03\x04", "zip"),
-           (b"SQLite", "SQLite"))
+_BINARY = (
+    (b"PAR1", "Parquet"),
+    (b"ARROW1", "Arrow"),
+    (b"\xff\xff\xff\xff", "Arrow"),
+    (b"PK\x03\x04", "zip"),
+    (b"SQLite", "SQLite"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,21 +107,22 @@ class Source:
             yield from self._items(document, place)
             return
         if not isinstance(document, dict):
-            raise UsageError(f"{self._where(place)} is {kind_of(document)}, a SQuAD file is an object with the key "
-                             "'data'")
+            raise UsageError(
+                f"{self._where(place)} is {kind_of(document)}, a SQuAD file is an object with the key 'data'"
+            )
         self._refuse_foreign(document, place)
         if document.get("version") is not None:
             self._versions.append(str(document["version"]))
-        if isinstance(document.get("columns"), list) and "data" in document:    # pandas: orient="split"
+        if isinstance(document.get("columns"), list) and "data" in document:  # pandas: orient="split"
             names, rows = document["columns"], self._value(document, place, "data", list)
             if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
                 raise UsageError(f"{self._where(place)} has rows in 'data' without a value for each of 'columns'")
             yield from self._items([dict(zip(map(str, names), row)) for row in rows], _inside(place, "data"))
-        elif isinstance(document.get("rows"), list):                            # the viewer of HuggingFace's data sets
+        elif isinstance(document.get("rows"), list):  # the viewer of HuggingFace's data sets
             rows = [item.get("row") if isinstance(item, dict) else item for item in document["rows"]]
             yield from self._items(rows, _inside(place, "rows"))
         elif document and all(isinstance(value, dict) and _is_item(value) for value in document.values()):
-            yield from self._items(list(document.values()), place)              # pandas: orient="index"
+            yield from self._items(list(document.values()), place)  # pandas: orient="index"
         elif _is_table(document):
             yield from self._items(self._rows_of_columns(document), place)
         elif "data" in document or not _is_item(document):
@@ -150,15 +169,19 @@ class Source:
         count = len(columns["question"])
         for name, column in columns.items():
             if len(column) != count:
-                raise UsageError(f"{self.path}: it has {count} values of 'question' and {len(column)} of '{name}': a "
-                                 "column has one for each row")
+                raise UsageError(
+                    f"{self.path}: it has {count} values of 'question' and {len(column)} of '{name}': a "
+                    "column has one for each row"
+                )
         return [{name: column[row] for name, column in columns.items()} for row in range(count)]
 
     def _refuse_foreign(self, item: Mapping[str, Any], place: str) -> None:
         for name, keys in _FOREIGN:
             if all(key in item for key in keys):
-                raise UsageError(f"{self._where(place)} has the keys of {name}, which is not read here: make it SQuAD, "
-                                 "with a context, a question and answers of text and answer_start for each")
+                raise UsageError(
+                    f"{self._where(place)} has the keys of {name}, which is not read here: make it SQuAD, "
+                    "with a context, a question and answers of text and answer_start for each"
+                )
 
     def _where(self, place: str) -> str:
         return f"{self.path}: {place or 'it'}"
@@ -179,8 +202,15 @@ def value_of(fields: Mapping[str, Any], where: str, key: str, wanted: Type) -> A
     return found
 
 
-_KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false",
-          float: "a number", type(None): "null"}
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    float: "a number",
+    type(None): "null",
+}
 
 
 def kind_of(value: Any) -> str:
@@ -212,6 +242,7 @@ def _column(value: Any) -> List[Any]:
 
 # --- from bytes to JSON
 
+
 def _read_text(path: Path) -> str:
     """The content of a file, decompressed by what it begins with. Raises ``UsageError`` for what is no text."""
     try:
@@ -225,9 +256,11 @@ def _read_text(path: Path) -> str:
         try:
             data = decompress(data)
         except ImportError:
-            raise UsageError(f"{path} is compressed by zstd, which needs the package backports.zstd: pip install "
-                             "backports.zstd (Python 3.9 or newer), or unpack the file") from None
-        except Exception as error:      # each library has its own
+            raise UsageError(
+                f"{path} is compressed by zstd, which needs the package backports.zstd: pip install "
+                "backports.zstd (Python 3.9 or newer), or unpack the file"
+            ) from None
+        except Exception as error:  # each library has its own
             raise UsageError(f"{path} cannot be decompressed ({error}); copy it again") from None
     kind = next((kind for magic, kind in _BINARY if data.startswith(magic)), None)
     if kind is not None:

@@ -2,6 +2,7 @@
 
 Shapes: B = micro-batch, L = sequence, H = hidden, A = heads, D = head size.
 """
+
 from __future__ import annotations
 
 import oneflow as flow
@@ -55,8 +56,13 @@ class Attention(nn.Module):
         def heads(y_NH):
             return y_NH.reshape(B, L, A, D).permute(0, 2, 1, 3)
 
-        context_BALD = self.ops.attention(heads(self.query(x_NH)), heads(self.key(x_NH)), heads(self.value(x_NH)),
-                                          mask_B11L, lambda probs_BALL: self.probs_dropout(probs_BALL, seeds))
+        context_BALD = self.ops.attention(
+            heads(self.query(x_NH)),
+            heads(self.key(x_NH)),
+            heads(self.value(x_NH)),
+            mask_B11L,
+            lambda probs_BALL: self.probs_dropout(probs_BALL, seeds),
+        )
         return self.output(context_BALD.permute(0, 2, 1, 3).reshape(B * L, A * D))
 
 

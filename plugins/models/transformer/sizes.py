@@ -1,4 +1,5 @@
 """Sizes of a transformer encoder, the options that set them, and what its layers cost."""
+
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
@@ -58,25 +59,42 @@ class Sizes:
         count the same tensors in half precision).
         """
         h, f, length, heads = self.hidden, self.intermediate, self.seq_length, self.heads
-        return Cost(flops=8.0 * h * h + 4.0 * h * f + 4.0 * length * h, output_bytes=4.0 * h,
-                    kept_bytes=4.0 * (13 * h + 2 * f + 3 * heads * length),
-                    # Attention and MLP: forward after the rows, backward before the columns (Shoeybi et al. 2019).
-                    tensor_bytes=4.0 * 4 * h)
+        return Cost(
+            flops=8.0 * h * h + 4.0 * h * f + 4.0 * length * h,
+            output_bytes=4.0 * h,
+            kept_bytes=4.0 * (13 * h + 2 * f + 3 * heads * length),
+            # Attention and MLP: forward after the rows, backward before the columns (Shoeybi et al. 2019).
+            tensor_bytes=4.0 * 4 * h,
+        )
 
 
 def add_transformer_options(options) -> None:
     """Declare the options that every transformer model here has."""
     add = options.add
-    add("init_from", CheckpointPath, None, section="model", resume="free",
+    add(
+        "init_from",
+        CheckpointPath,
+        None,
+        section="model",
+        resume="free",
         help="start from a checkpoint of ours (also RUN@best, RUN@last, RUN@120) or a HuggingFace folder (config.json, "
-             "model.safetensors); its sizes replace the defaults of the following")
+        "model.safetensors); its sizes replace the defaults of the following",
+    )
     add("num_hidden_layers", int, 2, cuda_default=24, section="model", minimum=1, help="encoder layers")
     add("num_attention_heads", int, 2, cuda_default=16, section="model", minimum=1, help="attention heads")
     add("hidden_size", int, None, section="model", minimum=1, help="width of the hidden states (default: 64 x heads)")
     add("intermediate_size", int, None, section="model", minimum=1, help="width of the MLP (default: 4 x hidden size)")
     add("max_position_embeddings", int, 512, section="model", minimum=1, help="positions that have an embedding")
     add("hidden_dropout_prob", float, 0.1, section="model", minimum=0, maximum=0.99, help="dropout of hidden states")
-    add("attention_probs_dropout_prob", float, 0.1, section="model", minimum=0, maximum=0.99, help="dropout of attention probabilities")
+    add(
+        "attention_probs_dropout_prob",
+        float,
+        0.1,
+        section="model",
+        minimum=0,
+        maximum=0.99,
+        help="dropout of attention probabilities",
+    )
 
 
 def agree(config, sizes: Mapping[str, Any], folder: Any):
@@ -88,10 +106,14 @@ def agree(config, sizes: Mapping[str, Any], folder: Any):
     for name, value in sizes.items():
         mine = getattr(config, name)
         if name in config.given and mine is not None and mine != value:
-            raise UsageError(f"--{name} {mine} disagrees with --init_from {folder}, where it is {value}: leave one of the two out")
+            raise UsageError(
+                f"--{name} {mine} disagrees with --init_from {folder}, where it is {value}: leave one of the two out"
+            )
     if sizes["vocab_size"] < config.vocab_size:
-        raise UsageError(f"--init_from {folder} has a vocabulary of {sizes['vocab_size']}, the dataset has ids below {config.vocab_size}: "
-                         f"use data made with the folder's vocabulary; if these are, say --vocab_size {sizes['vocab_size']}")
+        raise UsageError(
+            f"--init_from {folder} has a vocabulary of {sizes['vocab_size']}, the dataset has ids below {config.vocab_size}: "
+            f"use data made with the folder's vocabulary; if these are, say --vocab_size {sizes['vocab_size']}"
+        )
     return config.replace(**sizes)
 
 
@@ -103,13 +125,24 @@ def sizes_from(config, **others: Any) -> Sizes:
     if hidden % heads:
         raise UsageError(f"--hidden_size {hidden} is not a multiple of --num_attention_heads {heads}")
     if heads % config.tensor_parallel:
-        raise UsageError(f"--tensor_parallel {config.tensor_parallel} does not divide --num_attention_heads {heads}: "
-                         "each rank of a tensor group takes as many heads")
+        raise UsageError(
+            f"--tensor_parallel {config.tensor_parallel} does not divide --num_attention_heads {heads}: "
+            "each rank of a tensor group takes as many heads"
+        )
     if config.seq_length > config.max_position_embeddings:
-        raise UsageError(f"--seq_length {config.seq_length} is longer than --max_position_embeddings {config.max_position_embeddings}: "
-                         + ("lower the former" if config.init_from else "raise the latter"))
-    return Sizes(layers=config.num_hidden_layers, heads=heads, hidden=hidden,
-                 intermediate=config.intermediate_size or 4 * hidden, vocab=config.vocab_size,
-                 positions=config.max_position_embeddings, seq_length=config.seq_length,
-                 hidden_dropout=config.hidden_dropout_prob, attention_dropout=config.attention_probs_dropout_prob,
-                 **others)
+        raise UsageError(
+            f"--seq_length {config.seq_length} is longer than --max_position_embeddings {config.max_position_embeddings}: "
+            + ("lower the former" if config.init_from else "raise the latter")
+        )
+    return Sizes(
+        layers=config.num_hidden_layers,
+        heads=heads,
+        hidden=hidden,
+        intermediate=config.intermediate_size or 4 * hidden,
+        vocab=config.vocab_size,
+        positions=config.max_position_embeddings,
+        seq_length=config.seq_length,
+        hidden_dropout=config.hidden_dropout_prob,
+        attention_dropout=config.attention_probs_dropout_prob,
+        **others,
+    )
