@@ -17,7 +17,7 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     cluster=(--node_rank "$1" --nnodes "$NNODES" --master_addr "$MASTER_ADDR")
     [ -z "${MASTER_PORT:-}" ] || cluster+=(--master_port "$MASTER_PORT")
     shift
-elif [ -n "${SLURM_PROCID:-}" ] && [ -n "${SLURM_NODEID:-}" ]; then  # what is not given, core/cluster_environment.py finds
+elif [ -n "${SLURM_PROCID:-}" ] && [ -n "${SLURM_NODEID:-}" ]; then  # what is not given, core/config/cluster_environment.py finds
     [ -z "${NNODES:-}" ] || cluster+=(--nnodes "$NNODES")
     [ -z "${MASTER_ADDR:-}" ] || cluster+=(--master_addr "$MASTER_ADDR")
     [ -z "${MASTER_PORT:-}" ] || cluster+=(--master_port "$MASTER_PORT")

@@ -21,7 +21,7 @@ from benchmarks.lab.measure import StepBytes, bytes_per_step  # noqa: E402  (the
 from benchmarks.lab.namespaces import LabError, Link, why_not  # noqa: E402
 from benchmarks.lab.theory import crossing, plan_of  # noqa: E402
 from benchmarks.machine import origin, page_parser  # noqa: E402
-from pipeloom.core.communication import Traffic  # noqa: E402
+from pipeloom.core.planning.traffic import Traffic  # noqa: E402
 
 LIMIT = 1.1
 PAGE = ROOT / "docs" / "bytes.md"
@@ -118,7 +118,7 @@ The same model and counters, two nodes x 1 CPU device, one stage:
 
 The largest ratio is {worst:.3f}; the requirement is {LIMIT}. Micro-batches share out the same bytes, but for `--shard parameters`.
 
-Theory, float32, from the placement and the hops that OneFlow really makes (`core/communication.py`):
+Theory, float32, from the placement and the hops that OneFlow really makes (`core/planning/traffic.py`):
 
 - *hidden states*: batch x sequence x hidden x 4 = {hidden:.3f} MB forward when the pipeline crosses, and as much back;
 - *tied, vectors*: the word table lives on the last stage; the looked-up vectors go to the first stage

@@ -42,10 +42,10 @@ def ours(options):
 
 def answers(folder, checkpoint, dev):
     """The export of ``checkpoint``, and its logits for the first windows of ``dev``."""
-    from pipeloom.core.data.squad.articles import LeftOut, read_articles
-    from pipeloom.core.data.squad.features import FeatureSettings, make_features
-    from pipeloom.core.data.tokenization import WordPieceTokenizer
-    from pipeloom.core.predicting import predict
+    from pipeloom.core.training.predicting import predict
+    from pipeloom.plugins.datasets.squad.articles import LeftOut, read_articles
+    from pipeloom.plugins.datasets.squad.features import FeatureSettings, make_features
+    from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
     entry("export", "--checkpoint", checkpoint, "--output", folder / "answers")
     questions = read_articles(dev, False).questions[:QUESTIONS]
@@ -63,7 +63,7 @@ def pretrained(folder):
     """A small BERT of the embedded sample, pre-trained in two stages; its losses and hidden states on held-out records."""
     import hidden_states
 
-    from pipeloom.core.predicting import predict
+    from pipeloom.core.training.predicting import predict
     from pipeloom.plugins.datasets import wiki_ofrecord
 
     job = ("--plugins", "inter_first,bert,wiki_ofrecord", "--nproc_per_node", "1", "--train_global_batch_size", "16")

@@ -25,7 +25,7 @@ from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout 
 from pipeloom.core.checkpoint.manifest import verify  # noqa: E402
 from pipeloom.core.checkpoint.store import FOLDER, name_of  # noqa: E402
 from pipeloom.core.checkpoint.writing import FILE_BYTES  # noqa: E402
-from pipeloom.core.processes import outside_environment  # noqa: E402
+from pipeloom.core.launch.processes import outside_environment  # noqa: E402
 
 PAGE = ROOT / "docs" / "checkpoints.md"
 PROBE = ROOT / "benchmarks" / "lab" / "checkpoint_probe.py"

@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.lab.plan_memory import RankMemory, measure  # noqa: E402  (the checkout is on the path now)
 from benchmarks.machine import origin, page_parser  # noqa: E402
-from pipeloom.core.cli import parse  # noqa: E402
-from pipeloom.core.plan import make_plan  # noqa: E402
+from pipeloom.core.commands.cli import parse  # noqa: E402
+from pipeloom.core.planning.plan import make_plan  # noqa: E402
 
 PAGE = ROOT / "docs" / "memory.md"
 MODEL = "--num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --train_global_batch_size 16"

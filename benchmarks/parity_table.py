@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
-from pipeloom.core.cli import parse  # noqa: E402
-from pipeloom.core.errors import PipeloomError  # noqa: E402
-from pipeloom.core.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
-from pipeloom.core.plan import make_plan  # noqa: E402
+from pipeloom.core.base.errors import PipeloomError  # noqa: E402
+from pipeloom.core.commands.cli import parse  # noqa: E402
+from pipeloom.core.commands.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
+from pipeloom.core.planning.plan import make_plan  # noqa: E402
 
 TOLERANCE, STEPS = 1e-4, 20
 PAGE = ROOT / "docs" / "parity.md"

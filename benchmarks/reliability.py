@@ -149,7 +149,7 @@ instants: {len(struck) - points} at random times (while the engine starts, betwe
 (before, amid and after each write, flush, renaming and removal). After each the run went on by itself from its newest whole checkpoint.
 **Steps of the final curve that differ from the undisturbed run's: {lost}**, compared bit for bit, with loss, learning rate and gradient norm.
 
-All write points of a checkpoint are struck one by one, without an engine, in `tests/test_checkpoint_files.py`.
+All write points of a checkpoint are struck one by one, without an engine, in `tests/checkpoint/test_checkpoint_files.py`.
 
 ## Faults one by one
 

@@ -6,7 +6,7 @@ and the check of what the engine will make of the placement.
 """
 
 import pipeloom
-from pipeloom.core.placement import Placement
+from pipeloom.core.contract.placement import Placement
 
 
 @pipeloom.hookimpl

@@ -19,5 +19,7 @@ else:
 
 # Any Python can read this far, to be refused by pipeloom/__main__.py.
 _root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-if all(os.path.isfile(os.path.join(_root, name)) for name in ("entry.py", os.path.join("core", "hookspecs.py"))):
+if all(
+    os.path.isfile(os.path.join(_root, name)) for name in ("entry.py", os.path.join("core", "contract", "hookspecs.py"))
+):
     __path__.append(_root)

@@ -13,7 +13,7 @@ if not (3, 8) <= sys.version_info[:2] <= (3, 10):
 def run():
     """Run the command line; returns its exit code. A missing dependency costs the user one line."""
     try:
-        from pipeloom.core.cli import main
+        from pipeloom.core.commands.cli import main
     except ImportError as error:
         # A fault of our own keeps its traceback.
         if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] == "pipeloom":

@@ -17,7 +17,7 @@ BUILTIN = {
 ALWAYS = {
     "by_parameters": "pipeloom.plugins.strategies.by_parameters",
     "built_in_tasks": "pipeloom.plugins.tasks",
-    "optimization": "pipeloom.plugins.optimization",
+    "optimization": "pipeloom.plugins.optimizers.defaults",
     "console": "pipeloom.plugins.loggers.console",
     "jsonl": "pipeloom.plugins.loggers.jsonl",
     "tensorboard": "pipeloom.plugins.loggers.tensorboard",

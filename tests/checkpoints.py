@@ -9,14 +9,14 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from pipeloom.core.checkpoint import disk
+from pipeloom.core.base import files as disk
 from pipeloom.core.checkpoint.describe import manifest_of
 from pipeloom.core.checkpoint.manifest import MANIFEST, Manifest
+from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.saver import Saver
-from pipeloom.core.huggingface import settle
-from pipeloom.core.metrics import Goal
-from pipeloom.core.run import Run
-from pipeloom.core.watch import Position
+from pipeloom.core.training.metrics import Goal
+from pipeloom.core.training.run import Run
+from pipeloom.core.training.watch import Position
 
 SHAPES = {"bert.word": (7, 3), "bert.bias": (5,), "head.weight": (2, 4)}
 STAGES = (("bert.word", "bert.bias"), ("head.weight",))
@@ -59,7 +59,7 @@ def manifest(step: int, evaluation: Optional[Dict[str, float]] = None) -> Manife
 
 
 class State:
-    """What ``core/executor/state.py`` is to a Saver, for one rank of a stage each."""
+    """What ``plugins/executors/oneflow/state.py`` is to a Saver, for one rank of a stage each."""
 
     stage_count = len(STAGES)
 

@@ -2,10 +2,15 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
-from pipeloom.core.processes import RANK_VARIABLES
+from pipeloom.core.launch.processes import RANK_VARIABLES
+
+# Some tests share what others define, whichever folder they are in.
+sys.path += [str(folder) for folder in Path(__file__).parent.rglob("*") if any(folder.glob("test_*.py"))]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +46,7 @@ def made(texts, tmp_path_factory):
     """What it makes of them."""
     from preparations import arguments
 
-    from pipeloom.core.cli import main
+    from pipeloom.core.commands.cli import main
 
     out = tmp_path_factory.mktemp("made") / "out"
     assert main(arguments(texts, out)) == 0

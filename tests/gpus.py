@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeloom.core import devices
-from pipeloom.core.devices import Gpu, Gpus
+from pipeloom.core.base import devices
+from pipeloom.core.base.devices import Gpu, Gpus
 
 P100, V100, A100 = ("Tesla P100-PCIE-16GB", (6, 0)), ("Tesla V100-SXM2-32GB", (7, 0)), ("NVIDIA A100-SXM4-80GB", (8, 0))
 M40, H100 = ("Tesla M40 24GB", (5, 2)), ("NVIDIA H100 80GB HBM3", (9, 0))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 import pipeloom
-from pipeloom.core.blocks import SAMPLE_WEIGHT, Block, Cost
-from pipeloom.core.data.dataset import Dataset, Field, Scorer
-from pipeloom.core.tasks import Head, Task
+from pipeloom.core.contract.blocks import SAMPLE_WEIGHT, Block, Cost
+from pipeloom.core.contract.dataset import Dataset, Field, Scorer
+from pipeloom.core.contract.tasks import Head, Task
 
 TASK = "hidden_states"
 

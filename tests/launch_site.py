@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeloom.core.launcher import LaunchSpec, free_port
+from pipeloom.core.launch.launcher import LaunchSpec, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,14 +48,14 @@ elif todo == "abort when another has gone":
     while not os.path.exists(os.path.join(folder, "gone")): time.sleep(0.001)
     os.abort()
 elif todo == "raise":
-    from pipeloom.core.rank import run_rank
+    from pipeloom.core.launch.rank import run_rank
     def main():
         all_started(); print("before the fault"); write("gone", ""); time.sleep(plan.get("dying", 0))
         raise RuntimeError("the cup fell")
     run_rank(main)
 elif todo == "refuse":
-    from pipeloom.core.rank import run_rank
-    from pipeloom.core.errors import UsageError
+    from pipeloom.core.launch.rank import run_rank
+    from pipeloom.core.base.errors import UsageError
     def main():
         time.sleep(plan.get("think", 0) if rank == "0" else 0)
         raise UsageError("--shape is square" if rank == "0" else "--shape is not round")
@@ -69,8 +69,8 @@ elif todo == "ignore SIGTERM":
     signal.signal(signal.SIGTERM, signal.SIG_IGN); write("ready", ""); time.sleep(60)
 elif todo == "train":
     # plan: steps, pace (seconds of a step, by rank), fault {rank, step, how, times}, busy (seconds, said before the fault)
-    from pipeloom.core.control.rank_link import RankLink
-    from pipeloom.core.rank import run_rank
+    from pipeloom.core.launch.control.rank_link import RankLink
+    from pipeloom.core.launch.rank import run_rank
     def fault(link, how):
         if "busy" in plan: link.busy("a long look", plan["busy"])
         if how == "kill": os.kill(os.getpid(), signal.SIGKILL)
@@ -102,9 +102,9 @@ elif todo == "train":
 
 DRIVER = """
 import json, pathlib, sys
-from pipeloom.core.errors import PipeloomError
-from pipeloom.core.control import hub, supervisor
-from pipeloom.core.launcher import LaunchSpec, NodesSpec, launch
+from pipeloom.core.base.errors import PipeloomError
+from pipeloom.core.launch.control import hub, supervisor
+from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, launch
 hub._MISFIT_SECONDS = supervisor._DOUBLE_SECONDS = 0.7  # waits for another launcher, which here was started with this one
 s = json.loads(sys.argv[1]); s["log_dir"] = pathlib.Path(s["log_dir"])
 if "nodes" in s: s["nodes"] = NodesSpec(**s["nodes"])

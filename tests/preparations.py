@@ -6,9 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from pipeloom.core.data import sample
-from pipeloom.core.data.ofrecord import decode, index_part
-from pipeloom.core.data.tokenization import train_wordpiece
+from pipeloom.plugins.datasets.wiki_ofrecord import sample
+from pipeloom.plugins.libraries.ofrecord.records import decode, index_part
+from pipeloom.plugins.libraries.text.tokenization import train_wordpiece
 
 #: No test waits for workers where it shows nothing.
 HERE = ["--workers", "0", "--parts", "3", "--min_characters", "50"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pipeloom
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.saver import Saver
-from pipeloom.core.run import Run
+from pipeloom.core.training.run import Run
 
 _phases, _reading, _notes = {}, [0.0], {}
 
@@ -100,7 +100,7 @@ def _note_sizes(function):
 
 def _wrap_the_rest():
     """What lies in rooms that import the engine; they are loaded when a run is opened."""
-    trainer = sys.modules["pipeloom.core.trainer"]
+    trainer = sys.modules["pipeloom.core.training.trainer"]
     trainer.build_stages = _measured("parameters", trainer.build_stages)
     trainer.TrainingState.load_optimizer = _note_sizes(_measured("optimizer", trainer.TrainingState.load_optimizer))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from pipeloom.core.processes import outside_environment
+from pipeloom.core.launch.processes import outside_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).resolve().parent / "memory_probe.py"
@@ -66,7 +66,7 @@ def leave_plan(folder: Path, flags: Sequence[str], plugins: str) -> Path:
 
 def parse_plan(path: Path):
     """The ``plan_pb2.Plan`` that the engine has written in text form."""
-    from pipeloom.core.engine import import_oneflow
+    from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 
     import_oneflow()
     from google.protobuf import text_format

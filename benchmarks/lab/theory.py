@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from pipeloom.core.cli import parse
-from pipeloom.core.communication import Traffic
-from pipeloom.core.plan import Plan, make_plan
+from pipeloom.core.commands.cli import parse
+from pipeloom.core.planning.plan import Plan, make_plan
+from pipeloom.core.planning.traffic import Traffic
 
 
 def plan_of(flags: Sequence[str], plugins: str, nproc_per_node: int = 2) -> Plan:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from pipeloom.core.checkpoint import disk
-from pipeloom.core.errors import shown
+from pipeloom.core.base import files as disk
+from pipeloom.core.base.errors import shown
 
 MANIFEST = "checkpoint.json"
 #: Raised when an older pipeloom could not read what is written now, or would understand it otherwise. In format 1

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Optional
 
-from pipeloom.core.errors import UsageError, shown, similar_path
+from pipeloom.core.base.errors import UsageError, shown, similar_path
 
 _WHICH = re.compile(r"(?:step_)?0*(\d{1,18})|best|last")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeloom.core.blocks import ModelSpec, ParameterSpec
+from pipeloom.core.base.errors import RunError, UsageError, did_you_mean
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, Manifest, optimizer_key, read_manifest, tensor_files
-from pipeloom.core.errors import RunError, UsageError, did_you_mean
+from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 
 
 class Checkpoint:

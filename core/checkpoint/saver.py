@@ -17,11 +17,11 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from pipeloom.core.checkpoint import disk
+from pipeloom.core.base import files as disk
 from pipeloom.core.checkpoint.manifest import FileEntry, Manifest
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.checkpoint.writing import NotFinite, Writer, collect
-from pipeloom.core.metrics import Goal
+from pipeloom.core.training.metrics import Goal
 
 _POLL_SECONDS = 0.02
 
@@ -40,7 +40,7 @@ class Saved:
 class Saver:
     """Every rank has one and makes the same calls.
 
-    ``tell_all(text)`` gives every rank what each of them said (``core/executor/exchange.py``). ``in_background`` keeps
+    ``tell_all(text)`` gives every rank what each of them said (``plugins/executors/oneflow/exchange.py``). ``in_background`` keeps
     a copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one tensor and
     what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how
     many to keep (``None``: all), ``spare``: leave alone what is there beyond that.

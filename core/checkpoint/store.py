@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from pipeloom.core.checkpoint import disk
+from pipeloom.core.base import files as disk
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, verify
-from pipeloom.core.metrics import Goal
+from pipeloom.core.training.metrics import Goal
 
 FOLDER, LAST, BEST = "checkpoints", "last", "best"
 _REPLACED = "replaced"

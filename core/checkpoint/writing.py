@@ -9,7 +9,8 @@ from typing import Dict, Mapping, Optional
 
 import numpy as np
 
-from pipeloom.core.checkpoint import disk, tensors
+from pipeloom.core.base import files as disk
+from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import FileEntry, optimizer_key
 
 #: A file has at most so many bytes of tensors, unless a single one is larger.

@@ -1,1 +1,1 @@
-"""Training data: the OFRecord format, tokenization, building examples, the order of samples."""
+"""From a dataset to the batches of a rank: order, mixtures, weights, bounds."""

@@ -9,11 +9,11 @@ from typing import Dict, Sequence
 
 import numpy as np
 
-from pipeloom.core.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
-from pipeloom.core.data.core_fields import CORE_FIELDS
-from pipeloom.core.data.dataset import Dataset, Field
+from pipeloom.core.checkpoint.initialization import dropout_seeds
+from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
+from pipeloom.core.contract.core_fields import CORE_FIELDS
+from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.data.order import SampleOrder
-from pipeloom.core.initialization import dropout_seeds
 
 #: Samples of a held-out set that are in memory at once while their weights are added up.
 _CHUNK = 4096

@@ -9,9 +9,9 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from pipeloom.core.data.dataset import Dataset
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.data.order import LONGEST_PATTERN, Mixture, shares_of
-from pipeloom.core.errors import UsageError
 
 
 class MixedDataset(Dataset):

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from pipeloom.core.errors import UsageError
+from pipeloom.core.base.errors import UsageError
 
 #: The longest pattern of a mixture, so the finest share: weights of up to four decimals are met exactly.
 LONGEST_PATTERN = 10_000

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Callable, Iterator, List, Sequence, Tuple
 
+from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.doctor.finding import BAD, NOTE, Finding, bad
-from pipeloom.core.errors import UsageError, did_you_mean
 
 OPTIONS = ("--no_engine",)
 

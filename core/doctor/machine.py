@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from pipeloom.core.devices import VISIBLE, count_gpus, find_gpus
+from pipeloom.core.base.devices import VISIBLE, count_gpus, find_gpus
 from pipeloom.core.doctor.finding import Finding, bad, note, ok
-from pipeloom.core.processes import tuned_environment
+from pipeloom.core.launch.processes import tuned_environment
 
 _GB = 1e9
 #: Memory of a rank of a small model; a rank of OneFlow takes 0.34 GB before it does anything.
@@ -107,7 +107,7 @@ def run_folder() -> Finding:
 
 
 def cache() -> Finding:
-    from pipeloom.core.data.folders import cache_root
+    from pipeloom.core.base.folders import cache_root
 
     return _folder(cache_root(), "choose another by PIPELOOM_CACHE")
 

@@ -6,10 +6,10 @@ import os
 import socket
 from typing import List, Mapping
 
-from pipeloom.core import network
+from pipeloom.core.base.errors import PipeloomError
 from pipeloom.core.doctor.finding import Finding, bad, note, ok
-from pipeloom.core.errors import PipeloomError
-from pipeloom.core.ports import free_port
+from pipeloom.core.launch import network
+from pipeloom.core.launch.ports import free_port
 
 
 def cards() -> Finding:

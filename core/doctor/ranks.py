@@ -15,18 +15,18 @@ from typing import Dict, List, Optional
 import pipeloom
 from pipeloom.core.doctor.finding import Finding, bad, ok
 from pipeloom.core.doctor.software import INSTALL
-from pipeloom.core.interpreter import bearable
-from pipeloom.core.network import local_fault, without_proxies
-from pipeloom.core.ports import free_port, port_listens
-from pipeloom.core.processes import RankProcess, outside_environment, rank_environment, tuned_environment
+from pipeloom.core.launch.interpreter import bearable
+from pipeloom.core.launch.network import local_fault, without_proxies
+from pipeloom.core.launch.ports import free_port, port_listens
+from pipeloom.core.launch.processes import RankProcess, outside_environment, rank_environment, tuned_environment
 
 IMPORT_SECONDS, RANKS_SECONDS = 60.0, 90.0
 
-_IMPORT = "from pipeloom.core.engine import import_oneflow; print(import_oneflow().__version__)"
+_IMPORT = "from pipeloom.plugins.executors.oneflow.engine import import_oneflow; print(import_oneflow().__version__)"
 
 # What every step of data parallelism rests on: parts that lie on two ranks, added up, and the sum on both.
 _SUM = """
-from pipeloom.core.engine import import_oneflow
+from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 flow = import_oneflow()
 rank, both = flow.env.get_rank(), flow.placement("cpu", [0, 1])
 part = flow.ones(1024) * (rank + 1)

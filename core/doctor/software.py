@@ -98,7 +98,7 @@ def plugins() -> Finding:
     """Every built-in plugin and every installed one by itself, so that a broken one is named and hides no other."""
     from pipeloom.core.host.discovery import installed_plugins, scan
     from pipeloom.core.host.listing import examine
-    from pipeloom.core.plugin_manager import PluginManager
+    from pipeloom.core.host.plugin_manager import PluginManager
     from pipeloom.plugins import ALWAYS, BUILTIN
 
     broken = []

@@ -1,4 +1,4 @@
-"""What the answer to each hook must be: the contract of ``core/hookspecs.py`` as checks.
+"""What the answer to each hook must be: the contract of ``core/contract/hookspecs.py`` as checks.
 
 Each check gets the answer and the arguments that the hook was called with, by name. It returns the answer in the form
 that the core works with, and raises ``ContractError`` with what is wrong and what to give instead.
@@ -12,13 +12,13 @@ import operator
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
-from pipeloom.core.blocks import Block, Cost, ModelSpec, ParameterSpec
-from pipeloom.core.data.dataset import Dataset, Field
-from pipeloom.core.data.derived import DerivedField
-from pipeloom.core.errors import ContractError, UsageError, shown
-from pipeloom.core.placement import Placement
-from pipeloom.core.tasks import Head, Task
-from pipeloom.core.topology import Mesh
+from pipeloom.core.base.errors import ContractError, UsageError, shown
+from pipeloom.core.contract.blocks import Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.derived import DerivedField
+from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.tasks import Head, Task
+from pipeloom.core.contract.topology import Mesh
 
 Arguments = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ def _is_number(value: Any) -> bool:
 
 
 def layout(answer: Any, arguments: Arguments) -> Mesh:
-    _instance(answer, Mesh, "return Mesh(pipeline, data, tensor) of pipeloom.core.topology")
+    _instance(answer, Mesh, "return Mesh(pipeline, data, tensor) of pipeloom.core.contract.topology")
     sizes = (answer.pipeline, answer.data, answer.tensor)
     _need(all(map(_is_count, sizes)), f"it answers the sizes {shown(sizes)}: each must be a whole number from 1 on")
     try:
@@ -85,7 +85,7 @@ def partition(answer: Any, arguments: Arguments) -> Tuple[int, ...]:
 
 def placement(answer: Any, arguments: Arguments) -> Placement:
     cluster, mesh = arguments["cluster"], arguments["mesh"]
-    _instance(answer, Placement, "return Placement.of(cluster, stages) of pipeloom.core.placement")
+    _instance(answer, Placement, "return Placement.of(cluster, stages) of pipeloom.core.contract.placement")
     try:
         placed = Placement.of(cluster, answer.stages)
     except UsageError as error:
@@ -102,7 +102,7 @@ def dataset(answer: Any, arguments: Arguments) -> Any:
     split = arguments["split"]
     if answer is None and split == "eval":
         return None
-    _instance(answer, Dataset, "return an object of a class derived from pipeloom.core.data.dataset.Dataset")
+    _instance(answer, Dataset, "return an object of a class derived from pipeloom.core.contract.dataset.Dataset")
     for name, kind, what in (
         ("task", str, "the name of its task"),
         ("fields", dict, "its Fields by name"),
@@ -125,7 +125,7 @@ def dataset(answer: Any, arguments: Arguments) -> Any:
 
 def _field(name: Any, field: Any) -> None:
     where = f"the field {shown(name)} of its dataset"
-    _need(isinstance(field, Field), f"{where} is {shown(field)}, not a Field of pipeloom.core.data.dataset")
+    _need(isinstance(field, Field), f"{where} is {shown(field)}, not a Field of pipeloom.core.contract.dataset")
     _need(field.name == name, f"{where} has another name in itself, {shown(field.name)}")
     _need(field.dtype in ("int32", "float32"), f"{where} must be of 'int32' or 'float32', not {shown(field.dtype)}")
     _need(
@@ -137,10 +137,13 @@ def _field(name: Any, field: Any) -> None:
 def tasks(answer: Any, arguments: Arguments) -> List[Task]:
     if isinstance(answer, Task):
         raise ContractError(f"it answers the Task '{answer.name}' itself: put it into a list, return [task]")
-    _need(isinstance(answer, (list, tuple)), f"it answers {_named(answer)}, not a list of Tasks of pipeloom.core.tasks")
+    _need(
+        isinstance(answer, (list, tuple)),
+        f"it answers {_named(answer)}, not a list of Tasks of pipeloom.core.contract.tasks",
+    )
     names: List[str] = []
     for task in answer:
-        _instance(task, Task, "return a list of Tasks of pipeloom.core.tasks")
+        _instance(task, Task, "return a list of Tasks of pipeloom.core.contract.tasks")
         _need(
             isinstance(task.name, str) and bool(task.name), f"the name of a task must be text, not {shown(task.name)}"
         )
@@ -154,7 +157,7 @@ def tasks(answer: Any, arguments: Arguments) -> List[Task]:
 
 
 def head(answer: Any) -> Head:
-    _instance(answer, Head, "return a Head of pipeloom.core.tasks")
+    _instance(answer, Head, "return a Head of pipeloom.core.contract.tasks")
     _need(isinstance(answer.block, Block), f"'block' of its head must be a Block, not {shown(answer.block)}")
     _losses(answer.losses, "its head")
     return answer
@@ -163,7 +166,7 @@ def head(answer: Any) -> Head:
 def derived(answer: Any) -> Sequence[DerivedField]:
     _need(
         _is_list(answer, DerivedField),
-        f"it answers {_named(answer)}, not a list of DerivedFields of pipeloom.core.data.derived",
+        f"it answers {_named(answer)}, not a list of DerivedFields of pipeloom.core.contract.derived",
     )
     return answer
 
@@ -181,7 +184,7 @@ def _losses(losses: Any, whose: str) -> None:
 
 
 def model(answer: Any, arguments: Arguments) -> ModelSpec:
-    _instance(answer, ModelSpec, "return a ModelSpec of pipeloom.core.blocks")
+    _instance(answer, ModelSpec, "return a ModelSpec of pipeloom.core.contract.blocks")
     _need(
         bool(answer.blocks) and _is_list(answer.blocks, Block),
         f"'blocks' of its model must be a tuple of Blocks, not {shown(answer.blocks)}",
@@ -233,13 +236,13 @@ def optimizer(answer: Any, arguments: Arguments) -> Any:
     # The engine is there: only ranks ask for an optimizer.
     import oneflow as flow
 
-    from pipeloom.core.executor.step_optimizer import StepOptimizer
+    from pipeloom.plugins.executors.oneflow.step_optimizer import StepOptimizer
 
     if not isinstance(answer, StepOptimizer):
         _instance(
             answer,
             flow.optim.Optimizer,
-            "return an oneflow.optim.Optimizer or a StepOptimizer of pipeloom.core.executor.step_optimizer",
+            "return an oneflow.optim.Optimizer or a StepOptimizer of pipeloom.plugins.executors.oneflow.step_optimizer",
         )
     return answer
 
@@ -247,7 +250,7 @@ def optimizer(answer: Any, arguments: Arguments) -> Any:
 def schedule(answer: Any, arguments: Arguments) -> Any:
     if not all(callable(getattr(answer, name, None)) for name in ("at", "for_graph")) or isinstance(answer, type):
         raise ContractError(
-            f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.schedule, "
+            f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.contract.schedule, "
             "or what has its methods "
             "at(step) and for_graph(optimizer)"
         )

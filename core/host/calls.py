@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
-from pipeloom.core.errors import ContractError, PipeloomError, RunError, UsageError, is_no_home
-from pipeloom.core.hookspecs import ANSWERED, ONE_ANSWER
+from pipeloom.core.base.errors import ContractError, PipeloomError, RunError, UsageError, is_no_home
+from pipeloom.core.contract.hookspecs import ANSWERED, ONE_ANSWER
 
 #: Set to anything, it prints the traceback of a plugin's fault before the line about it.
 TRACEBACK = "PIPELOOM_TRACEBACK"

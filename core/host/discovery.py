@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from pipeloom.core.errors import ContractError, UsageError, did_you_mean
+from pipeloom.core.base.errors import ContractError, UsageError, did_you_mean
 from pipeloom.core.host.calls import call, importing
 from pipeloom.core.host.shape import plugin_in
 from pipeloom.plugins import ALWAYS, BUILTIN

@@ -12,13 +12,13 @@ import sys
 import time
 from typing import Any, Tuple
 
-from pipeloom.core import hookspecs
-from pipeloom.core.core_options import add_core_options
-from pipeloom.core.errors import PipeloomError
+from pipeloom.core.base.errors import PipeloomError
+from pipeloom.core.config.core_options import add_core_options
+from pipeloom.core.contract import hookspecs
+from pipeloom.core.contract.options import Options
 from pipeloom.core.host.calls import TRACEBACK
 from pipeloom.core.host.discovery import Offer, installed_plugins, load_plugin, scan, whose
 from pipeloom.core.host.shape import hooks_of
-from pipeloom.core.options import Options
 from pipeloom.plugins import ALWAYS, BUILTIN
 
 #: So long may the import of an installed plugin take.
@@ -90,7 +90,7 @@ def _be_silent() -> None:
 
 
 def _load(offer: Offer) -> Tuple[bool, str]:
-    from pipeloom.core.plugin_manager import PluginManager
+    from pipeloom.core.host.plugin_manager import PluginManager
 
     try:
         provided = _provides(load_plugin(offer.name)[0])

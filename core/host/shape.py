@@ -16,8 +16,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import pluggy
 
-from pipeloom.core import hookspecs
-from pipeloom.core.errors import ContractError, did_you_mean, shown
+from pipeloom.core.base.errors import ContractError, did_you_mean, shown
+from pipeloom.core.contract import hookspecs
 
 #: The object of a module that is the plugin, where the module has no hooks as functions.
 OBJECT = "plugin"
@@ -196,7 +196,7 @@ def _why_no_hooks(module: ModuleType) -> str:
         )
     return (
         "it has no hooks: mark functions of the contract (pipeloom_place, ...) with @pipeloom.hookimpl; "
-        "core/hookspecs.py lists them"
+        "core/contract/hookspecs.py lists them"
     )
 
 

@@ -6,7 +6,7 @@ import json
 import os
 
 import pipeloom
-from pipeloom.core.output import append_to_log, outliving
+from pipeloom.core.base.output import append_to_log, outliving
 
 _METRICS, _EVALUATION = "metrics.jsonl", "evaluation.jsonl"
 

@@ -8,7 +8,7 @@ import socket
 import time
 
 import pipeloom
-from pipeloom.core.output import append_to_log, outliving
+from pipeloom.core.base.output import append_to_log, outliving
 
 #: The file of events of each run directory.
 _files = {}

@@ -8,10 +8,10 @@ from typing import Any, Dict, List
 import numpy as np
 
 import pipeloom
-from pipeloom.core.blocks import DROPOUT_SEEDS, Block, Borrow, Cost, ModelSpec, ParameterSpec
-from pipeloom.core.errors import shown
-from pipeloom.core.layers import ACTIVATIONS, dense, layer_norm
-from pipeloom.core.tasks import Encoder, Head, Task
+from pipeloom.core.base.errors import shown
+from pipeloom.core.contract.blocks import DROPOUT_SEEDS, Block, Borrow, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.layers import ACTIVATIONS, dense, layer_norm
+from pipeloom.core.contract.tasks import Encoder, Head, Task
 from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
 
 WORD = "bert.embeddings.word_embeddings.weight"
@@ -34,8 +34,8 @@ def pipeloom_build_model(config, task):
     if config.init_from is None:
         sizes = sizes_from(config)
         return ModelSpec(**_spec(config, task, sizes, _head(config, task, sizes)))
-    from pipeloom.core.checkpoint.source import open_pretrained
-    from pipeloom.core.huggingface import PretrainedModel, Weights
+    from pipeloom.core.checkpoint.pretrained.folder import PretrainedModel, Weights
+    from pipeloom.core.checkpoint.pretrained.source import open_pretrained
 
     folder = open_pretrained(config.init_from)
     settings, notes = _settings(folder), _dropout_notes(folder, config)

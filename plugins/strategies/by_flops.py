@@ -5,7 +5,7 @@ head what its product with the masked positions really costs. Exact min-max, lik
 """
 
 import pipeloom
-from pipeloom.core.partition import min_max_split
+from pipeloom.core.planning.partition import min_max_split
 
 
 @pipeloom.hookimpl

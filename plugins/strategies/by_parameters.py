@@ -1,8 +1,8 @@
 """by_parameters: the default partitioner; the default layout from ``--nums_split`` comes with it."""
 
 import pipeloom
-from pipeloom.core.partition import min_max_split
-from pipeloom.core.topology import mesh_from_splits
+from pipeloom.core.contract.topology import mesh_from_splits
+from pipeloom.core.planning.partition import min_max_split
 
 
 @pipeloom.hookimpl(trylast=True)

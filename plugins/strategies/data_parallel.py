@@ -1,9 +1,9 @@
 """data_parallel: one stage that every device holds (times tensor parallelism): the layout to compare others with."""
 
 import pipeloom
-from pipeloom.core.errors import UsageError
-from pipeloom.core.placement import contiguous
-from pipeloom.core.topology import mesh_from_splits
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.placement import contiguous
+from pipeloom.core.contract.topology import mesh_from_splits
 
 
 @pipeloom.hookimpl

@@ -1,8 +1,8 @@
 """manual: partitioner by hand: ``--split 8,9,7`` gives the stages 8, 9 and 7 blocks."""
 
 import pipeloom
-from pipeloom.core.errors import UsageError
-from pipeloom.core.options import IntList
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.options import IntList
 
 
 @pipeloom.hookimpl

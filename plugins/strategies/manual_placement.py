@@ -1,10 +1,10 @@
 """manual_placement: strategy by hand: ``--stages "0,3;1,2"`` or, in YAML, ``parallel: {stages: [[0, 3], [1, 2]]}``."""
 
 import pipeloom
-from pipeloom.core.errors import UsageError
-from pipeloom.core.options import IntLists
-from pipeloom.core.placement import Placement
-from pipeloom.core.topology import mesh_from_splits
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.options import IntLists
+from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.topology import mesh_from_splits
 
 
 @pipeloom.hookimpl

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeloom.core.blocks import SAMPLE_WEIGHT, Block, Cost, ParameterSpec
-from pipeloom.core.data.dataset import Field
-from pipeloom.core.errors import UsageError
-from pipeloom.core.layers import dense, layer_norm
-from pipeloom.core.tasks import Encoder, Head, Task
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.blocks import SAMPLE_WEIGHT, Block, Cost, ParameterSpec
+from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.layers import dense, layer_norm
+from pipeloom.core.contract.tasks import Encoder, Head, Task
 
 
 def _head(config, encoder: Encoder) -> Head:

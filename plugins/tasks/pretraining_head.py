@@ -9,9 +9,9 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from pipeloom.core.blocks import SAMPLE_WEIGHT
-from pipeloom.core.executor.layers import LayerNorm, Linear, WordLookup
-from pipeloom.core.tasks import Encoder
+from pipeloom.core.contract.blocks import SAMPLE_WEIGHT
+from pipeloom.core.contract.tasks import Encoder
+from pipeloom.plugins.executors.oneflow.layers import LayerNorm, Linear, WordLookup
 
 #: Added to a logit that is no word: exp of it is 0 in float32.
 NEVER = -1e9

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeloom.core.blocks import Block, Cost
-from pipeloom.core.data.dataset import Field
-from pipeloom.core.data.derived import DerivedField
-from pipeloom.core.layers import dense
-from pipeloom.core.tasks import Encoder, Head, Task
+from pipeloom.core.contract.blocks import Block, Cost
+from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.derived import DerivedField
+from pipeloom.core.contract.layers import dense
+from pipeloom.core.contract.tasks import Encoder, Head, Task
 
 _WEIGHTS = {which: Field(f"{which}_weights", (1,), "float32") for which in ("start", "end")}
 _LABELS = (*(Field(f"{which}_positions", (1,), "int32") for which in _WEIGHTS), *_WEIGHTS.values())

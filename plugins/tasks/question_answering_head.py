@@ -8,7 +8,7 @@ from __future__ import annotations
 import oneflow as flow
 from oneflow import nn
 
-from pipeloom.core.executor.layers import Linear
+from pipeloom.plugins.executors.oneflow.layers import Linear
 
 
 class AnswerHead(nn.Module):

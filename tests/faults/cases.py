@@ -14,7 +14,7 @@ from typing import Callable, Dict, Iterator, List, Optional
 
 from harness import MODEL, ONE, PP2, Ended, Job, checkpoints, curve, newest
 
-from pipeloom.core.ports import free_port, port_listens
+from pipeloom.core.launch.ports import free_port, port_listens
 
 STEPS = 12
 FLAGS = [*MODEL, "--train_steps", str(STEPS)]

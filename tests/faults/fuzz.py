@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).resolve().par
 from fuzz_targets import TARGETS  # noqa: E402  (the checkout's root is on the path now)
 from mutations import GENERAL  # noqa: E402
 
-from pipeloom.core.errors import PipeloomError  # noqa: E402
+from pipeloom.core.base.errors import PipeloomError  # noqa: E402
 
 #: A round that takes longer is counted as a hang.
 ROUND_SECONDS = 20.0

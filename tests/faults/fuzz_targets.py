@@ -16,17 +16,17 @@ from mutations import Files, Mutation, Target, change_somewhere
 from plugin_targets import PLUGIN_TARGETS
 from squad_targets import SQUAD_TARGETS
 
-from pipeloom.core.blocks import ParameterSpec
-from pipeloom.core.checkpoint.command import describe
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import find
-from pipeloom.core.cli import parse
-from pipeloom.core.core_options import add_core_options
-from pipeloom.core.data.dataset import Field
-from pipeloom.core.data.index import INDEX, make_index
-from pipeloom.core.data.ofrecord import decode, encode, index_part, write_part
-from pipeloom.core.data.reader import OFRecordDataset
-from pipeloom.core.options import Options
+from pipeloom.core.commands.checkpoint import describe
+from pipeloom.core.commands.cli import parse
+from pipeloom.core.config.core_options import add_core_options
+from pipeloom.core.contract.blocks import ParameterSpec
+from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.options import Options
+from pipeloom.plugins.libraries.ofrecord.index import INDEX, make_index
+from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset
+from pipeloom.plugins.libraries.ofrecord.records import decode, encode, index_part, write_part
 
 # --- parts of OFRecord
 

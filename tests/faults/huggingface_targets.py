@@ -13,12 +13,12 @@ from mutations import Files, Mutation, Target, change_somewhere
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer
 
-from pipeloom.core.cli import parse
-from pipeloom.core.data.tokenization import WordPieceTokenizer
-from pipeloom.core.data.tokenizer_building import digest
-from pipeloom.core.data.tokenizer_files import TokenizerFiles
-from pipeloom.core.huggingface import initial_values
-from pipeloom.core.tasks import find_task
+from pipeloom.core.checkpoint.pretrained.folder import initial_values
+from pipeloom.core.commands.cli import parse
+from pipeloom.core.contract.tasks import find_task
+from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+from pipeloom.plugins.libraries.text.tokenizer_building import digest
+from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
 
 _WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] paris rome is in ##s a ##b <s> müde".split()
 _TEXTS = ("", "Paris is in Rome [MASK]", "a\u0301bs m\u00fcde <s> \u4e2d\U0001f600\x00")

@@ -8,16 +8,16 @@ from typing import Any, Dict, List
 import numpy as np
 from mutations import Files, Mutation, Target
 
-from pipeloom.core.cli import parse
-from pipeloom.core.plan import make_plan
+from pipeloom.core.commands.cli import parse
+from pipeloom.core.planning.plan import make_plan
 
 NAME = "mine.py"
 SOURCE = '''\
 """mine: stages dealt out from the last rank to the first."""
 import pipeloom
-from pipeloom.core.placement import Placement
-from pipeloom.core.schedule import LRSchedule
-from pipeloom.core.topology import Mesh
+from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.schedule import LRSchedule
+from pipeloom.core.contract.topology import Mesh
 
 
 @pipeloom.hookimpl

@@ -40,8 +40,8 @@ def kill_the_job() -> None:
 
 @pipeloom.hookimpl
 def pipeloom_on_run_start(run):
-    from pipeloom.core.checkpoint import disk
-    from pipeloom.core.watch import LossWatch
+    from pipeloom.core.base import files as disk
+    from pipeloom.core.training.watch import LossWatch
 
     points = [int(fault[1]) for fault in FAULTS if fault[0] == "point"]
     if points and run.is_main:

@@ -13,7 +13,7 @@ from mutations import GENERAL, Target
 
 @pytest.mark.filterwarnings(
     "ignore:Unexpected end-group tag"
-)  # of protobuf; pytest undoes the filter in core/data/ofrecord.py
+)  # of protobuf; pytest undoes the filter in plugins/libraries/ofrecord/records.py
 @pytest.mark.parametrize(
     "name, rounds",
     [

@@ -8,8 +8,8 @@ from __future__ import annotations
 import oneflow as flow
 from oneflow import nn
 
-from pipeloom.core.blocks import DROPOUT_SEEDS
-from pipeloom.core.executor.layers import LayerNorm, Linear, WordLookup
+from pipeloom.core.contract.blocks import DROPOUT_SEEDS
+from pipeloom.plugins.executors.oneflow.layers import LayerNorm, Linear, WordLookup
 from pipeloom.plugins.models.transformer.sizes import Sizes
 
 

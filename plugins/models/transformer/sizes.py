@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from pipeloom.core.blocks import Cost
+from pipeloom.core.base.errors import UsageError
 from pipeloom.core.checkpoint.naming import CheckpointPath
-from pipeloom.core.errors import UsageError
+from pipeloom.core.contract.blocks import Cost
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Sizes:
 
     ``segments``: kinds of segments that have an embedding; where there is one, all tokens are of it. ``padding``: the
     id of [PAD], whose vector is not trained by being looked up, as in transformers. ``activation``: one of
-    ``core.layers.ACTIVATIONS``.
+    ``core.contract.layers.ACTIVATIONS``.
     """
 
     layers: int

@@ -1,0 +1,1 @@
+"""Models in folders: ours and HuggingFace's, in and out."""

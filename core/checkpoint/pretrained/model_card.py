@@ -1,0 +1,148 @@
+"""The README.md of an exported model: what it is, what it was trained on and how, and how well it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder
+
+#: Options that say what the mathematics was, whether or not the user gave them.
+_RECIPE = (
+    "optimizer",
+    "learning_rate",
+    "lr_schedule",
+    "warmup_steps",
+    "weight_decay",
+    "clip_grad_norm",
+    "train_global_batch_size",
+    "train_steps",
+    "seq_length",
+    "seed",
+    "precision",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+)
+#: Where and how it ran, which changes nothing in the numbers.
+_UNTOLD = (
+    "output_dir",
+    "log_every",
+    "save_every",
+    "keep",
+    "nnodes",
+    "nproc_per_node",
+    "nums_split",
+    "grad_acc_steps",
+    "tensor_parallel",
+    "shard",
+    "master_addr",
+    "master_port",
+    "interface",
+    "node_rank",
+    "resume",
+)
+_SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
+_TAGS = {"ForPreTraining": "fill-mask", "ForQuestionAnswering": "question-answering"}
+
+
+def model_card(folder: Any, name: str) -> str:
+    """The card of the model in ``folder`` (see ``open_pretrained``), in Markdown with the header that model hubs read."""
+    architecture = (folder.config.get("architectures") or ["model"])[0]
+    tag = next((tag for ending, tag in _TAGS.items() if architecture.endswith(ending)), None)
+    header = [
+        "---",
+        "library_name: transformers",
+        *([f"pipeline_tag: {tag}"] if tag else []),
+        "tags:",
+        "- pipeloom",
+        f"- {folder.config.get('model_type', 'model')}",
+        "---",
+    ]
+    size = sum(_product(shape) for shape, _ in folder.tensors.values())
+    lines = [
+        *header,
+        "",
+        f"# {name}",
+        "",
+        f"{architecture}, {size / 1e6:.1f} M parameters: {_sizes(folder.config)}.",
+        "",
+    ]
+    if isinstance(folder, CheckpointFolder):
+        lines += _history(folder.manifest)
+    else:
+        lines += [f"Copied by pipeloom from the folder `{folder.path.name}`, which says nothing of its training.", ""]
+    lines += [
+        "## Use",
+        "",
+        "```python",
+        f"from transformers import AutoTokenizer, {architecture}",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'model = {architecture}.from_pretrained("{name}")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _history(manifest: Any) -> List[str]:
+    options = manifest.options()
+    told = [
+        option for option in dict.fromkeys([*_RECIPE, *manifest.given]) if option in options and option not in _UNTOLD
+    ]
+    plugins = ", ".join(f"{plugin} {version}" if version else plugin for plugin, version in manifest.plugins.items())
+    figures = {figure: value for figure, value in manifest.metrics.items() if figure not in _SPEEDS}
+    figures.update((f"eval {metric}", value) for metric, value in manifest.evaluation.items())
+    measured = (
+        _table("figure", ((figure, f"{value:.4f}") for figure, value in figures.items()))
+        if figures
+        else ["None were taken."]
+    )
+    return [
+        f"Trained with pipeloom {manifest.versions.get('pipeloom', '')}, saved {manifest.saved_at}.",
+        "",
+        "## Data",
+        "",
+        f"{manifest.position['samples']:,} samples were seen in {manifest.position['step']:,} steps; fingerprint of the set "
+        f"`{str(manifest.data)[:16]}`.",
+        "",
+        "## Recipe",
+        "",
+        f"Task `{manifest.model['task']}`, plugins {plugins}.",
+        "",
+        *_table("option", ((o, _shown(options[o])) for o in told)),
+        "",
+        "## Metrics",
+        "",
+        *measured,
+        "",
+    ]
+
+
+def _table(what: str, rows: Any) -> List[str]:
+    return [f"| {what} | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _shown(value: Any) -> str:
+    """Of a path its last name: the rest says where somebody's files lie."""
+    text = str(value)
+    return Path(text).name if isinstance(value, str) and "/" in text else text.replace("|", "\\|")
+
+
+def _sizes(config: Mapping[str, Any]) -> str:
+    names: Tuple[Tuple[str, str], ...] = (
+        ("num_hidden_layers", "layers"),
+        ("hidden_size", "hidden"),
+        ("num_attention_heads", "heads"),
+        ("vocab_size", "words"),
+        ("max_position_embeddings", "positions"),
+    )
+    found: Dict[str, Any] = {label: config[name] for name, label in names if name in config}
+    return ", ".join(f"{label} {value}" if label == "hidden" else f"{value} {label}" for label, value in found.items())
+
+
+def _product(shape: Any) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size

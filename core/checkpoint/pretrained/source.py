@@ -1,0 +1,112 @@
+"""Starting a model from the parameters of a checkpoint (``--init_from``), which may be of another task or sequence
+length.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.checkpoint import tensors
+from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
+from pipeloom.core.checkpoint.naming import checkpoint_path
+from pipeloom.core.checkpoint.pretrained.folder import CONFIG, Folder
+from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.contract.dataset import Vocabulary
+from pipeloom.plugins.libraries.text.tokenizer_files import has_tokens
+
+
+class CheckpointFolder(Folder):
+    """A checkpoint as a folder to start from: what HuggingFace's ``config.json`` would say of its model, its parameters
+    without the optimizer's state. Verified when it is opened. Raises ``UsageError``."""
+
+    def _read_config(self) -> Dict[str, Any]:
+        try:
+            self.manifest = read_manifest(self.path)
+            verify_files(self.path, self.manifest)
+        except BadCheckpoint as bad:
+            raise self.error(str(bad)) from None
+        config = self.manifest.model.get("huggingface")
+        if not config:
+            raise self.error(f"its model '{self.manifest.model['name']}' says nothing of its sizes")
+        repeated = self.manifest.model.get("repeated", {})
+        self.repeated = repeated if isinstance(repeated, dict) else {}
+        return dict(config)
+
+    def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
+        self._files = {name: file for file, entry in self.manifest.files.items() for name in entry.tensors}
+        return {name: (tuple(shape), "F32") for name, shape in self.manifest.parameters.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        try:
+            return tensors.read(self.path / self._files[name], name)
+        except (KeyError, OSError, ValueError) as error:
+            raise self.error(f"'{name}': {error}") from None
+
+
+def vocabulary_of(path: str) -> Optional[Vocabulary]:
+    """The vocabulary of what ``--init_from`` names, of a run directory that of its newest checkpoint; nothing else of
+    it is read.
+    """
+    folder = _without_a_look(path)
+    return Vocabulary(folder) if has_tokens(folder) else None
+
+
+def positions_of(path: str) -> Optional[int]:
+    """How many positions the model has that ``--init_from`` names; ``None`` where nobody says. It is not opened."""
+    folder = _without_a_look(path)
+    try:
+        if (folder / MANIFEST).is_file():
+            found = read_manifest(folder).model["huggingface"]["max_position_embeddings"]
+        else:
+            found = json.loads((folder / CONFIG).read_bytes())["max_position_embeddings"]
+    except (BadCheckpoint, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None  # whoever opens the folder says what is wrong with it
+    return found if type(found) is int and found > 0 else None
+
+
+def _without_a_look(path: str) -> Path:
+    """The folder of a model, of a run directory its newest checkpoint, whole or not."""
+    folder = checkpoint_path(path)
+    checkpoints = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).checkpoints()
+    return checkpoints[-1] if checkpoints and not (folder / MANIFEST).is_file() else folder
+
+
+def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[bool]) -> Vocabulary:
+    """The vocabulary that the model of ``folder`` was trained with: the file or folder ``vocab`` that the user gave,
+    else what the folder has.
+
+    ``lowercase`` is what the user says of it. Raises ``UsageError`` where there is none, or the folder says otherwise.
+    """
+    if vocab is not None:
+        return Vocabulary(Path(vocab).expanduser(), lowercase)
+    if not has_tokens(folder.path):
+        raise folder.error("it says nothing of its vocabulary: give it with --vocab vocab.txt (and --lowercase)")
+    says = Vocabulary(folder.path).files().lowercase
+    if lowercase is not None and says not in (None, lowercase):
+        raise folder.error(f"it was trained with lowercase {str(says).lower()}: leave --lowercase out")
+    return Vocabulary(folder.path, lowercase)
+
+
+def open_pretrained(path: str, option: str = "--init_from") -> Folder:
+    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint);
+    ``RUN@best`` and other names of ``core/checkpoint/naming.py`` too.
+
+    Raises ``UsageError``.
+    """
+    try:
+        folder = checkpoint_path(path)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from None
+    if (folder / MANIFEST).is_file():
+        return CheckpointFolder(str(folder), option)
+    if (folder / FOLDER).is_dir() or folder.name == FOLDER:
+        store = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
+        newest, notes = store.newest_whole()
+        if newest is not None:
+            return CheckpointFolder(str(newest), option)
+    return Folder(str(folder), option)

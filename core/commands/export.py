@@ -1,0 +1,164 @@
+"""``entry.py export``: a checkpoint as a folder that transformers loads, with tokenizer files and a model card."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, Sequence
+
+import numpy as np
+
+from pipeloom.core.base import files as disk
+from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.output import ESCAPE
+from pipeloom.core.contract.arguments import Parser, boolean, normalize
+
+_CARD = "README.md"
+
+
+def export_command(arguments: Sequence[str]) -> int:
+    """Make the folder; returns the exit code. Raises ``UsageError`` and ``RunError``."""
+    parser = Parser(prog="entry.py export", description="A checkpoint as a folder that transformers loads.")
+    _add_arguments(parser)
+    options = parser.parse_args([normalize(argument) for argument in arguments])
+    # Here and not above: --help should not wait for them.
+    from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_for
+
+    folder = open_pretrained(options.checkpoint, "--checkpoint")
+    vocabulary = vocabulary_for(folder, options.vocab, options.lowercase)
+    output = Path(options.output).expanduser()
+    _check(output, options.overwrite)
+    try:
+        export(folder, vocabulary, output)
+    except OSError as error:
+        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+    config = folder.config
+    size = sum(path.stat().st_size for path in output.iterdir())
+    print(
+        f"{output}: {' or '.join(config.get('architectures', ['a model']))} with {len(folder.tensors)} tensors, its tokenizer and a model card "
+        f"({size / 1e6:.1f} MB)"
+    )
+    return 0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
+        "HuggingFace folder",
+    )
+    add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
+    add(
+        "--vocab",
+        metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for a checkpoint whose data had none beside it",
+    )
+    add(
+        "--lowercase",
+        type=boolean,
+        metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]",
+    )
+    add(
+        "--overwrite",
+        type=boolean,
+        default=False,
+        metavar="{true,false}",
+        help="replace an --output that is a model [false]",
+    )
+
+
+def _check(output: Path, overwrite: bool) -> None:
+    from pipeloom.core.checkpoint.pretrained.folder import CONFIG, TENSORS
+
+    if disk.is_vacant(output):
+        return
+    if not ((output / CONFIG).is_file() and (output / TENSORS).is_file()):
+        raise UsageError(f"--output {output} is there and is no model; give another folder, or move it away")
+    if not overwrite:
+        raise UsageError(f"--output {output} is there; give another folder, or --overwrite true")
+
+
+def export(folder: Any, vocabulary: Any, output: Path) -> None:
+    """Write the model of ``folder`` (see ``open_pretrained``) to the folder ``output``, in place of what may stand
+    there.
+
+    Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
+    """
+    from pipeloom.core.checkpoint import tensors
+    from pipeloom.core.checkpoint.pretrained.folder import CONFIG, TENSORS
+    from pipeloom.core.checkpoint.pretrained.model_card import model_card
+
+    files = tokenizer_files(vocabulary, folder)
+    named = {name: "float32" for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
+    files[CONFIG] = _json({**folder.config, **named})
+    files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
+    private = output.with_name(f".{output.name}.writing")
+    if private.exists():
+        disk.remove_folder(private)  # of an export that was killed
+    disk.make_folder(private)
+    sources = _sources(folder)
+    kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
+    # transformers asks which library wrote the tensors before it reads them.
+    values = (folder.read(source) for source in sources.values())
+    disk.write_file(private / TENSORS, tensors.streamed(kinds, values, {"format": "pt"}))
+    for name, content in files.items():
+        disk.write_file(private / name, [content])
+    disk.sync(private)
+    disk.replace_folder(private, output)
+
+
+def _sources(folder: Any) -> Dict[str, str]:
+    """The tensors to write, each with that of ``folder`` which it is. Raises ``UsageError`` for some that cannot be
+    read."""
+    from pipeloom.core.checkpoint.tensors import FLOATS
+
+    found = {name: name for name, (_, kind) in folder.tensors.items() if kind in FLOATS}
+    if not folder.setting("tie_word_embeddings", bool, True):
+        # What transformers ties by itself otherwise.
+        found = {**{name: source for name, source in folder.repeated.items() if source in found}, **found}
+    for name, (shape, kind) in folder.tensors.items():
+        # Some folders have the numbers of the positions as a tensor.
+        if name not in found and not name.endswith(("position_ids", "token_type_ids")):
+            raise folder.error(f"'{name}' is of type {kind}, which cannot be read here: save it as float32")
+    return dict(sorted(found.items()))
+
+
+def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
+    """The tokenizer files as they are, and those that they lack of what transformers' tokenizers are made from.
+
+    Raises ``UsageError`` where the tokenizer does not fit the model.
+    """
+    from pipeloom.plugins.libraries.text.tokenizer_files import PIPELINE, SETTINGS, SPECIAL_NAMES, VOCABULARY
+
+    files, words = vocabulary.files(), vocabulary.load(special_in_text=True)
+    for line in words.notes:
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
+    size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))
+    if len(words) > size:
+        raise UsageError(
+            f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was trained with by --vocab"
+        )
+    content = files.content()
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": longest, **files.settings}
+    if not files.is_whole:
+        usual = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+        names = words.role_names()
+        if set(content) <= {VOCABULARY, SETTINGS} and "added_tokens_decoder" not in files.settings:
+            content[SPECIAL_NAMES] = _json({name: files.settings.get(name, text) for name, text in names.items()})
+        settings = {**usual, **names, **settings}
+    content[SETTINGS] = _json(settings)
+    # A file of this kind cannot say that two lines of vocab.txt are one token.
+    if PIPELINE not in content and "" not in words.tokens:
+        content[PIPELINE] = (words.to_json() + "\n").encode()
+    return content
+
+
+def _json(content: Any) -> bytes:
+    # Halves of characters, which JSON can name and UTF-8 cannot, stay escapes.
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", ESCAPE)

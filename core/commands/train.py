@@ -1,0 +1,246 @@
+"""``entry.py [train]``: the launcher of a job, or one of its ranks."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from pipeloom.core.base.devices import hide_gpus
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.base.output import survive_closed_output
+from pipeloom.core.checkpoint.pretrained.folder import settle
+from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
+from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.config.config import Config
+from pipeloom.core.config.origins import telling_origins
+from pipeloom.core.host.calls import blaming
+from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.launch.identity import identity
+from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, free_port, launch
+from pipeloom.core.launch.network import card_address, check_address, local_fault, rank_environment
+from pipeloom.core.launch.ports import is_own_address
+from pipeloom.core.launch.processes import RANK_VARIABLES, own_command
+from pipeloom.core.launch.rank import run_rank
+from pipeloom.core.planning.plan import Plan, make_plan
+from pipeloom.core.training.run import RUN_DIR, STARTED, choose_directory, held
+
+
+def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resumed: Optional[Resumed] = None) -> int:
+    """Train, as a rank if this process is one, else by starting the ranks; returns the exit code.
+
+    ``resumed``: what ``--resume`` found, ``None`` without it.
+    """
+    survive_closed_output()
+    if all(name in os.environ for name in RANK_VARIABLES):
+        return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, resumed))))
+    with telling_origins(config), blaming(plugins):
+        return _start_ranks(config, plugins, list(arguments), resumed)
+
+
+def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:
+    rank, world_size, local_rank = _identity(os.environ)
+    check_address(os.environ["MASTER_ADDR"], "MASTER_ADDR")
+    if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
+        plan = make_plan(config, plugins)
+        directory = Path(os.environ[RUN_DIR])
+    else:
+        fault = local_fault(world_size)
+        if fault:
+            raise UsageError(fault)
+        plan = make_plan(config, plugins, world_size, local_rank != rank)
+        directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
+    if plan.cluster.size != world_size:
+        raise UsageError(
+            f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
+            "give --nnodes and --nproc_per_node"
+        )
+    os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
+    if plan.cluster.device_type == "cpu":
+        hide_gpus()
+    from pipeloom.core.training.trainer import train_in_rank  # imports oneflow
+
+    return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)
+
+
+def _identity(environment: Mapping[str, str]) -> Tuple[int, int, int]:
+    """``RANK, WORLD_SIZE, LOCAL_RANK`` as a launcher has set them. Raises ``UsageError`` for what no launcher would."""
+
+    def number(name: str, low: int, high: int) -> int:
+        text = environment[name]
+        if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+            raise UsageError(
+                f"{name}={text} in the environment is not a number from {low} to {high}: a launcher sets "
+                f"{', '.join(RANK_VARIABLES)} for each rank; unset them, and this is the launcher"
+            )
+        return int(text)
+
+    number("MASTER_PORT", 1, 65535)
+    world_size = number("WORLD_SIZE", 1, 2**20)
+    return number("RANK", 0, world_size - 1), world_size, number("LOCAL_RANK", 0, world_size - 1)
+
+
+def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:
+    """What the engine is told of this machine's address; nothing where all nodes are here."""
+    several = plan.cluster.nodes > 1 and not plan.cluster.logical
+    return rank_environment(plan.config.interface, master_addr if several else None)
+
+
+def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], resumed: Optional[Resumed]) -> int:
+    started = time.time()
+    plan = make_plan(config, plugins)
+    cluster = plan.cluster
+    address, port = _master(plan)
+    if cluster.logical:
+        ranks = range(cluster.size)
+    else:
+        ranks = range(config.node_rank * cluster.devices_per_node, (config.node_rank + 1) * cluster.devices_per_node)
+    if 0 in ranks:
+        print(_chosen(plan), flush=True)
+        for line in plan.hints():
+            print(line, flush=True)
+    if resumed is not None:
+        for line in _describe(plan, plugins, resumed):
+            print(line, flush=True)
+    directory = choose_directory(config.output_dir, config.plugins, resumed, shared=0 not in ranks)
+    if 0 in ranks and config.save_every != 0:
+        for line in _describe_surplus(config, Store(directory / FOLDER)):
+            print(line, flush=True)
+    # OneFlow tells machines apart by their addresses: ranks of a "node" on the host of node 0 are the further ones of
+    # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
+    first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
+    spec = LaunchSpec(
+        command=[*own_command(), "train", *arguments, *_settled(config)],
+        ranks=list(ranks),
+        world_size=cluster.size,
+        nproc_per_node=cluster.devices_per_node,
+        master_addr=address,
+        master_port=port,
+        log_dir=directory / "logs",
+        first_local_rank=first_local_rank,
+        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
+        nodes=_nodes(plan, address, port, plugins),
+        choose_resume=lambda: _resume_point(directory, resumed),
+        **_limits(plan),
+    )
+    if 0 not in ranks:
+        return launch(spec)
+    with held(directory):
+        return launch(spec)
+
+
+def _settled(config: Config) -> List[str]:
+    """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named
+    RUN@best."""
+    start = getattr(config, "init_from", None)  # an option of models
+    return [f"--init_from={start}"] if start is not None and "init_from" in config.given else []
+
+
+def _limits(plan: Plan) -> Dict[str, Any]:
+    """What a hang is, and how a restart goes: fields of a ``LaunchSpec``."""
+    config = plan.config
+    return {
+        "step_timeout": config.step_timeout,
+        "max_restarts": config.max_restarts,
+        "port_is_free_to_choose": config.master_port is None and (plan.cluster.logical or plan.cluster.nodes == 1),
+    }
+
+
+def _nodes(plan: Plan, address: str, port: int, plugins: PluginManager) -> Optional[NodesSpec]:
+    """This node among several with a launcher each; ``None`` when all ranks are on this host."""
+    config, cluster = plan.config, plan.cluster
+    if cluster.logical or cluster.nodes == 1:
+        return None
+    if port == 65535:
+        raise UsageError(
+            "--master_port 65535: the launchers of the nodes meet on the port after it; choose a lower one"
+        )
+    return NodesSpec(
+        config.node_rank,
+        cluster.nodes,
+        cluster.devices_per_node,
+        address,
+        port + 1,
+        config.node_timeout,
+        config.heartbeat_timeout,
+        identity(plan, plugins),
+    )
+
+
+def _resume_point(directory: Path, resumed: Optional[Resumed]) -> Optional[Path]:
+    """Where a restart goes on: the newest whole checkpoint of this run, else where the run began."""
+    path, notes = Store(directory / FOLDER).newest_whole()
+    for note in notes:
+        print(note, flush=True)
+    return path or (resumed.path if resumed else None)
+
+
+def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]:
+    """What the log says about a resumed run. Raises ``UsageError`` where it must not go on."""
+    if resumed.path is None:
+        return resumed.notes
+    checkpoint = Checkpoint(resumed.path)
+    position, total = checkpoint.manifest.position, plan.config.train_steps
+    if position["step"] >= total:
+        raise UsageError(
+            f"the checkpoint {resumed.path} has done step {position['step']} of --train_steps {total}: nothing is left to do; more "
+            "steps change the schedule: --train_steps N --resume_allow train_steps"
+        )
+    left_out = f", {position['skipped']} batches left out" if position["skipped"] else ""
+    return [
+        *resumed.notes,
+        f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
+        *check(settle(plan).config, plan, plugins, checkpoint),
+    ]
+
+
+def _describe_surplus(config: Config, store: Store) -> List[str]:
+    """What becomes of checkpoints that are there beyond ``--keep``: they go if this very command line asks for it."""
+    surplus = store.surplus(config.keep)
+    if not surplus:
+        return []
+    ends = " to ".join(dict.fromkeys((surplus[0].name, surplus[-1].name)))
+    which = f"{len(surplus)} older than the newest {config.keep} ({ends})"
+    if "keep" in config.typed:
+        return [f"keep       --keep {config.keep}: {which} will be removed when the next checkpoint is whole"]
+    return [f"keep       {which} were there before and stay; --keep {config.keep} in the command line removes them"]
+
+
+def _master(plan: Plan):
+    """Address and port of rank 0."""
+    config, card = plan.config, plan.config.interface
+    if config.master_addr is not None:
+        check_address(config.master_addr)
+    own = card_address(card) if card is not None else None
+    if card is not None and plan.cluster.logical:
+        raise UsageError(
+            f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out"
+        )
+    if plan.cluster.logical or plan.cluster.nodes == 1:
+        if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
+            raise UsageError(
+                f"--master_addr {config.master_addr} without --node_rank: say which of the {plan.cluster.nodes} nodes "
+                "this is (--node_rank 0 ...), or leave --master_addr out to run all of them here"
+            )
+        return config.master_addr or own or "127.0.0.1", config.master_port or free_port()
+    if config.master_addr is None and config.node_rank == 0 and own is not None:
+        return own, config.master_port or 29500
+    if config.master_addr is None:
+        raise UsageError(
+            f"{plan.cluster.nodes} nodes need --master_addr, the address of node 0 "
+            "(or leave --node_rank out to run logical nodes on this host)"
+        )
+    _reached_by(plan, config.master_addr)  # for its error
+    return config.master_addr, config.master_port or 29500
+
+
+def _chosen(plan: Plan) -> str:
+    cluster, mesh = plan.cluster, plan.mesh
+    tensor = f" x {mesh.tensor} tensor-parallel" if mesh.tensor > 1 else ""
+    return (
+        f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel{tensor}, {plan.model.name} with "
+        f"{plan.model.size / 1e6:.1f} M parameters (choose with --nnodes, --nproc_per_node, --nums_split, "
+        "--num_hidden_layers, --num_attention_heads)"
+    )

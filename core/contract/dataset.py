@@ -1,0 +1,197 @@
+"""What a dataset is to the rest of pipeloom: a length, named fields, random access by index."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from pipeloom.core.data.order import Mixture
+
+if TYPE_CHECKING:  # who only reads records should not wait for what reads text
+    from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+    from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named array of a sample.
+
+    ``shape`` is that of one sample (no batch dimension), ``dtype`` is ``"int32"`` or ``"float32"``. Values must lie in
+    ``low <= value < high`` where the bounds are given, and those of a float field be finite: an engine kernel that gets
+    an index out of range kills the process, and a NaN ends in every weight, so a dataset checks what it reads.
+    """
+
+    name: str
+    shape: Tuple[int, ...]
+    dtype: str
+    low: Optional[int] = None
+    high: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What turns text into token ids: a folder with tokenizer files as HuggingFace has them, or one of these, a
+    vocab.txt or a tokenizer.json.
+
+    ``lowercase``: whether text is turned into small letters first; ``None``: as the files say. The methods raise
+    ``UsageError`` for files that are not there or cannot be followed.
+    """
+
+    path: Path
+    lowercase: Optional[bool] = None
+
+    @classmethod
+    def beside(cls, folder: Path, lowercase: Optional[bool] = None) -> Optional[Vocabulary]:
+        """That of the records in ``folder``, or ``None``. Of a vocab.txt alone ``lowercase`` says the rest."""
+        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+            return cls(folder)
+        return cls(folder / "vocab.txt", lowercase) if (folder / "vocab.txt").is_file() else None
+
+    def files(self) -> TokenizerFiles:
+        """Its files, changed to say ``lowercase``."""
+        from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
+
+        return TokenizerFiles.read(self.path, self.lowercase)
+
+    def beside_records(self) -> Dict[str, bytes]:
+        """The files to put beside records that were made with it, from which ``beside`` makes it again."""
+        content = self.files().content()
+        alone = self.path.is_file() and "vocab.txt" in content
+        return {"vocab.txt": content["vocab.txt"]} if alone else content
+
+    def lowercases(self) -> Optional[bool]:
+        """Whether text is turned into small letters; ``None`` for a tokenizer that puts it in other words."""
+        files = self.files()
+        return True if files.lowercase is None and not files.is_whole else files.lowercase
+
+    def digest(self) -> str:
+        """Hex sha256 of what decides the tokens, but for ``lowercase``: of a vocab.txt where that says everything."""
+        from pipeloom.plugins.libraries.text.tokenizer_building import digest
+
+        return digest(self.files())
+
+    def size(self) -> int:
+        """One more than the largest id."""
+        files = self.files()
+        content = files.content()
+        return max(files.lines().values(), default=-1) + 1 if list(content) == ["vocab.txt"] else len(self.load())
+
+    def load(self, special_in_text: bool = False) -> WordPieceTokenizer:
+        """The tokenizer; see ``WordPieceTokenizer.load``."""
+        from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+
+        return WordPieceTokenizer.load(self.path, self.lowercase, special_in_text)
+
+
+class Scorer:
+    """What turns a model's outputs for the samples of a dataset into figures that no sum over samples gives, such as F1
+    of answers.
+    """
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """Take the outputs ``Dataset.scored`` of the samples ``indices``, each ``(len(indices), ...)`` in this order.
+
+        In any order of samples; of one that comes again the last outputs count.
+        """
+        raise NotImplementedError("abstract")
+
+    def finish(self, folder: Optional[Path]) -> Dict[str, float]:
+        """The figures by name, over the samples that were added, of which there is one at least.
+
+        Files that tell more are written into ``folder``, which exists, and none without one. Raises ``RunError``.
+        """
+        raise NotImplementedError("abstract")
+
+
+class Dataset:
+    """Base class of datasets. Subclasses set ``task`` and ``fields`` and implement ``__len__`` and ``read``."""
+
+    #: The task whose examples these are, for instance ``"pretraining"``.
+    task: str
+    #: The fields of a sample, by name.
+    fields: Dict[str, Field]
+    #: Size of the vocabulary that the token ids belong to.
+    vocab_size: int
+    #: The outputs of the model that ``scorer`` wants, by name.
+    scored: Tuple[str, ...] = ()
+    #: Of training data: whether the options name held-out samples too; these are evaluated after the last step, also
+    #: without ``--eval_every``.
+    held_out: bool = False
+    #: Whether ``scorer`` has something to compare these outputs with; without, it leaves files and gives no figures.
+    has_references: bool = True
+    #: How training interleaves the sources that the samples come from; ``None``: all samples are one source.
+    mixture: Optional[Mixture] = None
+    #: What turns text into the token ids, where that is known; checkpoints carry it.
+    vocabulary: Optional[Vocabulary] = None
+
+    def __len__(self) -> int:
+        raise NotImplementedError("abstract")
+
+    def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """The fields ``names`` of the samples ``indices``, each an array ``(len(indices), *field.shape)``.
+
+        Raises ``RunError`` naming the file, the record and the field where the data is not as declared.
+        """
+        raise NotImplementedError("abstract")
+
+    def describe(self) -> str:
+        """One phrase for the log: where the samples come from and how many there are."""
+        raise NotImplementedError("abstract")
+
+    def scorer(self) -> Optional[Scorer]:
+        """A new scorer for one evaluation, or ``None`` where sums over the samples say everything."""
+        return None
+
+    def fingerprint(self) -> str:
+        """A hash that is the same on all nodes that have these very samples, wherever they lie there.
+
+        This default knows the facts that every dataset has: number of samples, task, fields, vocabulary. One that
+        reads files should add what tells their contents. Quick: it is asked at each start.
+        """
+        fields = sorted((field.name, field.shape, field.dtype, field.low, field.high) for field in self.fields.values())
+        return hashlib.sha256(repr((len(self), self.task, fields, self.vocab_size)).encode()).hexdigest()
+
+
+class WrappedDataset(Dataset):
+    """A dataset that answers as another one does, but for what a subclass changes."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        for name in ("task", "fields", "vocab_size", "scored", "held_out", "has_references", "mixture", "vocabulary"):
+            setattr(self, name, getattr(dataset, name))
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._dataset.read(indices, names)
+
+    def scorer(self) -> Optional[Scorer]:
+        return self._dataset.scorer()
+
+    def describe(self) -> str:
+        return self._dataset.describe()
+
+    def fingerprint(self) -> str:
+        return self._dataset.fingerprint()
+
+
+class FirstSamples(WrappedDataset):
+    """The first ``count`` samples of a dataset that has as many."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        super().__init__(dataset)
+        self._count, self.mixture = count, None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def describe(self) -> str:
+        return f"the first {self._count} of {self._dataset.describe()}"
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self._count} of {self._dataset.fingerprint()}".encode()).hexdigest()

@@ -1,0 +1,191 @@
+"""The contract between pipeloom and its plugins: one hook after another.
+
+A plugin is a module that implements some of these hooks as functions, each marked with ``@pipeloom.hookimpl``; or an
+object that has them as methods: what an entry point names (``box:strategy``), or the object ``plugin`` of a module that
+has no hooks as functions (``plugin = Strategy()``). A class is no plugin, an instance of it is. A hook takes those of
+its arguments that it wants, by their names here, and is no coroutine, generator or wrapper of others.
+
+Only plugins that a run selects (``--plugins a,b,c``) answer. A hook marked *one answer* must be answered by exactly one
+selected plugin; where pipeloom ships a default, that default answers when no selected plugin does. Other hooks are
+answered by every plugin that has them.
+
+An answer must be what is said here: ``None`` is one only where it says so. Raise ``pipeloom.core.base.errors.UsageError``
+with one line for what the user got wrong; it is shown as it is. Any other exception, and an answer of a wrong kind,
+ends the command with a line that names the plugin and the hook; PIPELOOM_TRACEBACK=1 shows the traceback before it, and
+of a rank it is kept in the folder ``logs`` of the run.
+
+Importing a plugin must be cheap: import oneflow inside the functions that run tensors, not at the
+top of the module, so that ``--help`` and ``plugins`` stay quick.
+"""
+
+from __future__ import annotations
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("pipeloom")
+
+#: Hooks with exactly one answer, and what the answer is called in messages.
+ONE_ANSWER = {
+    "pipeloom_choose_layout": "layout",
+    "pipeloom_partition": "partitioner",
+    "pipeloom_place": "strategy",
+    "pipeloom_build_model": "model",
+    "pipeloom_open_dataset": "dataset",
+    "pipeloom_build_optimizer": "optimizer",
+    "pipeloom_lr_schedule": "learning-rate schedule",
+}
+
+#: Hooks that are answered at all; ``core/host/answers.py`` holds each answer to what its text here says.
+ANSWERED = (*ONE_ANSWER, "pipeloom_tasks", "pipeloom_default_options")
+
+
+@hookspec
+def pipeloom_add_options(options):
+    """Declare this plugin's options: ``options.add(name, type, default, help=..., section=...)``.
+
+    Called once, after the plugins are loaded and before the command line is parsed. Each option is at
+    once a flag (``--name``), a key of the YAML file (``section: {name: ...}``) and an attribute of
+    ``config``. A name that is already taken is an error that names both owners. Nobody answers: the
+    run has the options of the core alone.
+    """
+
+
+@hookspec
+def pipeloom_default_options(config):
+    """Defaults that this plugin has for options of the core and of others: a dict by name.
+
+    Called when the command line is parsed, of every plugin; ``config.given`` names the options that the user gave,
+    whose values stay, and a resumed run keeps what it had. So a dataset can say what its task is usually trained with.
+    A name that no selected plugin declares is passed over; two plugins that answer different values for one are an
+    error that names both. Nobody answers: the defaults that the options were declared with.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_choose_layout(cluster, config):
+    """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``.
+
+    Called before the model is built. Default: from ``--nums_split``. An answer whose sizes do not
+    multiply to the number of ranks is an error. On a single device neither this nor the partitioner nor the
+    strategy is asked.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_partition(blocks, num_stages, config):
+    """One answer: how many blocks each stage gets, as a list of ``num_stages`` positive counts.
+
+    ``blocks`` is the model's list of ``Block``; the counts sum up to its length. Default: the exact
+    split by number of parameters whose largest stage is smallest.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_place(cluster, mesh, config):
+    """One answer, no default: the ``Placement``, which ranks hold each stage.
+
+    OneFlow sorts the ranks of a stage and pairs neighbouring stages by position, so an answer is a set
+    of ranks per stage; ``Placement.hops`` tells what will really happen. Nobody answers: an error that
+    lists the strategies there are.
+    """
+
+
+@hookspec
+def pipeloom_tasks(config):
+    """The tasks that this plugin adds: a list of ``pipeloom.core.contract.tasks.Task``.
+
+    Called before the model is built, of every plugin; the run's task is the one that the dataset names as its ``task``,
+    so nothing selects it besides. A ``Task`` states the head that stands on the hidden states of whatever encoder the
+    model plugin has: its block, losses, metrics, and its outputs per sample, which the dataset's ``scorer()`` turns
+    into figures. Two plugins that add one name are an error, as is a dataset whose task nobody adds. Pre-training and
+    question answering are always there; ``plugins/tasks/question_answering.py`` is one to start from.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_build_model(config, task):
+    """One answer, no default: the ``ModelSpec`` for ``task``, a ``pipeloom.core.contract.tasks.Task``.
+
+    Called when the dataset has named the task: the blocks of the model's encoder, and last ``task.head(config,
+    encoder).block``. States parameters, costs and loss without importing oneflow; each block's ``build`` is called
+    later, in the ranks. Raise ``UsageError`` for sizes that do not fit or a task it cannot do.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_open_dataset(config, split):
+    """One answer, no default: the ``Dataset`` of ``split``, ``"train"`` or ``"eval"``.
+
+    Called in the launcher (where it may build a cache) and again in every rank. Nobody answers: an error that lists the
+    datasets there are. ``"eval"`` is asked for with ``--eval_every``, and where the training data says by ``held_out``
+    that an option names such samples: held-out samples with the fields, the task and the vocabulary of the training
+    data. ``None`` where the dataset has no such split, or a ``UsageError`` that says how to get one. To train on
+    several sources in given shares, answer with a ``pipeloom.core.data.mixture.MixedDataset`` of them. The fields that
+    losses alone need may be absent from held-out samples, where their ``scored`` names outputs per sample that their
+    ``scorer()`` makes figures of. A dataset's ``vocabulary`` is copied into checkpoints.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_build_optimizer(config, parameters):
+    """One answer: an optimizer over ``parameters``.
+
+    Either a ``oneflow.optim.Optimizer``, which runs inside the graph, or a
+    ``pipeloom.plugins.executors.oneflow.step_optimizer.StepOptimizer``, which runs between its steps.
+
+    ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank; each rank holds what
+    tensor parallelism and ``--shard`` leave it, and with copies of one parameter on two stages both are listed.
+    ``pipeloom.plugins.executors.oneflow.optimization.single_group`` leaves biases out of weight decay. Clipping by
+    ``--clip_grad_norm`` is done before the optimizer sees the gradients, so set none here.
+    Default: AdamW, LAMB or SGD by ``--optimizer``.
+    """
+
+
+@hookspec(firstresult=True)
+def pipeloom_lr_schedule(config):
+    """One answer: an ``LRSchedule``: the rate of each step, and its form inside the engine.
+
+    Default: constant or linear by ``--lr_schedule``, with ``--warmup_steps``.
+    """
+
+
+@hookspec
+def pipeloom_on_run_start(run):
+    """The graph is about to be compiled. Called on every rank; ``run.is_main`` on one of them.
+
+    ``run`` has ``config``, ``plan``, ``directory``, ``plugins``, ``rank``, ``total_steps``.
+    """
+
+
+@hookspec
+def pipeloom_on_step_end(run, step, metrics):
+    """Step ``step`` (counted from 1) has ended. Called on every rank.
+
+    ``metrics`` is a dict of floats every ``--log_every`` steps and at the first and last step, else
+    ``None``: reading a loss waits for the devices, so it is not done at every step.
+    """
+
+
+@hookspec
+def pipeloom_on_evaluate(run, step, metrics):
+    """The model was evaluated on the held-out set after step ``step``.
+
+    Called on every rank, after ``pipeloom_on_step_end``.
+
+    ``metrics`` is a dict of floats over the whole set: ``loss``, its parts, the model's metrics, and the figures of the
+    dataset's scorer; of samples without labels these alone. Files of the scorer are in ``evaluations/step_NNNNNNN`` by
+    then. Every ``--eval_every`` steps and after the last step; never without a held-out set.
+    """
+
+
+@hookspec
+def pipeloom_on_checkpoint(run, step, path):
+    """The checkpoint of ``step`` is whole on the disk, in the folder ``path``. Called on the main rank alone.
+
+    It was written while training went on, so later steps may have been made. A failed one is not reported here.
+    """
+
+
+@hookspec
+def pipeloom_on_run_end(run, error):
+    """The run is over; ``error`` is the exception that ended it, or ``None``. Close files here."""

@@ -1,0 +1,108 @@
+"""Whether the declaration of an option makes sense, so that a plugin's mistake is told to its author and not to some
+user, later."""
+
+from __future__ import annotations
+
+import keyword
+import numbers
+from collections.abc import Sequence as AnySequence
+from typing import Any, Sequence
+
+from pipeloom.core.base.errors import ContractError, UsageError, shown
+
+#: Flags that are no options: what selects plugins and files, and what single commands take beside the options.
+OTHER_FLAGS = ("plugins", "strategy", "config", "set", "help", "h", "version", "V", "steps", "tolerance")
+
+
+def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]) -> None:
+    """Raise ``ContractError`` unless ``option`` (an ``Option``) can be declared beside options and sections of these
+    names."""
+    where = f"the option {shown(option.name)}"
+    _check_name(option.name, where, [*sections, option.section])
+    if isinstance(option.aliases, str) or not isinstance(option.aliases, (list, tuple)):
+        raise ContractError(f"{where}: aliases must be a list of names, not {shown(option.aliases)}")
+    for number, alias in enumerate(option.aliases):
+        _check_name(alias, f"{where}: the alias {shown(alias)}", [*sections, option.section])
+        if alias == option.name or alias in option.aliases[:number]:
+            raise ContractError(f"{where}: the alias '{alias}' is there twice")
+    _check_section(option, where, names)
+    if not isinstance(option.help, str):
+        raise ContractError(f"{where}: help must be text, not {shown(option.help)}")
+    _check_type(option, where)
+    if option.resume not in ("fixed", "free", "fresh"):
+        raise ContractError(f"{where}: resume must be 'fixed', 'free' or 'fresh', not {shown(option.resume)}")
+    if option.replaces is not None and option.replaces not in names:
+        raise ContractError(
+            f"{where}: replaces must name an option that is there already, not {shown(option.replaces)}"
+        )
+    for name in ("default", "cuda_default"):
+        if getattr(option, name) is not None:
+            _check_value(option, getattr(option, name), f"{where}: its {name}")
+
+
+def with_type(option: Any, value: Any) -> Any:
+    """A default in the very type of its option: ``1`` of a ``float`` is ``1.0``."""
+    return float(value) if option.type is float and value is not None else value
+
+
+def _check_name(name: Any, where: str, sections: Sequence[str]) -> None:
+    from pipeloom.core.config.config import Config  # which is made of options
+
+    if not isinstance(name, str) or not (name.isidentifier() and name.isascii()) or name.startswith("_"):
+        close = str(name).strip("-_ ").replace("-", "_").replace(" ", "_")
+        better = f", for instance '{close}'" if close.isidentifier() and close.isascii() else ""
+        raise ContractError(
+            f"{where}: a name is made of letters, digits and underscores, and begins with a letter{better}"
+        )
+    if keyword.iskeyword(name):
+        raise ContractError(
+            f"{where}: this is a word of Python's, so config.{name} could not be written: choose another name"
+        )
+    if name in OTHER_FLAGS:
+        raise ContractError(f"{where}: --{name} is pipeloom's own flag: choose another name")
+    if hasattr(Config, name) or name in vars(Config({}, {}, ())):
+        raise ContractError(f"{where}: config.{name} is something else already: choose another name")
+    if name in sections:
+        raise ContractError(f"{where}: this is the name of a section of the YAML file: choose another name")
+
+
+def _check_section(option: Any, where: str, names: Sequence[str]) -> None:
+    section = option.section
+    if not isinstance(section, str) or not section.isidentifier():
+        raise ContractError(f"{where}: a section is a name of letters, digits and underscores, not {shown(section)}")
+    if section in ("plugins", "strategy"):
+        raise ContractError(f"{where} cannot be in the section '{section}', which is a key of its own")
+    if section in names:
+        raise ContractError(f"{where} cannot be in the section '{section}', which is the name of an option")
+
+
+def _check_type(option: Any, where: str) -> None:
+    kinds = {int: "int", float: "float", bool: "bool", str: "str"}
+    if not (isinstance(option.type, type) and (option.type in kinds or hasattr(option.type, "convert"))):
+        raise ContractError(
+            f"{where}: its type must be {', '.join(kinds.values())}, or IntList or IntLists of "
+            "pipeloom.core.contract.options, "
+            f"not {getattr(option.type, '__name__', None) or shown(option.type)}"
+        )
+    choices, bounded = option.choices, option.type in (int, float)
+    if choices is not None and (isinstance(choices, str) or not isinstance(choices, AnySequence) or not choices):
+        raise ContractError(f"{where}: choices must be a list of values, not {shown(option.choices)}")
+    for name in ("minimum", "maximum"):
+        bound = getattr(option, name)
+        if bound is not None and not (bounded and isinstance(bound, numbers.Real) and not isinstance(bound, bool)):
+            raise ContractError(f"{where}: {name} {shown(bound)} must be a number, of an option that is one")
+    if option.minimum is not None and option.maximum is not None and option.minimum > option.maximum:
+        raise ContractError(f"{where}: its minimum {option.minimum} is above its maximum {option.maximum}")
+    for choice in option.choices or ():
+        _check_value(option, choice, f"{where}: its choice")
+
+
+def _check_value(option: Any, value: Any, where: str) -> None:
+    """``value`` must be of the option's type as it is, and one that a user could give."""
+    exact = {int: int, float: (int, float), bool: bool, str: str}.get(option.type)
+    if exact is not None and (not isinstance(value, exact) or (isinstance(value, bool) and option.type is not bool)):
+        raise ContractError(f"{where} {shown(value)} is no {option.type.__name__}")
+    try:
+        option.parse(value, where)
+    except UsageError as error:
+        raise ContractError(str(error)) from None

@@ -1,0 +1,102 @@
+"""The ranks of this node: started, listened to, told something, and cleared away."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence
+
+from pipeloom.core.launch.control.channel import Channel
+from pipeloom.core.launch.control.rank_link import CONTROL_FD, RESUME
+from pipeloom.core.launch.network import without_proxies
+from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
+
+_LOOK_SECONDS = 0.25
+
+
+class LocalRanks:
+    """The processes of one start of ``spec`` (a ``LaunchSpec``) on this node, each with a channel to its ``RankLink``.
+
+    What happens to them comes out of ``poll`` as events, the same here as on node 0 which hears of them over the
+    network: dicts with ``event``, ``rank`` and, by event:
+    ``step`` and ``answer``: ``step``; ``busy``: ``what``, ``seconds``; ``signal``: ``number``;
+    ``ended``: ``code``, ``how``, ``log`` (``None``: the console), ``lines`` (its last ones);
+    ``asleep``: ``asleep``, whether the process is stopped, by SIGSTOP or a debugger.
+    """
+
+    def __init__(self, spec: Any, port: int, resume: str):
+        self._spec, self._port = spec, port
+        self._env = {**without_proxies(tuned_environment(os.environ)), **spec.env, RESUME: resume}
+        self._processes: Dict[int, RankProcess] = {}
+        self._channels: Dict[int, Channel] = {}
+        self._ended: List[int] = []
+        self._asleep: List[int] = []
+        self._look_at = 0.0
+
+    def start(self, ranks: Sequence[int]) -> None:
+        """Raises ``UsageError`` when a log cannot be written, ``RunError`` when the command cannot be executed."""
+        s = self._spec
+        for rank in ranks:
+            local_rank = s.first_local_rank + list(s.ranks).index(rank)
+            identity = rank_environment(rank, local_rank, s.world_size, s.nproc_per_node, s.master_addr, self._port)
+            ours, theirs = socket.socketpair()
+            try:
+                number = theirs.fileno()
+                env = {**self._env, **identity, CONTROL_FD: str(number)}
+                self._processes[rank] = RankProcess(rank, s.command, env, Path(s.log_dir), pass_fds=(number,))
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+            self._channels[rank] = Channel(ours)
+
+    def poll(self) -> List[Mapping[str, Any]]:
+        """What has happened since the last call."""
+        events: List[Mapping[str, Any]] = []
+        for rank, process in self._processes.items():
+            ended = process.has_ended()  # looked at first: what it said before its end is then all there
+            events += [{**message, "rank": rank} for message in self._channels[rank].receive() if "event" in message]
+            if ended and rank not in self._ended:
+                self._ended.append(rank)
+                events.append(
+                    {
+                        "event": "ended",
+                        "rank": rank,
+                        "code": process.returncode,
+                        "how": process.how_it_ended(),
+                        "log": process.log and str(process.log),
+                        "lines": process.last_lines() if process.returncode else [],
+                    }
+                )
+        if time.monotonic() > self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            asleep = [rank for rank, process in self._processes.items() if process.is_asleep()]
+            events += [
+                {"event": "asleep", "rank": rank, "asleep": rank in asleep}
+                for rank in sorted({*asleep} ^ {*self._asleep})
+            ]
+            self._asleep = asleep
+        return events
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send ``message`` to the link of every rank."""
+        for channel in self._channels.values():
+            channel.send(message)
+
+    def terminate(self) -> None:
+        """SIGTERM to every rank; one whose link keeps signals off is told by that to leave."""
+        self.tell({"leave": 143})
+        for process in self._processes.values():
+            process.terminate()
+
+    def clear(self) -> None:
+        """Kill what is left and wait until it is gone."""
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            process.reap()
+        for channel in self._channels.values():
+            channel.close()

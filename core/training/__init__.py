@@ -1,0 +1,1 @@
+"""The life of a rank: build, step, evaluate, save, go on."""

@@ -1,0 +1,60 @@
+"""The figures of an evaluation that the dataset's scorer makes of outputs per sample, and the files that it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+from pipeloom.core.base import files as disk
+from pipeloom.core.base.errors import RunError
+from pipeloom.core.checkpoint.store import name_of
+from pipeloom.core.contract.dataset import Dataset, Scorer
+
+#: The folder of a run with a folder ``step_0000100`` for each evaluation that left files.
+FOLDER = "evaluations"
+
+
+class ScoredEvaluation:
+    """Evaluates and scores. Every rank has one and makes the same calls; the main rank has the scorer and writes.
+
+    ``evaluator`` is a ``plugins.executors.oneflow.evaluation.Evaluator``; ``tell_from_main(text)`` gives every rank what the main
+    one says.
+    """
+
+    def __init__(
+        self, evaluator: Any, dataset: Dataset, directory: Path, is_main: bool, tell_from_main: Callable[[str], str]
+    ) -> None:
+        self._evaluator, self._dataset, self._directory = evaluator, dataset, Path(directory) / FOLDER
+        self._is_main, self._tell_from_main = is_main, tell_from_main
+
+    def evaluate(self, step: int) -> Dict[str, float]:
+        """Losses, metrics and figures after ``step``, the same on every rank. Raises ``RunError`` where files cannot be
+        written.
+        """
+        if not self._dataset.scored:
+            return self._evaluator.evaluate()
+        scorer = self._dataset.scorer() if self._is_main else None
+        metrics = self._evaluator.evaluate(scorer.add if scorer is not None else None)
+        figures = write_scores(scorer, self._directory / name_of(step)) if scorer is not None else {}
+        return {**metrics, **json.loads(self._tell_from_main(json.dumps(figures)))}
+
+
+def write_scores(scorer: Scorer, folder: Path) -> Dict[str, float]:
+    """The figures of ``scorer``; its files appear as ``folder``, all at once, or not at all. Raises ``RunError``."""
+    scratch = folder.with_name(f"{disk.HIDDEN}{folder.name}.writing")
+    try:
+        if scratch.exists():  # of a run that was killed there
+            disk.remove_folder(scratch)
+        disk.make_folder(scratch)
+        try:
+            figures = {name: float(value) for name, value in scorer.finish(scratch).items()}
+            if any(scratch.iterdir()):
+                disk.sync(scratch)
+                disk.replace_folder(scratch, folder)
+        finally:
+            if scratch.exists():
+                disk.remove_folder(scratch)
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+    return figures

@@ -1,0 +1,177 @@
+"""A folder of SQuAD inputs: OFRecord parts in the fields of the public SQuAD sets, and beside them what leads back to
+text.
+
+``part-N``; ``vocab.txt`` or other tokenizer files; ``questions.json``: the questions in SQuAD's own form, with the ids
+of ``predictions.json``; ``features.npz``: which tokens of which question each input holds (``features.Features``);
+``meta.json``: settings, counts, checksums.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from pipeloom.core.base import files as disk
+from pipeloom.core.base.errors import UsageError, similar_path
+from pipeloom.core.base.folders import write_folder
+from pipeloom.core.contract.dataset import Field, Vocabulary
+from pipeloom.plugins.datasets.squad.articles import Articles, read_articles
+from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
+from pipeloom.plugins.libraries.ofrecord.index import make_index
+from pipeloom.plugins.libraries.ofrecord.record_rules import Rule, SpecialIds, answer_rules, text_rules
+from pipeloom.plugins.libraries.ofrecord.records import write_part
+
+QUESTIONS, FEATURES, META = "questions.json", "features.npz", "meta.json"
+
+#: What the records of each split have besides input_ids, input_mask and segment_ids.
+SPLITS = {"train": ("start_positions", "end_positions"), "eval": ("unique_ids",)}
+
+#: Raise it when the same settings give another folder.
+FORMAT = 2
+
+
+def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
+    """The fields of the public SQuAD sets, in the order in which a model reads them."""
+    fields = [
+        Field("input_ids", (seq_length,), "int32", low=0, high=vocab_size),
+        *(Field(name, (seq_length,), "int32", low=0, high=2) for name in ("input_mask", "segment_ids")),
+    ]
+    high = None if split == "eval" else seq_length
+    return [*fields, *(Field(name, (1,), "int32", low=0, high=high) for name in SPLITS[split])]
+
+
+def rules_of(split: str, folder: Path) -> List[Rule]:
+    """What the records in ``folder`` keep, where its vocabulary has BERT's special tokens."""
+    special = SpecialIds.beside(folder)
+    return [] if special is None else text_rules(special) if split == "eval" else answer_rules(special)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Raw questions, and how they become a folder: everything that decides the bytes."""
+
+    sources: Tuple[Path, ...]
+    split: str
+    vocab: Path
+    lowercase: Optional[bool] = None
+    sizes: FeatureSettings = FeatureSettings()
+    parts: int = 1
+
+    def settings(self) -> Dict[str, Any]:
+        """As ``meta.json`` has them; files by their contents. Raises ``UsageError`` where one cannot be read."""
+        return {
+            "format": FORMAT,
+            "split": self.split,
+            "lowercase": self.vocabulary.lowercases(),
+            **asdict(self.sizes),
+            "parts": self.parts,
+            "vocab": self.vocabulary.digest(),
+            "input": " ".join(map(digest_of, self.sources)),
+        }
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.vocab, self.lowercase)
+
+    def write(self, folder: Path) -> Dict[str, Any]:
+        """Make the folder, whole or not at all. Returns its ``meta.json``, which counts the questions that are not in
+        it.
+
+        Raises ``UsageError`` for what is wrong with the input, ``OSError`` where the folder cannot be written.
+        """
+        settings = self.settings()
+        tokenizer = self.vocabulary.load(special_in_text=True)  # a question may ask for "[MASK]", as in transformers
+        articles = read_articles(self.sources, training=self.split == "train")
+        _note_references(articles, self.split)
+        features = make_features(articles.questions, tokenizer, self.sizes, self.split == "train", articles.left_out)
+        if len(features) < self.parts:
+            why = "".join(f"; {line}" for line in articles.left_out.lines())
+            where = ", ".join(map(str, self.sources))
+            raise UsageError(
+                f"{where} gives {len(features)} inputs, which cannot be spread over --parts {self.parts}{why}"
+            )
+        names = [field.name for field in fields_of(self.split, self.sizes.seq_length, len(tokenizer))]
+
+        def fill(private: Path) -> Dict[str, Any]:
+            for part in range(self.parts):
+                # In order, not dealt out: the number of a record is that of its input in the features.
+                share = range(part * len(features) // self.parts, (part + 1) * len(features) // self.parts)
+                inputs = map(features.inputs if tokenizer.has_segments else _one_segment(features), share)
+                write_part(private / f"part-{part}", ({name: arrays[name] for name in names} for arrays in inputs))
+            make_index(private)
+            for name, content in self.vocabulary.beside_records().items():
+                (private / name).write_bytes(content)
+            (private / QUESTIONS).write_bytes(articles.to_json())
+            features.save(private / FEATURES)
+            left_out = {"left_out": len(articles.left_out), "reasons": [*tokenizer.notes, *articles.left_out.lines()]}
+            return {
+                "settings": settings,
+                "num_samples": len(features),
+                "questions": len(features.question_ids),
+                "with_reference": sum(question.has_reference for question in articles.questions),
+                "in_loss": int((features.windows[:, 3] < self.sizes.seq_length).sum()),
+                **left_out,
+                "version_2": articles.version_2,
+                "vocab_size": len(tokenizer),
+            }
+
+        write_folder(folder, fill)
+        return read_meta(folder)
+
+
+def _note_references(articles: Articles, split: str) -> None:
+    """Count the questions whose references are not what one would think."""
+    used = "learned as unanswerable" if split == "train" else "scored by its answer, as in the official evaluation"
+    for question in articles.questions:
+        if not question.has_reference:
+            articles.left_out.add("without an answer", question.id, "answered, not scored")
+        elif question.impossible and any(answer.text.strip() for answer in question.answers):
+            articles.left_out.add("though is_impossible and an answer contradict each other", question.id, used)
+
+
+def _one_segment(features: Features) -> Callable[[int], Dict[str, np.ndarray]]:
+    return lambda index: {**features.inputs(index), "segment_ids": np.zeros(features.seq_length, np.int32)}
+
+
+def read_meta(folder: Path) -> Dict[str, Any]:
+    """The ``meta.json`` of a folder of SQuAD inputs. Raises ``UsageError`` where ``folder`` is not one."""
+    try:
+        meta = json.loads((folder / META).read_bytes())
+        for where, names in _META.items():
+            for name, kind in names.items():
+                if not isinstance((meta[where] if where else meta)[name], kind):
+                    raise TypeError(name)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        raw = " (raw files are named one by one, with commas between them)" if folder.is_dir() else ""
+        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'{raw}") from None
+    return meta
+
+
+# What of meta.json is read again, and its types.
+_META = {
+    "": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
+    "settings": {
+        "format": int,
+        "split": str,
+        "lowercase": (bool, type(None)),
+        "seq_length": int,
+        "doc_stride": int,
+        "max_query_length": int,
+        "vocab": str,
+        "input": str,
+    },
+}
+
+
+def digest_of(path: Path) -> str:
+    """Hex sha256 of a file that the user named. Raises ``UsageError``."""
+    try:
+        return disk.sha256_of(path)
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}{similar_path(path)}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None

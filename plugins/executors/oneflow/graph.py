@@ -1,0 +1,187 @@
+"""The graph of a step: stages in a pipeline, micro-batches by gradient accumulation; or of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import oneflow as flow
+from oneflow.nn.graph import GraphModule
+
+from pipeloom.core.contract.blocks import ModelSpec, index_by_name
+from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor, global_norm, scale_gradients
+from pipeloom.plugins.executors.oneflow.hops import carry
+from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, give_registers
+from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
+from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage
+from pipeloom.plugins.executors.oneflow.updates import Updates
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """``recomputed``: for each stage the positions of the blocks whose activations are computed again. ``max_norm``: to
+    clip the gradient to, 0 = off. The loss is multiplied by ``loss_scale`` for the backward pass, and its gradients
+    divided by it again. ``half_precision``: the engine chooses what it computes in float16."""
+
+    micro_batches: int = 1
+    recomputed: Sequence[Sequence[int]] = ()
+    max_norm: float = 0.0
+    loss_scale: float = 1.0
+    half_precision: bool = False
+
+
+class PipelineGraph(flow.nn.Graph):
+    """One step of ``model`` over ``stages``.
+
+    Called with ``ints_0, floats_0, ints_1, floats_1, ...``: for each stage its packed fields as global tensors split on
+    dim 0. Returns ``(micro-batches * outputs,)``: the model's outputs, summed over the data-parallel ranks, for each
+    micro-batch. Without ``updates`` it evaluates: the blocks are in evaluation mode, and what they return has the
+    model's metrics in it; and with ``scored`` it returns a second tensor, those outputs per sample side by side,
+    ``(batch, widths)``.
+    """
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        split: Sequence[int],
+        axes: Sequence[StageAxes],
+        stages: Sequence[Stage],
+        parameters: Sequence[Parameters],
+        settings: StepSettings,
+        updates: Optional[Updates] = None,
+        scored: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.model_outputs = model.outputs if updates is not None else model.evaluated
+        self.scored = tuple(scored)
+        self.loss_weights = dict(model.losses)
+        self.axes = list(axes)
+        self.stages = flow.nn.ModuleList(list(stages))
+        self.plain_stages = list(stages)  # in a list: not wrapped for tracing
+        for number, here in enumerate(self.axes):
+            self.stages[number].to(GraphModule).set_stage(number, here.place)
+        for number, positions in enumerate(settings.recomputed):
+            for position in positions:
+                self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
+        self.borrowed = self._find_borrowed(model, split)
+        self.lent: Dict[int, OwnGradient] = {}  # in a dict: a module set on a graph is wrapped for tracing
+        if updates is not None and settings.micro_batches > 1:
+            self._look_up_ahead()
+        if settings.half_precision:
+            self.config.enable_amp(True)
+        self.held = list(parameters)
+        self.copies = find_copies(parameters)
+        self.config.set_gradient_accumulation_steps(settings.micro_batches)
+        if updates is not None:
+            self._set_updates(updates)
+
+    def _set_updates(self, updates: Updates) -> None:
+        mirrors = updates.mirrors
+        self.mirrors = flow.nn.ModuleList(mirrors)
+        self.mirrored = [mirror.parameters_with_specs for mirror in mirrors]
+        for number, here in enumerate(self.axes[: len(mirrors)]):
+            self.mirrors[number].to(GraphModule).set_stage(number, here.place)
+        self.add_optimizer(updates.optimizer, lr_sch=updates.scheduler)
+        record = NormRecord(self.axes[-1])
+        self.norm_zero = record
+        self.norm_zero.to(GraphModule).set_stage(len(self.axes) - 1, self.axes[-1].place)
+        self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
+        self.add_optimizer(record.optimizer())
+
+    def _find_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
+        """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
+        positions = index_by_name(model.blocks)
+        stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
+        # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the
+        # engine would then take the first stage for the last. It finds the id by the placement (docs/oneflow-notes.md).
+        borrowed = {}
+        for position, block in enumerate(model.blocks):
+            if block.borrow is None:
+                continue
+            owner = positions[block.borrow.owner]
+            first = sum(split[: stage_of[owner]])
+            borrowed[stage_of[position]] = (stage_of[owner], owner - first, block.borrow.part, block.borrow.field)
+        return borrowed
+
+    def _look_up_ahead(self) -> None:
+        """Keep what is looked up for another stage out of the way of the pipeline (``plugins/executors/oneflow/lending.py``)."""
+        for number, (stage, position, part, _) in self.borrowed.items():
+            if stage != number:
+                (parameter,) = getattr(self.plain_stages[stage].blocks[position], part).parameters()
+                self.lent[number] = OwnGradient(parameter, self.axes[stage])
+        self.own_gradients, self.waiting = flow.nn.ModuleList(self.lent.values()), Waiting()
+
+    def finish_complie_and_init_runtime(self) -> None:  # so spelled; the engine calls it between tracing and compiling
+        if self.lent:
+            job = self._full_graph_proto
+            # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its
+            # beginning.
+            give_registers(job, "waiting", 2 * len(self.axes) + 2)
+            self._full_graph_proto = job
+        super().finish_complie_and_init_runtime()
+
+    def build(self, *inputs):
+        # Here and not before: another graph over the same modules may be traced at any time before this one.
+        for stage in self.plain_stages:
+            stage.train(self.config.training)
+        hidden, inputs = None, list(inputs)
+        for number, here in enumerate(self.axes):
+            if number in self.borrowed:
+                hidden = carry(self._borrow(number, inputs), self.axes[self.borrowed[number][0]], here)
+            elif hidden is not None:
+                hidden = carry(hidden, self.axes[number - 1], here)
+            hidden = self.stages[number](hidden, inputs[2 * number], inputs[2 * number + 1])
+        outputs = flow.stack([hidden[name].reshape(()) for name in self.model_outputs])
+        if self.config.training:
+            self._train(sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items()))
+        last = self.axes[-1]
+        outputs = outputs.to_global(placement=last.place, sbp=last.whole)
+        if not self.scored:
+            return outputs
+        values = [hidden[name] for name in self.scored]
+        return outputs, flow.cat([value.reshape(value.shape[0], -1) for value in values], dim=1).to_global(
+            placement=last.place, sbp=last.whole
+        )
+
+    def _train(self, loss: flow.Tensor) -> None:
+        micro_batches, loss_scale, max_norm = (
+            self.settings.micro_batches,
+            self.settings.loss_scale,
+            self.settings.max_norm,
+        )
+        # The engine divides gradients by the number of micro-batches; our losses are sums over the
+        # global batch, so the factor is put back.
+        (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()
+        for use in self.lent.values():
+            use.add()
+        # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
+        share_copies(self.copies, self.axes)
+        norm = global_norm(self.held, self.axes, copies_of(self.copies)) * (1.0 / loss_scale)
+        self.norm_record[0].record(norm)
+        if max_norm > 0:
+            factor = clip_factor(norm * (1.0 / micro_batches), max_norm)
+            scale_gradients(self.held, self.axes, factor * (1.0 / loss_scale))
+        elif loss_scale != 1.0:
+            scale_gradients(self.held, self.axes, 1.0 / loss_scale)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the gradients to what the optimizer updates in the place of the parameters."""
+        for mirror, parameters, mirrored in zip(self.mirrors, self.held, self.mirrored):
+            mirror()
+            for (_, parameter), (_, other) in zip(parameters, mirrored):
+                other.grad, parameter.grad = parameter.grad, None
+
+    def _borrow(self, number: int, inputs: List[flow.Tensor]) -> flow.Tensor:
+        """What the first block of stage ``number`` borrows; in ``inputs`` those of the owner's stage may be replaced."""
+        stage, position, part, field = self.borrowed[number]
+        part, packing = getattr(self.stages[stage].blocks[position], part), self.stages[stage].packing
+        start, width = next((start, width) for known, start, width in packing.columns("int32") if known.name == field)
+        if number not in self.lent:
+            return part(flow.narrow(inputs[2 * stage], 1, start, width))
+        # Twice: the stage itself comes to these inputs much later, and the backward pass to the field later still.
+        inputs[2 * stage] = self.waiting(inputs[2 * stage])
+        value = self.waiting(flow.narrow(inputs[2 * stage], 1, start, width))
+        return part(value, self.own_gradients[list(self.lent).index(number)])

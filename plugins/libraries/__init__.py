@@ -1,0 +1,1 @@
+"""What several plugins share and the core does not know: file formats, tokenizers, text."""

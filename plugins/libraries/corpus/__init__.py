@@ -1,0 +1,1 @@
+"""Text out of dumps, JSON, HTML and plain files, and its sentences."""

@@ -1,0 +1,101 @@
+"""The options that say how text is read, the same for all that is prepared from text."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from typing import Any, Callable
+
+from pipeloom.core.contract.arguments import at_least
+
+
+def add_input_argument(add: Callable[..., Any], shares: str) -> None:
+    """Declare ``--input``; ``add`` is ``parser.add_argument``, ``shares`` what weights are shares of."""
+    add(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="FILE[:WEIGHT]",
+        help="files, patterns or folders: MediaWiki dumps, WikiExtractor's output, JSON, plain text; also compressed "
+        "(bz2, gzip, xz, zstd). "
+        f"With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the {shares}",
+    )
+
+
+def add_workers_argument(add: Callable[..., Any]) -> None:
+    add(
+        "--workers",
+        type=at_least(0),
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes that do the work; what comes out does not depend on it [one for each core]",
+    )
+
+
+def add_text_arguments(add: Callable[..., Any]) -> None:
+    """Declare how text is read."""
+    add(
+        "--language",
+        type=_language,
+        default="en",
+        metavar="CODE",
+        help="ISO 639 code, for the ends of sentences; one that sentencex does not know is taken as English [en]",
+    )
+    add(
+        "--text_documents",
+        choices=("file", "blank_lines", "lines", "sentences"),
+        default="file",
+        help="plain text: a document is a file, ends at a blank line, or is a line; sentences: each line is one, "
+        "and a document ends at a blank line, as in BERT's own sample_text.txt [file]",
+    )
+    add(
+        "--text_key",
+        type=_key,
+        default="text",
+        metavar="KEY",
+        help="JSON: where in an object its text is, a string or a list of sentences; a.b is the b in the object a "
+        "[text]",
+    )
+    add(
+        "--min_characters",
+        type=at_least(0),
+        default=200,
+        metavar="N",
+        help="documents with less text are left out [200]",
+    )
+    add(
+        "--max_characters",
+        type=at_least(1000),
+        default=10_000_000,
+        metavar="N",
+        help="longer documents are cut, pages of a dump left out: what bounds the memory [10000000]",
+    )
+    add(
+        "--bad_input",
+        choices=("stop", "skip"),
+        default="stop",
+        help="damaged files and lines: stop with an error, or take what can be read and count the rest [stop]",
+    )
+
+
+def reading_settings(options: argparse.Namespace) -> Any:
+    """What the options say of the reading."""
+    # Here and not above: --help should not wait for it.
+    from pipeloom.plugins.libraries.corpus.documents import ReadingSettings
+
+    return ReadingSettings(
+        options.max_characters, options.text_documents, options.bad_input == "skip", options.text_key
+    )
+
+
+def _key(text: str) -> str:
+    if not text.strip("."):
+        raise argparse.ArgumentTypeError(f"must be the name of a key, not '{text}'")
+    return text
+
+
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)*", text):
+        raise argparse.ArgumentTypeError(f"must be a code like en or de, not '{text}'")
+    return text

@@ -1,0 +1,1 @@
+"""The OFRecord format: reading, writing, an index, and what records must be."""

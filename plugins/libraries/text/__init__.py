@@ -1,0 +1,1 @@
+"""Tokenizers: WordPiece and BPE, their files, their special tokens."""

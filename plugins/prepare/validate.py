@@ -1,0 +1,247 @@
+"""``entry.py prepare validate``: is every record what it should be, what is in them, and an index with checksums for
+the reader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.arguments import at_least, boolean
+
+SUMMARY = "every record of a folder checked, statistics, and an index with checksums that the reader uses"
+_BATCH = 1024
+_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a folder of OFRecord parts")
+    parser.add_argument(
+        "--vocab",
+        metavar="PATH",
+        help="vocab.txt, or a folder with tokenizer files, for records that have none beside them",
+    )
+    for name, what in (
+        ("seq_length", "tokens of a record"),
+        ("max_predictions", "predictions of a record"),
+        ("vocab_size", "tokens of the vocabulary"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=at_least(1),
+            default=None,
+            metavar="N",
+            help=f"{what}, as training will ask for them [as the first record and the vocabulary have it]",
+        )
+    parser.add_argument(
+        "--lowercase",
+        type=boolean,
+        metavar="{true,false}",
+        help="as that vocabulary was made [as its files say, else true]",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns 0 where all is well, 1 where a record is not. Raises ``UsageError`` for what is no folder of records."""
+    from pipeloom.core.launch.control.signals import Signals, Stopped
+    from pipeloom.plugins.libraries.preparation.progress import Progress
+    from pipeloom.plugins.prepare.checks import Asked
+
+    folder = Path(options.folder).expanduser()
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; give the folder that it is in")
+    asked = Asked(options.seq_length, options.max_predictions, options.vocab_size)
+    try:
+        with Signals() as signals, Progress(signals) as progress:
+            return _Validation(folder, _special_ids(folder, options.vocab, options.lowercase), asked, progress).run()
+    except Stopped as stopped:
+        print(f"stopped by {stopped}", file=sys.stderr, flush=True)
+        return stopped.exit_code
+
+
+def vocabulary(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
+    """The tokenizer of the records in ``folder``: by what was given, else by what is there, else ``None``."""
+    from pipeloom.core.contract.dataset import Vocabulary
+
+    found = Vocabulary.beside(folder, lowercase) if given is None else Vocabulary(Path(given).expanduser(), lowercase)
+    return None if found is None else found.load()
+
+
+def _special_ids(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
+    """Those of the vocabulary that was given; else of the one beside the records, where training finds them too, or
+    ``None``."""
+    from pipeloom.core.contract.dataset import Vocabulary
+    from pipeloom.plugins.libraries.ofrecord.record_rules import SpecialIds
+
+    return (
+        SpecialIds.beside(folder) if given is None else SpecialIds.of(Vocabulary(Path(given).expanduser(), lowercase))
+    )
+
+
+class _Validation:
+    def __init__(self, folder: Path, special: Any, asked: Any, progress: Any) -> None:
+        from pipeloom.plugins.libraries.ofrecord.index import IndexWriter, find_parts, read_index
+        from pipeloom.plugins.prepare.checks import Statistics
+
+        self._folder, self._special, self._asked, self._progress = folder, special, asked, progress
+        self._parts = find_parts(folder)
+        self._index = read_index(folder)
+        if self._index is not None:
+            self._index.check(folder, self._parts)
+        self._writer, self._why_not = None, ""
+        if self._index is None:
+            try:
+                self._writer = IndexWriter(folder)
+            except OSError as error:  # it can be read all the same
+                self._why_not = error.strerror or str(error)
+        self._statistics = Statistics(special)
+        self._first: Dict[str, Tuple[np.dtype, int]] = {}  # of the fields of the first record type and length
+        self._kind: Any = None
+        self._notes: Counter = Counter()
+        self._count, self._fault = 0, ""
+
+    def run(self) -> int:
+        total = sum(part.stat().st_size for part in self._parts)
+        self._progress.begin("validating", total)
+        records = done = 0
+        try:
+            for number, part in enumerate(self._parts):
+                for first, messages in self._batches(number, part):
+                    self._check(part, first, messages)
+                    records, done = records + len(messages), done + sum(map(len, messages)) + 8 * len(messages)
+                    self._progress.advance(done, records, "records")
+            if not self._count and self._writer is not None:
+                self._writer.finish()
+            self._fault = self._fault_of_folder(records) if not self._count else ""
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+        return self._say(records, total)
+
+    def _batches(self, number: int, part: Path) -> Iterator[Tuple[int, List[bytes]]]:
+        """The messages of a part, some at a time, with the number of the first; those whose checksum is wrong are
+        reported.
+        """
+        from pipeloom.plugins.libraries.ofrecord.records import messages
+
+        crcs = self._index.part(number)[1] if self._index is not None else None
+        batch: List[bytes] = []
+        record = -1
+        for record, message in enumerate(self._writer.part(part) if self._writer is not None else messages(part)):
+            if crcs is not None and (record >= len(crcs) or zlib.crc32(message) != crcs[record]):
+                self._report(f"{part} record {record}: is not the one in the index")
+            batch.append(message)
+            if len(batch) == _BATCH:
+                yield record + 1 - len(batch), batch
+                batch = []
+        if batch:
+            yield record + 1 - len(batch), batch
+
+    def _check(self, part: Path, first: int, messages: List[bytes]) -> None:
+        from pipeloom.plugins.libraries.ofrecord.records import BadRecord
+
+        rows, numbers = [], []
+        for number, message in enumerate(messages, first):
+            try:
+                rows.append(self._decoded(message))
+                numbers.append(number)
+            except BadRecord as bad:
+                self._report(f"{part} record {number}: {bad}")
+        if not rows or self._kind is None:
+            return
+        batch = {name: np.stack([row[name] for row in rows]) for name in self._kind.format.fields}
+        faults = dict(self._kind.format.faults(batch))
+        for row, what in sorted(faults.items()):
+            self._report(f"{part} record {numbers[row]}: {what}")
+        good = [row for row in range(len(rows)) if row not in faults]
+        if good:
+            batch = {name: values[good] for name, values in batch.items()}
+            self._statistics.add(batch)
+            for rule in self._kind.notes:
+                self._notes[rule.what] += int((~rule.holds(batch)).sum())
+
+    def _fault_of_folder(self, records: int) -> str:
+        """What training would say of a folder of SQuAD inputs whose records are good."""
+        from pipeloom.core.base.folders import is_intact
+        from pipeloom.plugins.datasets.squad.records import META, read_meta
+
+        if self._kind is None or not self._kind.title.startswith("SQuAD") or not (self._folder / META).exists():
+            return ""
+        try:
+            number = read_meta(self._folder)["num_samples"]
+        except UsageError as error:
+            return str(error)
+        if number != records:
+            return f"{self._folder} has {records} records, its {META} says {number}"
+        return "" if is_intact(self._folder) else f"{self._folder} is damaged, its files are not as its {META} says"
+
+    def _decoded(self, message: bytes) -> Dict[str, np.ndarray]:
+        """A record as training decodes it; one of a kind that is not known need only be like the first one."""
+        from pipeloom.plugins.libraries.ofrecord.records import BadRecord, decode
+        from pipeloom.plugins.prepare.checks import kind_of
+
+        if not self._first:
+            record = decode(message)
+            self._first = {name: (array.dtype, array.size) for name, array in record.items()}
+            self._kind = kind_of(record, self._special, self._asked)
+        if self._kind is not None:
+            return self._kind.format.decode(message, list(self._kind.format.fields))
+        record = decode(message)
+        found = {name: (array.dtype, array.size) for name, array in record.items()}
+        for name in {**self._first, **found}:
+            if name not in found or name not in self._first:
+                raise BadRecord(
+                    f"{'has no' if name not in found else 'has a'} field '{name}', the first record "
+                    f"{'has' if name not in found else 'has not'}"
+                )
+            if found[name] != self._first[name] and self._first[name][0] != object:
+                raise BadRecord(
+                    f"field '{name}' is {_kind(found[name])}, in the first record {_kind(self._first[name])}"
+                )
+        return record
+
+    def _report(self, line: str) -> None:
+        self._count += 1
+        if self._count <= _SHOWN:
+            print(line, flush=True)
+
+    def _say(self, records: int, total: int) -> int:
+        if self._count:
+            more = f" (the first {_SHOWN} are above)" if self._count > _SHOWN else ""
+            what = (
+                "no index was written"
+                if self._index is None
+                else "they are not what the index was made of, or were bad then"
+            )
+            print(f"{self._count} of {records:,} records are bad{more}; {what}")
+            return 1
+        if self._fault:
+            print(self._fault)
+            return 1
+        fields = ", ".join(f"{name} {_kind(kind)}" for name, kind in self._first.items())
+        title = self._kind.title if self._kind is not None else "records of a kind that is not known here"
+        parts = "1 part" if len(self._parts) == 1 else f"{len(self._parts)} parts"
+        print(f"{self._folder}: {records:,} {title} in {parts}, {total / 1e6:.1f} MB; all are as they should be")
+        for name, phrase in {"fields": fields, **self._statistics.statistics(records)}.items():
+            print(f"{name:14} {phrase}")
+        for what, count in self._notes.items():
+            if count:
+                print(
+                    f"{'note':14} {what} in {count:,} of the records, which training takes where no vocab.txt lies "
+                    "beside them"
+                )
+        written = f"not written: {self._why_not}" if self._why_not else "written to index.safetensors"
+        print(f"{'index':14} {written if self._index is None else 'agrees with every record'}")
+        return 0
+
+
+def _kind(kind: Tuple[np.dtype, int]) -> str:
+    dtype, size = kind
+    return "bytes" if dtype == object else f"{dtype}[{size}]"

@@ -1,0 +1,149 @@
+"""The plugins that lay a model out besides the two strategies: partitioners, placements by hand, the example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeloom.core.base.errors import ContractError, UsageError
+from pipeloom.core.commands.cli import parse
+from pipeloom.core.contract.options import Options
+from pipeloom.core.planning.plan import make_plan
+
+pytestmark = pytest.mark.fast
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "my_strategy.py"
+
+
+def plan(plugins, *flags):
+    return make_plan(*parse(["--plugins", f"{plugins},bert,wiki_ofrecord", *map(str, flags)]))
+
+
+def refused(plugins, *flags):
+    with pytest.raises(UsageError) as raised:
+        plan(plugins, *flags)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+# --- partitioners
+
+
+def test_by_flops_takes_the_head_for_what_it_computes_and_the_embedding_for_nothing():
+    flags = ["--num_hidden_layers", 4, "--num_attention_heads", 4, "--vocab_size", 30522]
+    parameters, flops = plan("inter_first", *flags), plan("inter_first,by_flops", *flags)
+    assert parameters.split == (5, 1)  # the tied table of 7.8 M counts as parameters, a layer has 0.8 M
+    assert flops.split == (4, 2)  # 20 of 128 tokens are predicted: the head is 1.8 layers of work
+    flops_of = [sum(block.cost.flops for block in blocks) for blocks in flops.model.stage_blocks(flops.split)]
+    assert max(flops_of) == min(
+        max(sum(b.cost.flops for b in flops.model.blocks[:k]), sum(b.cost.flops for b in flops.model.blocks[k:]))
+        for k in range(1, 6)
+    )
+    assert "% of the FLOPs)" in flops.describe() and "imbalance" in flops.describe()
+
+
+@pytest.mark.parametrize("given", ["1,2,1,2", [1, 2, 1, 2]])
+def test_a_split_by_hand(given, tmp_path):
+    flags = ["--nums_split", 4, "--num_hidden_layers", 4]
+    if isinstance(given, str):
+        made = plan("inter_first,manual", *flags, "--split", given)
+    else:
+        (tmp_path / "c.yaml").write_text(f"parallel: {{split: {given}}}\n")
+        made = plan("inter_first,manual", *flags, "--config", tmp_path / "c.yaml")
+    assert made.split == (1, 2, 1, 2)
+    (tmp_path / "resolved.yaml").write_text(made.config.to_yaml())
+    assert make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")])).split == (1, 2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "split, says",
+    [
+        (
+            "2,3",
+            "--split 2,3 gives out 5 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least",
+        ),
+        (
+            "4,0",
+            "--split 4,0 gives out 4 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least",
+        ),
+        ("1,1,2", "--split 1,1,2 has 3 stages, --nums_split is 2: make them agree"),
+        ("1;3", "--split: 'split' must be whole numbers with commas between them, not '1;3'"),
+        ("5,-1", "--split: 'split' must be whole numbers with commas between them, not '5,-1'"),
+        (None, "plugin 'manual' needs --split: 2 numbers of blocks that sum up to 4"),
+    ],
+)
+def test_a_split_that_does_not_fit(split, says):
+    assert refused("inter_first,manual", *([] if split is None else ["--split", split])) == says
+
+
+# --- strategies
+
+
+def test_data_parallel_has_one_stage():
+    made = plan("data_parallel")
+    assert (made.mesh.pipeline, made.mesh.data) == (1, 4) and made.placement.stages == ((0, 1, 2, 3),)
+    assert plan("data_parallel", "--nums_split", 1).mesh == made.mesh
+    assert (
+        refused("data_parallel", "--nums_split", 2)
+        == "--nums_split 2: data_parallel has one stage; choose another strategy, or leave it out"
+    )
+
+
+def test_stages_by_hand(tmp_path):
+    made = plan("manual_placement", "--stages", "3,0;1,2")
+    assert made.placement.stages == ((0, 3), (1, 2)) and made.mesh.pipeline == 2
+    assert "pipeline hops: 0 between nodes, 2 inside" in made.describe()
+    (tmp_path / "c.yaml").write_text("parallel: {stages: [[2], [0], [3], [1]]}\n")
+    made = plan("manual_placement", "--config", tmp_path / "c.yaml")
+    assert made.placement.stages == ((2,), (0,), (3,), (1,))
+    (tmp_path / "resolved.yaml").write_text(made.config.to_yaml())
+    assert make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")])).placement == made.placement
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        ([], "plugin 'manual_placement' needs --stages: the ranks 0 to 3 dealt to stages, for instance \"0,1;2,3\""),
+        (["--stages", "0,1;2,3", "--nums_split", 4], "--stages has 2 stages, --nums_split is 4: leave the latter out"),
+        (["--stages", "0,1;2"], "a placement must use each of the ranks 0..3 once, not [0, 1, 2]"),
+        (["--stages", "0,1,2;3"], "all stages must have the same number of ranks, not [3, 1]"),
+        (
+            ["--stages", "0-1;2-3"],
+            "--stages: 'stages' must be lists of whole numbers with semicolons between them, not '0-1;2-3'",
+        ),
+    ],
+)
+def test_stages_that_do_not_fit(flags, says):
+    assert refused("manual_placement", *flags) == says
+
+
+@pytest.mark.parametrize(
+    "plugins, flags", [("manual_placement,manual", ["--stages", "0,1;2,3", "--split", "3,1"]), ("data_parallel", [])]
+)
+def test_one_device_leaves_nothing_to_lay_out(plugins, flags):
+    """What ``parity`` compares with: the same plugins in a single process."""
+    made = plan(plugins, "--nnodes", 1, "--nproc_per_node", 1, *flags)
+    assert made.placement.stages == ((0,),) and made.split == (4,)
+
+
+def test_an_option_of_a_plugin_survives_the_resolved_configuration(tmp_path):
+    made = plan(EXAMPLE, "--head_on_node_0", "false")
+    (tmp_path / "resolved.yaml").write_text(made.config.to_yaml())
+    again = make_plan(*parse(["--config", str(tmp_path / "resolved.yaml")]))
+    assert again.config.head_on_node_0 is False and again.placement == made.placement
+    for section in ("plugins", "strategy"):
+        with pytest.raises(ContractError, match=f"the option 'mine' cannot be in the section '{section}'"):
+            Options().add("mine", int, 1, help="", section=section)
+
+
+def test_the_example_is_a_strategy_in_less_than_40_lines():
+    assert plan(EXAMPLE).placement.stages == ((2, 3), (0, 1))
+    assert plan(EXAMPLE, "--head_on_node_0", "false").placement.stages == ((0, 1), (2, 3))
+    assert plan(EXAMPLE, "--nums_split", 4).placement.stages == ((3,), (2,), (1,), (0,))
+    assert len(EXAMPLE.read_text().splitlines()) < 40
+
+
+def test_a_schedule_that_rises_is_refused_before_the_engine():
+    assert (
+        refused("inter_first", "--min_learning_rate", 0.1) == "--min_learning_rate 0.1 is above --learning_rate 0.001"
+    )
