@@ -106,11 +106,11 @@ def test_code_counts_by_relative_name_and_content(tmp_path):
             [sys.executable, "-c", program], cwd=checkout, stdout=subprocess.PIPE, text=True, check=True, timeout=60
         )
         value, file = done.stdout.split()
-        assert Path(file) == checkout / "core" / "launch" / "identity.py"
+        assert Path(file).resolve() == checkout.resolve() / "core" / "launch" / "identity.py"
         return value
 
     for name in ("pipeloom", "core", "plugins"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "entry.py", tmp_path)
     first = code_of(tmp_path)
     assert first == identities._hash(identities._code())
