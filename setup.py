@@ -75,5 +75,5 @@ setup(
         "test": ["pytest", "hypothesis", "wheel"],
         "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'
     },
-    entry_points={"console_scripts": ["pipeloom = pipeloom.core.commands.cli:main"]},
+    entry_points={"console_scripts": ["pipeloom = pipeloom.__main__:run"]},
 )

@@ -17,7 +17,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.lab.plan_memory import RankMemory, measure  # noqa: E402  (the checkout is on the path now)
 from benchmarks.machine import origin, page_parser  # noqa: E402
 from pipeloom.core.commands.cli import parse  # noqa: E402
+from pipeloom.core.host.builtin import use_builtin  # noqa: E402
 from pipeloom.core.planning.plan import make_plan  # noqa: E402
+from pipeloom.plugins import TABLE  # noqa: E402
+
+use_builtin(TABLE)
 
 PAGE = ROOT / "docs" / "memory.md"
 MODEL = "--num_hidden_layers 2 --num_attention_heads 4 --seq_length 128 --train_global_batch_size 16"

@@ -10,10 +10,11 @@ if not (3, 8) <= sys.version_info[:2] <= (3, 10):
     raise SystemExit(2)
 
 
-def run():
+def run(argv=None):
     """Run the command line; returns its exit code. A missing dependency costs the user one line."""
     try:
         from pipeloom.core.commands.cli import main
+        from pipeloom.plugins import TABLE
     except ImportError as error:
         # A fault of our own keeps its traceback.
         if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] == "pipeloom":
@@ -22,7 +23,7 @@ def run():
         return 2
     except KeyboardInterrupt:  # as main() ends then
         return 130
-    return main()
+    return main(argv, TABLE)
 
 
 if __name__ == "__main__":

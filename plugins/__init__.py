@@ -1,5 +1,9 @@
 """The plugins that pipeloom ships, and the table that names them (the core names none)."""
 
+from pathlib import Path
+
+from pipeloom.core.host.builtin import BuiltinPlugins
+
 #: Plugins that a run selects by name.
 BUILTIN = {
     "inter_first": "pipeloom.plugins.strategies.inter_first",
@@ -22,3 +26,6 @@ ALWAYS = {
     "jsonl": "pipeloom.plugins.loggers.jsonl",
     "tensorboard": "pipeloom.plugins.loggers.tensorboard",
 }
+
+#: What the command line is handed (``pipeloom/__main__.py``).
+TABLE = BuiltinPlugins(BUILTIN, ALWAYS, Path(__file__).parent)

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeloom.core.host.builtin import use_builtin
 from pipeloom.core.launch.processes import RANK_VARIABLES
+from pipeloom.plugins import TABLE
+
+use_builtin(TABLE)
 
 # Some tests share what others define, whichever folder they are in.
 sys.path += [str(folder) for folder in Path(__file__).parent.rglob("*") if any(folder.glob("test_*.py"))]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Sequence
 
 from pipeloom.core.commands.cli import parse
+from pipeloom.core.host.builtin import use_builtin
 from pipeloom.core.planning.plan import Plan, make_plan
 from pipeloom.core.planning.traffic import Traffic
+from pipeloom.plugins import TABLE
+
+use_builtin(TABLE)
 
 
 def plan_of(flags: Sequence[str], plugins: str, nproc_per_node: int = 2) -> Plan:

@@ -115,3 +115,12 @@ def sha256_of(path: Path) -> str:
             if not piece:
                 return digest.hexdigest()
             digest.update(piece)
+
+
+def sample_of_file(path: Path, size: int) -> str:
+    """A hash over the first and the last ``size`` bytes of a file. Raises ``OSError``."""
+    with open(path, "rb") as file:
+        seen = hashlib.sha256(file.read(size))
+        file.seek(max(size, os.fstat(file.fileno()).st_size - size))
+        seen.update(file.read(size))
+    return seen.hexdigest()

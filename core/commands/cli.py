@@ -20,12 +20,12 @@ from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.contract.arguments import Parser, no_such_home, normalize
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
+from pipeloom.core.host.builtin import BuiltinPlugins, builtin, use_builtin
 from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, load_plugin
 from pipeloom.core.launch.control.rank_link import RESUME
 from pipeloom.core.launch.interpreter import begin_anew
 from pipeloom.core.launch.network import forget_proxies
 from pipeloom.core.launch.processes import own_command
-from pipeloom.plugins import BUILTIN
 
 COMMANDS = ("train", "parity", "prepare", "predict", "export", "checkpoint", "plugins", "doctor")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
@@ -45,8 +45,13 @@ commands:
 Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage)."""
+def main(argv: Optional[Sequence[str]] = None, plugins: Optional[BuiltinPlugins] = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 (the run failed) or 2 (usage).
+
+    ``plugins`` are the built-in ones; without it those of an earlier call.
+    """
+    if plugins is not None:
+        use_builtin(plugins)
     open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
@@ -278,7 +283,7 @@ def _all_for_help() -> List[str]:
     """One plugin of each kind, so that a bare ``--help`` shows the options that a usual run has."""
     names: List[str] = []
     answered: Set[str] = set()
-    for name in BUILTIN:
+    for name in builtin().selectable:
         answers = ONE_ANSWER.keys() & hooks_of(load_plugin(name)[0])
         if not answers & answered:
             names.append(name)

@@ -13,6 +13,21 @@ from pipeloom.core.base.errors import ContractError, UsageError, shown
 #: Flags that are no options: what selects plugins and files, and what single commands take beside the options.
 OTHER_FLAGS = ("plugins", "strategy", "config", "set", "help", "h", "version", "V", "steps", "tolerance")
 
+#: What a config has besides its options (``Config`` in core/config/config.py).
+ATTRIBUTES_OF_CONFIG = (
+    "carried",
+    "given",
+    "origins",
+    "plugins",
+    "replace",
+    "resumes",
+    "to_dict",
+    "to_flat_dict",
+    "to_yaml",
+    "transient",
+    "typed",
+)
+
 
 def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]) -> None:
     """Raise ``ContractError`` unless ``option`` (an ``Option``) can be declared beside options and sections of these
@@ -46,8 +61,6 @@ def with_type(option: Any, value: Any) -> Any:
 
 
 def _check_name(name: Any, where: str, sections: Sequence[str]) -> None:
-    from pipeloom.core.config.config import Config  # which is made of options
-
     if not isinstance(name, str) or not (name.isidentifier() and name.isascii()) or name.startswith("_"):
         close = str(name).strip("-_ ").replace("-", "_").replace(" ", "_")
         better = f", for instance '{close}'" if close.isidentifier() and close.isascii() else ""
@@ -60,7 +73,7 @@ def _check_name(name: Any, where: str, sections: Sequence[str]) -> None:
         )
     if name in OTHER_FLAGS:
         raise ContractError(f"{where}: --{name} is pipeloom's own flag: choose another name")
-    if hasattr(Config, name) or name in vars(Config({}, {}, ())):
+    if name in ATTRIBUTES_OF_CONFIG:
         raise ContractError(f"{where}: config.{name} is something else already: choose another name")
     if name in sections:
         raise ContractError(f"{where}: this is the name of a section of the YAML file: choose another name")

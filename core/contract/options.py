@@ -149,6 +149,8 @@ class Options:
         self._by_name: Dict[str, Option] = {}
         self._aliases: Dict[str, str] = {}
         self.owner = "core"
+        #: Owners that nobody selects, so that nobody can leave them out.
+        self.owners_of_ours: Sequence[str] = ("core",)
 
     def add(
         self,
@@ -204,12 +206,10 @@ class Options:
             self._aliases[alias] = name
 
     def _refuse_taken(self, key: str) -> None:
-        from pipeloom.plugins import ALWAYS
-
         owner = self.get(key).owner
         if owner == self.owner:
             raise ContractError(f"declares the option '{key}' twice")
-        if owner == "core" or owner in ALWAYS:
+        if owner in self.owners_of_ours:
             raise ContractError(f"the option '{key}' is one of pipeloom's own: choose another name")
         raise UsageError(
             f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of them"

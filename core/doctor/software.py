@@ -96,24 +96,24 @@ def _loads(file: str) -> bool:
 
 def plugins() -> Finding:
     """Every built-in plugin and every installed one by itself, so that a broken one is named and hides no other."""
+    from pipeloom.core.host.builtin import builtin
     from pipeloom.core.host.discovery import installed_plugins, scan
     from pipeloom.core.host.listing import examine
     from pipeloom.core.host.plugin_manager import PluginManager
-    from pipeloom.plugins import ALWAYS, BUILTIN
 
-    broken = []
-    for name, module in {**ALWAYS, **BUILTIN}.items():
+    broken, ours = [], builtin()
+    for name, module in {**ours.defaults, **ours.selectable}.items():
         try:
             importlib.import_module(module)
         except Exception as error:
             broken.append(f"plugin '{name}' fails to load: {type(error).__name__}: {error}")
     installed = installed_plugins()
     if not broken:
-        for name in set(BUILTIN) - set(installed):
+        for name in set(ours.selectable) - set(installed):
             PluginManager().load([name])
         looked_at = [examine(offer) for offers in installed.values() for offer in offers]
         broken = [text for fine, text in looked_at if not fine] + scan()[1]
     if broken:
         return bad("; ".join(broken) + ": repair or uninstall it; other plugins work without it")
     others = f"and the installed {', '.join(sorted(installed))}" if installed else "none installed"
-    return ok(f"{len(BUILTIN) + len(ALWAYS)} built-in load, {others}")
+    return ok(f"{len(ours.selectable) + len(ours.defaults)} built-in load, {others}")

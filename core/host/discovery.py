@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from pipeloom.core.base.errors import ContractError, UsageError, did_you_mean
+from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.calls import call, importing
 from pipeloom.core.host.shape import plugin_in
-from pipeloom.plugins import ALWAYS, BUILTIN
 
 #: The entry-point group under which third-party packages offer plugins.
 GROUP = "pipeloom"
@@ -133,16 +133,16 @@ def load_plugin(name: str) -> Tuple[Any, str]:
 
     installed = installed_plugins()
     offers = installed.get(name, [])
-    if name in BUILTIN or name in ALWAYS:
+    if name in builtin():
         if offers:
             raise UsageError(
                 f"plugin '{name}': {offers[0].distribution} offers a plugin of the name of a built-in "
                 "one; "
                 f"uninstall it or load it by its module: {offers[0].value}"
             )
-        if name in ALWAYS:
+        if name in builtin().defaults:
             raise UsageError(f"plugin '{name}' is always there: leave it out")
-        return importlib.import_module(BUILTIN[name]), __version__
+        return importlib.import_module(builtin().selectable[name]), __version__
     if len(offers) > 1:
         raise UsageError(
             f"plugin '{name}' is offered by two packages: "
@@ -155,7 +155,7 @@ def load_plugin(name: str) -> Tuple[Any, str]:
         return _import(name, "file", lambda: _load_file(name)), "file"
     if "." in name and all(part.isidentifier() for part in name.split(".")):
         return _import(name, "module", lambda: importlib.import_module(name)), "module"
-    known = [*BUILTIN, *installed]
+    known = [*builtin().selectable, *installed]
     raise UsageError(f"no plugin '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}")
 
 

@@ -16,10 +16,10 @@ from pipeloom.core.base.errors import PipeloomError
 from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.contract.options import Options
+from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.calls import TRACEBACK
 from pipeloom.core.host.discovery import Offer, installed_plugins, load_plugin, scan, whose
 from pipeloom.core.host.shape import hooks_of
-from pipeloom.plugins import ALWAYS, BUILTIN
 
 #: So long may the import of an installed plugin take.
 IMPORT_SECONDS = 20.0
@@ -28,7 +28,7 @@ IMPORT_SECONDS = 20.0
 def describe_plugins() -> str:
     """The text of ``entry.py plugins``."""
     lines = ["built-in:"]
-    for name, module in BUILTIN.items():
+    for name, module in builtin().selectable.items():
         lines.append(f"  {name:<16} {_provides(importlib.import_module(module))}")
     installed = installed_plugins()
     lines.append(
@@ -40,7 +40,7 @@ def describe_plugins() -> str:
             lines.append(f"  {name:<16} {text if fine else 'unusable: ' + text}  [{offer.distribution}]")
     lines += [f"  warning: {note}" for note in scan()[1]]
     lines.append("always there:")
-    for name, module in ALWAYS.items():
+    for name, module in builtin().defaults.items():
         lines.append(f"  {name:<16} {_provides(importlib.import_module(module))}")
     return "\n".join(lines)
 

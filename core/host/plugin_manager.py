@@ -13,10 +13,10 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host import shape
+from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.calls import Hooks, call
 from pipeloom.core.host.discovery import installed_plugins, load_plugin, whose
 from pipeloom.core.host.shape import hooks_of
-from pipeloom.plugins import ALWAYS, BUILTIN
 
 __all__ = ["PluginManager", "hooks_of", "installed_plugins", "load_plugin"]
 
@@ -30,7 +30,7 @@ class PluginManager:
         self.hook = Hooks(self)
         #: Name -> version of each selected plugin, in the order of selection.
         self.versions: Dict[str, str] = {}
-        for name, module in ALWAYS.items():
+        for name, module in builtin().defaults.items():
             self._manager.register(importlib.import_module(module), name=name)
 
     @property
@@ -52,7 +52,7 @@ class PluginManager:
                 raise UsageError(f"plugin '{name}' is selected twice")
             plugin, version = load_plugin(name)
             call(whose(name, version), "", shape.check, plugin)
-            if any(_is_same(plugin, self.get(other)) for other in (*self.versions, *ALWAYS)):
+            if any(_is_same(plugin, self.get(other)) for other in (*self.versions, *builtin().defaults)):
                 raise UsageError(f"plugin '{name}' is selected twice, under two names")
             call(whose(name, version), "", lambda: self._register(plugin, name))
             self.versions[name] = version
@@ -64,6 +64,7 @@ class PluginManager:
 
     def collect_options(self, options: Options) -> None:
         """Let every plugin declare its options, each under its own name."""
+        options.owners_of_ours = ("core", *builtin().defaults)
         hook = self.hook.pipeloom_add_options
         for implementation in hook.get_hookimpls():
             options.owner = implementation.plugin_name
@@ -92,7 +93,8 @@ class PluginManager:
         if self.implementations(hook_name):
             return
         kind = hookspecs.ONE_ANSWER[hook_name]
-        able = sorted(name for name in BUILTIN if hook_name in hooks_of(importlib.import_module(BUILTIN[name])))
+        selectable = builtin().selectable.items()
+        able = sorted(name for name, module in selectable if hook_name in hooks_of(importlib.import_module(module)))
         others = sorted(installed_plugins())
         raise UsageError(
             f"no {kind} is selected: add one to --plugins ({', '.join(able)}"
@@ -119,12 +121,12 @@ class PluginManager:
 
     def whose(self, name: str) -> str:
         """How messages call the plugin ``name``."""
-        version = __version__ if name in BUILTIN or name in ALWAYS else self.versions[name]
+        version = __version__ if name in builtin() else self.versions[name]
         return whose(name, f"pipeloom {version}" if version == __version__ else version)
 
     def author_of(self, files: Iterable[str]) -> Optional[str]:
         """The first selected plugin from outside of pipeloom whose sources one of ``files`` belongs to."""
-        roots = {name: _source_of(self.get(name)) for name in self.versions if name not in BUILTIN}
+        roots = {name: _source_of(self.get(name)) for name in self.versions if name not in builtin()}
         for file in files:
             for name, root in roots.items():
                 if root is not None and root in (Path(file), *Path(file).parents):

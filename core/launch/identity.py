@@ -13,8 +13,9 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 import pipeloom
 from pipeloom import core
-from pipeloom import plugins as builtin_plugins
 from pipeloom.core.base.errors import RunError
+from pipeloom.core.base.files import sample_of_file
+from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.shape import module_of
 from pipeloom.core.planning.plan import Plan
@@ -59,15 +60,13 @@ def _hash(content: Any) -> str:
 
 def _code() -> List[Tuple[str, str]]:
     """The sources of this checkout or installation; where it lies does not matter."""
-    return [
-        (package.__name__, *source)
-        for package in (pipeloom, core, builtin_plugins)
-        for source in _sources(Path(package.__file__).parent, "**/*.py" if package is not pipeloom else "*.py")
-    ]
+    folders = {"": (Path(pipeloom.__file__).parent, "*.py"), "core": (Path(core.__file__).parent, "**/*.py")}
+    folders["plugins"] = (builtin().folder, "**/*.py")
+    return [(name, *source) for name, (folder, pattern) in folders.items() for source in _sources(folder, pattern)]
 
 
 def _plugins(plugins: PluginManager) -> List[Any]:
-    ours = Path(builtin_plugins.__file__).parent
+    ours = builtin().folder
     found: List[Any] = []
     for name, version in plugins.versions.items():
         module = module_of(plugins.get(name))
@@ -135,8 +134,6 @@ def _by_content(value: str) -> Any:
 
 
 def _sampled(path: Path) -> Tuple[int, str]:
-    from pipeloom.plugins.libraries.ofrecord.reader import sample_of_file
-
     return path.stat().st_size, sample_of_file(path, _SAMPLE_BYTES)
 
 

@@ -23,9 +23,6 @@ from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.planning.traffic import step_traffic
 
-#: The answers to ``--tied_transfer``.
-CHOICES = ("auto", "vectors", "table")
-
 
 def carry_shared(
     model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int, how: str

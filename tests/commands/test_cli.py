@@ -641,8 +641,8 @@ def test_plugins_lists_what_each_provides(capsys):
 @pytest.mark.parametrize("argument", ["--help", "plugins"])
 def test_help_and_plugins_answer_within_a_second_without_the_engine(argument):
     code = (
-        "import sys\nfrom pipeloom.core.commands.cli import main\n"
-        f"try: code = main([{argument!r}])\nexcept SystemExit as end: code = end.code\n"
+        "import sys\nfrom pipeloom.__main__ import run\n"
+        f"try: code = run([{argument!r}])\nexcept SystemExit as end: code = end.code\n"
         "assert code == 0 and 'oneflow' not in sys.modules\n"
         "import time; print(time.process_time())"
     )  # not by the clock: other processes may have the cores

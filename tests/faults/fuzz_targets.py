@@ -24,9 +24,13 @@ from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract.blocks import ParameterSpec
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.options import Options
+from pipeloom.core.host.builtin import use_builtin
+from pipeloom.plugins import TABLE
 from pipeloom.plugins.libraries.ofrecord.index import INDEX, make_index
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset
 from pipeloom.plugins.libraries.ofrecord.records import decode, encode, index_part, write_part
+
+use_builtin(TABLE)
 
 # --- parts of OFRecord
 

@@ -84,7 +84,7 @@ def test_metadata_pins_python_and_names_the_command(wheel):
     requires = re.search(r"^Requires-Python: (.*)$", metadata, re.M).group(1)
     assert {part.strip() for part in requires.split(",")} == {">=3.8", "<3.11"}
     assert re.search(r"^Requires-Dist: oneflow *\(?==0.9.0", metadata, re.M)
-    assert "pipeloom = pipeloom.core.commands.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "pipeloom = pipeloom.__main__:run" in wheel.read(f"{folder}/entry_points.txt").decode()
 
 
 def test_an_installed_copy_imports_from_its_own_place(wheel, tmp_path):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from pipeloom.core.base.errors import UsageError, similar_path
+from pipeloom.core.base.files import sample_of_file
 from pipeloom.core.data.mixture import check_weights, path_and_weight
 from pipeloom.plugins.libraries.corpus.documents import Document, DocumentReader, ReadingSettings
 from pipeloom.plugins.libraries.corpus.formats import NoText
-from pipeloom.plugins.libraries.ofrecord.reader import sample_of_file
 
 _SAMPLE_BYTES = 64 * 1024
 

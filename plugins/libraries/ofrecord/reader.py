@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 import numpy as np
 
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
+from pipeloom.core.base.files import sample_of_file
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.plugins.libraries.ofrecord.index import INDEX, Index, find_parts, read_index
 from pipeloom.plugins.libraries.ofrecord.record_format import RecordFormat
@@ -160,15 +161,6 @@ class OFRecordDataset(Dataset):
 def _rows(part: Path, index: Optional[Index], number: Optional[int]) -> Tuple[np.ndarray, Optional[np.ndarray]]:
     """Where the records of a part are, and their checksums if the index has them."""
     return (index_part(part), None) if index is None or number is None else index.part(number)
-
-
-def sample_of_file(path: Path, size: int) -> str:
-    """A hash over the first and the last ``size`` bytes of a file. Raises ``OSError``."""
-    with open(path, "rb") as file:
-        seen = hashlib.sha256(file.read(size))
-        file.seek(max(size, os.fstat(file.fileno()).st_size - size))
-        seen.update(file.read(size))
-    return seen.hexdigest()
 
 
 def _map_file(path: Path, size: int) -> mmap.mmap:

@@ -302,7 +302,7 @@ def test_a_failure_between_the_two_renames_puts_the_old_folder_back(files, prepa
 def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes_later(files, prepare, tmp_path):
     command = ["prepare", "squad", *(f"--{name}={value}" for name, value in files.items())]
     code = (
-        "import os, signal, sys; from pipeloom.core.base import folders; from pipeloom.core.commands.cli import main;"
+        "import os, signal, sys; from pipeloom.core.base import folders; from pipeloom.__main__ import run as main;"
         "folders._checksum = lambda path: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
     )
     process = subprocess.run(
@@ -355,7 +355,7 @@ def test_what_does_not_fit_is_one_line(files, prepare, tmp_path, changes, says):
 
 @fast
 def test_help_loads_nothing_heavy():
-    code = "import sys; from pipeloom.core.commands.cli import main; main(['prepare', '--help']); print(*sys.modules)"
+    code = "import sys; from pipeloom.__main__ import run; run(['prepare', '--help']); print(*sys.modules)"
     out = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
