@@ -60,7 +60,9 @@ def answers(folder, checkpoint, dev):
 
 
 def pretrained(folder):
-    """A small BERT of the embedded sample, pre-trained in two stages; its losses and hidden states on held-out records."""
+    """A small BERT of the embedded sample, pre-trained in two stages; its losses and hidden states on held-out
+    records.
+    """
     import hidden_states
 
     from pipeloom.core.training.predicting import predict

@@ -95,7 +95,8 @@ def saving_rows(measured: Measured, copies: bool, problems: List[str]) -> List[s
         )
         whole = save["seconds"] + (finish["seconds"] if finish is not save else 0)
         rows.append(
-            f"| {measured.name} | {rank} | {mb(own)} | {save['seconds']:.1f} | {whole:.1f} | {mb(save['before'])} | {mb(extra)} | "
+            f"| {measured.name} | {rank} | {mb(own)} | {save['seconds']:.1f} | {whole:.1f} | {mb(save['before'])} | "
+            f"{mb(extra)} | "
             f"{mb(max(0, extra - own)) if copies else mb(extra)} |"
         )
         print(rows[-1], flush=True)

@@ -38,7 +38,10 @@ def origin(command: str, seconds: float) -> str:
         ).stdout.strip()
         or "unknown"
     )
-    return f"`{command}`, {datetime.date.today()}, on top of commit {commit}, {machine()}; {max(1, round(seconds / 60))} minutes."
+    return (
+        f"`{command}`, {datetime.date.today()}, on top of commit {commit}, {machine()}; "
+        f"{max(1, round(seconds / 60))} minutes."
+    )
 
 
 def page_parser(description: str, page: Path, records: bool = False) -> argparse.ArgumentParser:
@@ -56,7 +59,9 @@ def page_parser(description: str, page: Path, records: bool = False) -> argparse
 
 
 def entry(*arguments: Any) -> None:
-    """Run ``entry.py`` as a job of its own, even where this process has become a rank. Raises ``CalledProcessError``."""
+    """Run ``entry.py`` as a job of its own, even where this process has become a rank. Raises
+    ``CalledProcessError``.
+    """
     from pipeloom.core.launch.processes import outside_environment  # not above: some scripts run where pipeloom is not
 
     subprocess.run(

@@ -47,7 +47,10 @@ STATES = [
     ),
 ]
 DEEP, SHALLOW = 6, 2
-ONE = "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1 --num_attention_heads 4 --seq_length 128 --train_global_batch_size 16"
+ONE = (
+    "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1 --num_attention_heads 4 --seq_length 128 "
+    "--train_global_batch_size 16"
+)
 
 
 def mb(size: float) -> str:

@@ -112,7 +112,10 @@ class Table:
         self._single: Dict[str, Trained] = {}
 
     def config(self, layout: str, strategy: str, micro_batches: int, decoder: str, optimizer: str, further: str):
-        flags = f"{MODEL} {LAYOUTS[layout]} --grad_acc_steps {micro_batches} {DECODERS[decoder]} {OPTIMIZERS[optimizer]} {further}".split()
+        flags = (
+            f"{MODEL} {LAYOUTS[layout]} --grad_acc_steps {micro_batches} {DECODERS[decoder]} "
+            f"{OPTIMIZERS[optimizer]} {further}"
+        ).split()
         config, plugins = parse(["--plugins", f"{strategy},bert,wiki_ofrecord", *flags, *self._data])
         config = for_comparison(config, STEPS)
         return config, make_plan(config, plugins).model.outputs

@@ -124,7 +124,8 @@ def main() -> int:
                 measured = milliseconds(form, micro_batches, linked, records)
                 times.setdefault((micro_batches, linked, form), []).append(measured)
                 print(
-                    f"{micro_batches} micro-batches, {'link' if linked else 'one machine'}, {form}: {measured:.1f} ms a sample",
+                    f"{micro_batches} micro-batches, {'link' if linked else 'one machine'}, {form}: {measured:.1f} ms "
+                    f"a sample",
                     flush=True,
                 )
     rows = rows_of(times)

@@ -37,7 +37,8 @@ DUMP, VOCAB = DATA / "wiki_dump" / "enwiki-sample-pages-articles.xml.bz2", DATA 
 TIMES, KILLS, STEPS, SEED = 20, 10, 300, 11
 #: What is left of markup when it is split into WordPieces.
 MARKUP = re.compile(
-    r"\{ \{|\} \}|\[ \[|\] \]|\{ \||\| \}|' ' '|< ref|< /|& (?:nbsp|amp|lt|gt|ndash) ;|https? : /|thumb \||= =|\| align|style ="
+    r"\{ \{|\} \}|\[ \[|\] \]|\{ \||\| \}|' ' '|< ref|< /|& (?:nbsp|amp|lt|gt|ndash) ;|https? : /|thumb \||= =|\| "
+    r"align|style ="
 )
 MASK_ID = 103
 
@@ -156,7 +157,9 @@ def killed(out: Path, whole: Made) -> int:
 
 
 def decoded(folder: Path) -> Tuple[Dict[str, float], List[str], int]:
-    """Shares over all records; 200 random ones as text, the masked words in place; in how many of those markup is left."""
+    """Shares over all records; 200 random ones as text, the masked words in place; in how many of those markup is
+    left.
+    """
     words = VOCAB.read_text(encoding="utf-8").split("\n")
     found = list(records(folder))
     kinds = np.zeros(3)
@@ -184,7 +187,10 @@ def bad_inputs(folder: Path) -> List[Tuple[str, int, str]]:
     import bz2
 
     xml = bz2.decompress(DUMP.read_bytes())
-    text = "A short document with some words in it. It has a second sentence too.\n\nAnother one is here. It goes on for a while.\n"
+    text = (
+        "A short document with some words in it. It has a second sentence too.\n\nAnother one is here. It goes on "
+        "for a while.\n"
+    )
     files = {
         "page.html": f"<!DOCTYPE html>\n<html><body><p>{text}</p></body></html>".encode(),
         "table.csv": b'id,text\n1,"Tea."\n2,"Milk."\n',
@@ -302,7 +308,8 @@ def page(
 ) -> str:
     one, two, many = made
     speed = "\n".join(
-        f"| {what} | {made.workers} | {made.samples:,} | {made.seconds:.1f} | {made.samples / made.seconds:,.0f} | {made.memory:.0f} |"
+        f"| {what} | {made.workers} | {made.samples:,} | {made.seconds:.1f} | {made.samples / made.seconds:,.0f} | "
+        f"{made.memory:.0f} |"
         for what, made in (("the dump", one), ("the dump", two), (f"{TIMES} copies of it", many))
     )
     said = "\n".join(f"| {what} | {code} | {line.replace('|', '/')} |" for what, code, line in bad)

@@ -64,7 +64,8 @@ def main() -> None:
     options, flags = parser.parse_known_args()
     runs = [one_run(options.steps, flags) for _ in range(options.runs)]
     print(
-        f"{machine()}; {time.strftime('%Y-%m-%d')}; median of {options.runs} runs of {options.steps} steps {' '.join(flags)}"
+        f"{machine()}; {time.strftime('%Y-%m-%d')}; median of {options.runs} runs of {options.steps} steps "
+        f"{' '.join(flags)}"
     )
     for name in runs[0]:
         values = sorted(run[name] for run in runs)

@@ -259,8 +259,10 @@ def flags(folder, records, case):
         str(records),
         *(
             f"--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --shuffle false "
-            f"--log_every 1 --train_steps {STEPS} --train_global_batch_size {BATCH} --learning_rate {RATE} --warmup_steps {warmup} "
-            f"--lr_schedule {'linear' if decays else 'constant'} --clip_grad_norm {clip} --weight_decay 0.01 --adam_eps 1e-6"
+            f"--log_every 1 --train_steps {STEPS} --train_global_batch_size {BATCH} --learning_rate {RATE} "
+            f"--warmup_steps {warmup} "
+            f"--lr_schedule {'linear' if decays else 'constant'} --clip_grad_norm {clip} --weight_decay 0.01 "
+            f"--adam_eps 1e-6"
         ).split(),
     ]
 

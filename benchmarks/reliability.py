@@ -130,7 +130,8 @@ def page(struck: List, lost: int, rows: List, resumed: List[Resumed], damaged: D
         f"| {row.fault} | {row.seconds:.1f} | {row.survived} | 0 | `{_short(row.line)}` |" for row in rows
     )
     pair_lines = "\n".join(
-        f"| {r.pair[0]} | {r.pair[1]} | {r.against_one:.1e} | {'%.1e' % r.against_itself if r.pair[0] == r.pair[1] else ''} |"
+        f"| {r.pair[0]} | {r.pair[1]} | {r.against_one:.1e} | "
+        f"{'%.1e' % r.against_itself if r.pair[0] == r.pair[1] else ''} |"
         for r in resumed
     )
     fuzz_lines = "\n".join(

@@ -59,8 +59,10 @@ def few_questions(folder: Path, model: str) -> Tuple[List[Dict[str, Any]], int]:
             "--output_dir",
             run,
             *(
-                "--seq_length 160 --max_query_length 32 --doc_stride 64 --nnodes 2 --nproc_per_node 1 --nums_split 2 --grad_acc_steps 2 "
-                f"--train_global_batch_size {FEW} --train_steps {FEW_STEPS} --warmup_steps 5 --learning_rate 3e-4 --eval_every {FEW_EVERY} "
+                "--seq_length 160 --max_query_length 32 --doc_stride 64 --nnodes 2 --nproc_per_node 1 --nums_split 2 "
+                "--grad_acc_steps 2 "
+                f"--train_global_batch_size {FEW} --train_steps {FEW_STEPS} --warmup_steps 5 --learning_rate 3e-4 "
+                f"--eval_every {FEW_EVERY} "
                 "--save_every 0"
             ).split(),
         )
@@ -121,7 +123,8 @@ def whole_section(whole: Dict[int, Dict[int, Dict[str, Any]]], note: str) -> Sec
     for seed, layouts in whole.items():
         for stages, found in layouts.items():
             rows.append(
-                f"| {seed} | {LAYOUT[stages]} | {_scores(found['ours'])} | {found['seconds'] / 60:.0f} min | {_scores(found['theirs'])} | "
+                f"| {seed} | {LAYOUT[stages]} | {_scores(found['ours'])} | {found['seconds'] / 60:.0f} min | "
+                f"{_scores(found['theirs'])} | "
                 f"{found['their_seconds'] / 60:.0f} min |"
             )
     ours, theirs = ([found[side] for found in firsts] for side in ("ours", "theirs"))
@@ -137,7 +140,8 @@ def whole_section(whole: Dict[int, Dict[int, Dict[str, Any]]], note: str) -> Sec
         seed: [found["ours"] for found in layouts.values()] for seed, layouts in whole.items() if len(layouts) > 1
     }
     same = "; ".join(
-        f"seed {seed}: exact match {a['exact_match']:.2f} and {b['exact_match']:.2f}, F1 {a['f1']:.2f} and {b['f1']:.2f}"
+        f"seed {seed}: exact match {a['exact_match']:.2f} and {b['exact_match']:.2f}, F1 {a['f1']:.2f} and "
+        f"{b['f1']:.2f}"
         for seed, (a, b) in in_both.items()
     )
     problems = [

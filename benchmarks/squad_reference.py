@@ -159,11 +159,14 @@ def warmup(steps):
 
 
 def compare(options):
-    """Train ours, print losses and scores of both; exit code 1 where they do not agree. Leaves ``ours-<stages>.json``."""
+    """Train ours, print losses and scores of both; exit code 1 where they do not agree. Leaves
+    ``ours-<stages>.json``.
+    """
     found = outcome(options.folder, options.stages)
     print(f"{found['recipe']}, {options.stages} stages, {found['seconds']:.0f} s")
     print(
-        f"largest difference of a loss in the first {COMPARED} steps: {found['difference']:.1e}; at the end {found['losses'][-1]:.4f} and "
+        f"largest difference of a loss in the first {COMPARED} steps: {found['difference']:.1e}; at the end "
+        f"{found['losses'][-1]:.4f} and "
         f"{found['their_losses'][-1]:.4f}"
     )
     for name in ("exact_match", "f1"):
@@ -203,7 +206,9 @@ def outcome(folder, stages):
 
 
 def train(folder, stages, recipe):
-    """Our side, a stage on each of ``stages`` nodes of this machine; returns the seconds from the command to its end."""
+    """Our side, a stage on each of ``stages`` nodes of this machine; returns the seconds from the command to its
+    end.
+    """
     layout = f"--nnodes {stages} --nproc_per_node 1 --nums_split {stages} --grad_acc_steps {stages}"
     dropout = f"--hidden_dropout_prob {recipe['dropout']} --attention_probs_dropout_prob {recipe['dropout']}"
     began = time.time()
@@ -219,9 +224,11 @@ def train(folder, stages, recipe):
         "--output_dir",
         folder / f"run-{stages}",
         *(
-            f"--seq_length {recipe['seq_length']} --seed {recipe['seed']} --train_steps {recipe['steps']} --log_every 1 "
+            f"--seq_length {recipe['seq_length']} --seed {recipe['seed']} --train_steps {recipe['steps']} --log_every "
+            f"1 "
             f"--eval_every {recipe['steps']} --train_global_batch_size {recipe['batch']} --learning_rate {RATE} "
-            f"--warmup_steps {warmup(recipe['steps'])} --lr_schedule linear --clip_grad_norm 1 --weight_decay 0.01 --adam_eps 1e-6 "
+            f"--warmup_steps {warmup(recipe['steps'])} --lr_schedule linear --clip_grad_norm 1 --weight_decay 0.01 "
+            f"--adam_eps 1e-6 "
             f"{layout} {dropout}"
         ).split(),
     )

@@ -27,7 +27,9 @@ def sample_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_rank(monkeypatch):
-    """Importing the engine leaves the variables of a rank behind: a command in this process would take itself for one."""
+    """Importing the engine leaves the variables of a rank behind: a command in this process would take itself for
+    one.
+    """
     for name in RANK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 

@@ -64,11 +64,12 @@ elif todo == "killed":
     write("pid_child_" + rank, str(subprocess.Popen(["sleep", "60"]).pid))
     all_started(); os.kill(os.getpid(), signal.SIGKILL)
 elif todo == "save on SIGTERM":
-    signal.signal(signal.SIGTERM, lambda *_: (write("saved_" + rank, ""), os._exit(0))); write("ready", ""); time.sleep(60)
+    signal.signal(signal.SIGTERM, lambda *_: (write("saved_" + rank, ""), os._exit(0)))
+    write("ready", ""); time.sleep(60)
 elif todo == "ignore SIGTERM":
     signal.signal(signal.SIGTERM, signal.SIG_IGN); write("ready", ""); time.sleep(60)
 elif todo == "train":
-    # plan: steps, pace (seconds of a step, by rank), fault {rank, step, how, times}, busy (seconds, said before the fault)
+    # plan: steps, pace (seconds of a step, by rank), fault {rank, step, how, times}, busy (seconds, before the fault)
     from pipeloom.core.launch.control.rank_link import RankLink
     from pipeloom.core.launch.rank import run_rank
     def fault(link, how):
@@ -93,7 +94,8 @@ elif todo == "train":
             if not link.begin_step(step): break
             last = step
             write("begun_" + rank, str(step))
-            if bad.get("rank") == rank and bad["step"] == step and number <= bad.get("times", 1): fault(link, bad["how"])
+            strikes = bad.get("rank") == rank and bad["step"] == step and number <= bad.get("times", 1)
+            if strikes: fault(link, bad["how"])
             time.sleep(plan.get("pace", {}).get(rank, 0.005))
         write("last_" + rank, str(last))
         if plan.get("hang at the end") == rank: time.sleep(60)
@@ -105,7 +107,8 @@ import json, pathlib, sys
 from pipeloom.core.base.errors import PipeloomError
 from pipeloom.core.launch.control import hub, supervisor
 from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, launch
-hub._MISFIT_SECONDS = supervisor._DOUBLE_SECONDS = 0.7  # waits for another launcher, which here was started with this one
+# The waits for another launcher, which here was started with this one.
+hub._MISFIT_SECONDS = supervisor._DOUBLE_SECONDS = 0.7
 s = json.loads(sys.argv[1]); s["log_dir"] = pathlib.Path(s["log_dir"])
 if "nodes" in s: s["nodes"] = NodesSpec(**s["nodes"])
 if "resume" in s: resume = s.pop("resume"); s["choose_resume"] = lambda: pathlib.Path(resume)

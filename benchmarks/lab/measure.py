@@ -57,7 +57,7 @@ def bytes_per_step(
         with TwoNodeJob(link, arguments, folder, nproc_per_node, env=env, root=root) as job:
             for step in pauses:
                 marks = [folder / f"paused_{step}_{rank}" for rank in range(job.size)]
-                job.wait_for(lambda: all(mark.exists() for mark in marks), limit, f"step {step}")
+                job.wait_for(lambda marks=marks: all(mark.exists() for mark in marks), limit, f"step {step}")
                 read.append(link.settled())
                 (folder / f"go_{step}").touch()
             job.wait(limit)

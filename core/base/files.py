@@ -91,7 +91,9 @@ def is_vacant(path: Path) -> bool:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Give the complete folder ``source`` the name ``target``; what stood there moves aside first, and is removed last."""
+    """Give the complete folder ``source`` the name ``target``; what stood there moves aside first, and is removed
+    last.
+    """
     replaced = None if is_vacant(target) else hide(target, "replaced")
     rename(source, target)
     if replaced is not None:

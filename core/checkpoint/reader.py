@@ -42,7 +42,8 @@ class Checkpoint:
             raise RunError(f"checkpoint {self.path}: '{name}' is of {array.dtype}, not float32")
         if array.shape != tuple(spec.shape):
             raise RunError(
-                f"checkpoint {self.path}: '{name}' has the shape {list(array.shape)}, the model needs {list(spec.shape)}"
+                f"checkpoint {self.path}: '{name}' has the shape {list(array.shape)}, the model needs "
+                f"{list(spec.shape)}"
             )
         return array
 
@@ -50,7 +51,10 @@ class Checkpoint:
         """Raise ``UsageError`` unless the checkpoint is one of this very model."""
         mine, theirs = {spec.name: list(spec.shape) for spec in model.parameters}, self.manifest.parameters
         named = self.manifest.model
-        where = f"checkpoint {self.path} is of another model ({named['name']} for {named['task']}, {named['size'] / 1e6:.1f} M parameters)"
+        where = (
+            f"checkpoint {self.path} is of another model ({named['name']} for {named['task']}, "
+            f"{named['size'] / 1e6:.1f} M parameters)"
+        )
         for name, shape in mine.items():
             if name not in theirs:
                 raise UsageError(f"{where}: it has no parameter '{name}'{did_you_mean(name, theirs)}")

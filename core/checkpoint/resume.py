@@ -89,7 +89,8 @@ def _named(path: Path, output_dir: Optional[str]) -> Resumed:
         ]
         if later and not notes:
             raise UsageError(
-                f"--resume {path}: its run has later checkpoints ({later[-1]}); give another --output_dir to go on from this one"
+                f"--resume {path}: its run has later checkpoints ({later[-1]}); give another --output_dir to go on "
+                f"from this one"
             )
     return Resumed(path, directory if own else None, notes)
 
@@ -180,7 +181,8 @@ def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> Li
     if refused:
         what = "; ".join(line for line in changed if line.split(" ")[0] in refused)
         raise UsageError(
-            f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or accept it with "
+            f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or "
+            f"accept it with "
             f"--resume_allow {','.join(refused)}"
         )
     gone = sorted(name for name in manifest.given if name in manifest.options() and name not in config.to_flat_dict())

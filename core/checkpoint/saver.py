@@ -40,10 +40,10 @@ class Saved:
 class Saver:
     """Every rank has one and makes the same calls.
 
-    ``tell_all(text)`` gives every rank what each of them said (``plugins/executors/oneflow/exchange.py``). ``in_background`` keeps
-    a copy of a rank's part in memory while it is written; otherwise training waits, and in memory are one tensor and
-    what waits for its file to be full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how
-    many to keep (``None``: all), ``spare``: leave alone what is there beyond that.
+    ``tell_all(text)`` gives every rank what each of them said. ``in_background`` keeps a copy of a rank's part in
+    memory while it is written; otherwise training waits, and in memory are one tensor and what waits for its file to be
+    full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how many to keep (``None``: all),
+    ``spare``: leave alone what is there beyond that.
     """
 
     def __init__(

@@ -21,7 +21,8 @@ def doctor(arguments: Sequence[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(
             __doc__.strip()
-            + "\n\noptions:\n  --no-engine   leave out what starts OneFlow: its import, and two ranks that add up a number each"
+            + "\n\noptions:\n  --no-engine   leave out what starts OneFlow: its import, and two ranks that add up a "
+            "number each"
         )
         return 0
     given = [argument.replace("-", "_").replace("__", "--", 1) for argument in arguments]

@@ -43,7 +43,8 @@ def cpu() -> Finding:
         return note(f"{found}, without AVX2 and FMA: products take a slow kernel, at a quarter of the speed and less")
     if not count_gpus() and cores < 4:
         return note(
-            f"{found} with AVX2 and FMA: the four ranks of a default run share them; --nproc_per_node {max(1, cores // 2)} gives each one"
+            f"{found} with AVX2 and FMA: the four ranks of a default run share them; --nproc_per_node "
+            f"{max(1, cores // 2)} gives each one"
         )
     return ok(f"{found} with AVX2 and FMA")
 
@@ -97,7 +98,8 @@ def limits() -> Finding:
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY:
         return note(
-            f"address space is limited to {space / _GB:.1f} GB (ulimit -v): the engine reserves much more than it uses; ulimit -v unlimited"
+            f"address space is limited to {space / _GB:.1f} GB (ulimit -v): the engine reserves much more than it "
+            f"uses; ulimit -v unlimited"
         )
     return ok(f"{'any number of' if files < 0 else files} open files")
 
@@ -129,7 +131,9 @@ def _folder(folder: Path, advice: str) -> Finding:
 
 
 def clock(folder: Path = Path(".")) -> Finding:
-    """Against the time of a file that is written now: on a shared disk that is its server's clock, which all nodes see."""
+    """Against the time of a file that is written now: on a shared disk that is its server's clock, which all nodes
+    see.
+    """
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".pipeloom-clock-") as file:
             file.write(b"x")
@@ -142,6 +146,7 @@ def clock(folder: Path = Path(".")) -> Finding:
         return bad(f"{now}, before this program was installed: set the clock (NTP)")
     if abs(off) > _MOST_SECONDS_OFF:
         return bad(
-            f"{now}, {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the disk's server: set the clocks (NTP)"
+            f"{now}, {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the disk's server: set the clocks "
+            f"(NTP)"
         )
     return ok(now)

@@ -98,13 +98,15 @@ def _verdict(ranks: List[RankProcess], seconds: float) -> Optional[Finding]:
     failed = [(number, rank) for number, rank in enumerate(ranks) if rank.has_ended() and rank.returncode]
     for number, rank in failed:
         return bad(
-            f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: see the checks above, and "
+            f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: see the "
+            f"checks above, and "
             "docs/oneflow-notes.md"
         )
     waiting = [str(number) for number, rank in enumerate(ranks) if not rank.has_ended()]
     if waiting:
         return bad(
-            f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: is a firewall between local ports, or the machine busy?"
+            f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: is a firewall between local ports, "
+            f"or the machine busy?"
         )
     return None
 

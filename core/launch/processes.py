@@ -168,7 +168,9 @@ def rank_environment(
 
 
 def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` without what makes a process a rank, or the launcher of a node: for a command that is a job of its own."""
+    """``env`` without what makes a process a rank, or the launcher of a node: for a command that is a job of its
+    own.
+    """
     ours = {
         *RANK_VARIABLES,
         "LOCAL_WORLD_SIZE",

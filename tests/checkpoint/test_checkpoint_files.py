@@ -56,7 +56,9 @@ def test_what_is_streamed_is_what_the_library_writes(tmp_path):
 
 
 class Counted:
-    """Arrays made one after the other; ``most`` is how many bytes of earlier ones were still alive when one was made."""
+    """Arrays made one after the other; ``most`` is how many bytes of earlier ones were still alive when one was
+    made.
+    """
 
     def __init__(self) -> None:
         self.most, self._made = 0, []
@@ -192,10 +194,9 @@ def test_killed_at_every_write_point_the_newest_whole_checkpoint_is_right(tmp_pa
     count = len(points_of(lambda: save_alone(shutil.copytree(tmp_path / "before", tmp_path / "count"), 3)))
     assert count > 20
     for number in range(count):
-        run = shutil.copytree(
-            tmp_path / "before", tmp_path / f"run_{number}"
-        )  # another each time: removing takes longer
-        assert _killed_at(number, lambda: save_alone(run, 3))
+        # Another folder each time: removing takes longer.
+        run = shutil.copytree(tmp_path / "before", tmp_path / f"run_{number}")
+        assert _killed_at(number, lambda run=run: save_alone(run, 3))
         store = Store(run / "checkpoints")
         found, skipped = store.newest_whole()
         assert found is not None and skipped == [], number

@@ -81,8 +81,8 @@ def command(options, how, folder):
     return ["--config", str(file)]
 
 
-def planned(arguments, environment={}):
-    config, plugins, _ = parse_run(arguments, environment)
+def planned(arguments, environment=None):
+    config, plugins, _ = parse_run(arguments, environment or {})
     return make_plan(config, plugins), plugins
 
 

@@ -233,7 +233,8 @@ def test_help_on_a_machine_with_gpus_shows_the_defaults_for_them(monkeypatch, ca
     [
         (
             ["tarin"],
-            "no command 'tarin' (did you mean 'train'?); there are: train, parity, prepare, predict, export, checkpoint, plugins, doctor",
+            "no command 'tarin' (did you mean 'train'?); there are: train, parity, prepare, predict, export, "
+            "checkpoint, plugins, doctor",
         ),
         (
             ["fly", *SELECTED],
@@ -247,7 +248,8 @@ def test_help_on_a_machine_with_gpus_shows_the_defaults_for_them(monkeypatch, ca
         ([*SELECTED, "-x"], "unexpected argument '-x'"),
         (
             ["--plugins", "interfirst,bert"],
-            "no plugin 'interfirst' (did you mean 'inter_first'?); there are: inter_first, intra_first, bert, wiki_ofrecord",
+            "no plugin 'interfirst' (did you mean 'inter_first'?); there are: inter_first, intra_first, bert, "
+            "wiki_ofrecord",
         ),
         (["--strategy", "zigzag"], "no plugin 'zigzag'; there are: inter_first, intra_first, bert, wiki_ofrecord"),
         ([*SELECTED, "--set", "sed=1"], "--set sed=1: no option 'sed' (did you mean 'seed'?)"),
@@ -349,7 +351,8 @@ def test_an_empty_list_of_plugins_in_the_file_is_none(fails, file):
 
 def test_a_key_stands_in_its_section_or_at_the_top(file):
     path = file(
-        "seed: 5\ngrad-acc-steps: 2\ntrain: {log_every: 3, shuffle: no}\nmodel:\n  num_hidden_layers: 7\nparallel:\nlearning_rate: 1e-5\n"
+        "seed: 5\ngrad-acc-steps: 2\ntrain: {log_every: 3, shuffle: no}\nmodel:\n  num_hidden_layers: "
+        "7\nparallel:\nlearning_rate: 1e-5\n"
     )
     changed = parse(["--config", str(path)])[0]
     assert changed.given == {"seed", "grad_acc_steps", "log_every", "shuffle", "num_hidden_layers", "learning_rate"}
@@ -599,7 +602,7 @@ def test_a_configuration_is_read_only():
     with pytest.raises(AttributeError, match="read-only"):
         chosen.seed = 3
     with pytest.raises(AttributeError, match=r"no option 'sed' \(did you mean 'seed'\?\)"):
-        chosen.sed
+        assert chosen.sed
     with pytest.raises(AttributeError, match="no option 'sed'"):
         chosen.replace(sed=3)
 

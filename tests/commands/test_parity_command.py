@@ -19,7 +19,8 @@ from pipeloom.plugins import optimization
 
 @pipeloom.hookimpl(specname="pipeloom_build_optimizer")
 def scaled(config, parameters):
-    return optimization.pipeloom_build_optimizer(config.replace(learning_rate=config.learning_rate * float(os.environ["WORLD_SIZE"])), parameters)
+    config = config.replace(learning_rate=config.learning_rate * float(os.environ["WORLD_SIZE"]))
+    return optimization.pipeloom_build_optimizer(config, parameters)
 """
 
 

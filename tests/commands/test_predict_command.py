@@ -310,7 +310,9 @@ def test_what_cannot_be_is_one_line(model, tmp_path, capsys, arguments, says):
 
 
 def test_a_real_model_answers(tmp_path):
-    """MiniLM with a head that prefers nothing in particular: any span will do, and the same one again after an export."""
+    """MiniLM with a head that prefers nothing in particular: any span will do, and the same one again after an
+    export.
+    """
     folder = tmp_path / "model"
     folder.mkdir()
     config = {**json.loads((minilm() / "config.json").read_text()), "architectures": ["BertForQuestionAnswering"]}

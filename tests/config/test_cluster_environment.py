@@ -260,7 +260,8 @@ def test_two_launchers_of_an_srun_step_train_together(tmp_path):
     if reason:
         pytest.skip(reason)
     flags = (
-        f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 --train_global_batch_size 8 "
+        f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --grad_acc_steps 1 "
+        f"--train_global_batch_size 8 "
         "--train_steps 2 --log_every 1 --nproc_per_node 1"
     ).split()
     with namespaces.Link() as link:

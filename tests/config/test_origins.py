@@ -44,7 +44,8 @@ def test_a_message_tells_origins(message, origins, says):
         ),
         (
             ["--config", "run.yaml", "--set", "seq_length=128", "--max_position_embeddings", "40"],
-            "--seq_length 128 is longer than --max_position_embeddings 40: raise the latter (--seq_length is from --set)",
+            "--seq_length 128 is longer than --max_position_embeddings 40: raise the latter (--seq_length is from "
+            "--set)",
         ),
         (
             ["--gpu_num_per_node", "3", "--nums_split", "4"],

@@ -1,4 +1,6 @@
-"""Tasks: finding one, the head of question answering, fields that are derived, and held-out sets that have no labels."""
+"""Tasks: finding one, the head of question answering, fields that are derived, and held-out sets that have no
+labels.
+"""
 
 from __future__ import annotations
 
@@ -194,12 +196,14 @@ _GIVES = "an evaluation of 'bert' gives"
         (
             questions(True),
             ["--best_metric", "exact_macth"],
-            f"--best_metric exact_macth: {_GIVES} loss, start_loss, end_loss, exact_match, f1 (did you mean 'exact_match'?)",
+            f"--best_metric exact_macth: {_GIVES} loss, start_loss, end_loss, exact_match, f1 (did you mean "
+            f"'exact_match'?)",
         ),
         (
             questions(True, scored=("start_logit",)),
             [],
-            "the held-out set (numbers) is scored by the output 'start_logit', which model 'bert' does not have (did you mean 'start_logits'?)",
+            "the held-out set (numbers) is scored by the output 'start_logit', which model 'bert' does not have (did "
+            "you mean 'start_logits'?)",
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""What each rank reads of a batch: in training its share, in evaluation the whole held-out set once over all of them."""
+"""What each rank reads of a batch: in training its share, in evaluation the whole held-out set once over all of
+them.
+"""
 
 from __future__ import annotations
 

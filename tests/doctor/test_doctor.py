@@ -109,7 +109,8 @@ def test_a_library_that_is_missing_or_does_not_fit():
 
     found = software.libraries(version_of)
     assert found.status == "bad" and found.text.startswith(
-        "numpy 2.1.0 must be below 2, protobuf 3.19.6 must be at least 3.20 and below 4, setuptools 82 must be below 82, "
+        "numpy 2.1.0 must be below 2, protobuf 3.19.6 must be at least 3.20 and below 4, setuptools 82 must be below "
+        "82, "
         "tokenizers is missing: ./run_ppl.sh"
     )
 
@@ -203,7 +204,7 @@ def test_folders(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path / "not" / "yet"))
     for free, status in ((50e9, "ok"), (1e9, "note"), (1e7, "bad")):
-        monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free, 0, free))
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda path, free=free: Usage(free, 0, free))
         assert machine.run_folder().status == machine.cache().status == status
     (tmp_path / "runs").write_text("a file")
     found = machine.run_folder()

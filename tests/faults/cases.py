@@ -272,7 +272,9 @@ def disk_full(folder: Path, reference: Reference) -> Row:
 
 
 def damaged(folder: Path, reference: Reference) -> List[Row]:
-    """One run with checkpoints 4, 8 and 12 loses its newest ones in several ways; then it goes on from what is whole."""
+    """One run with checkpoints 4, 8 and 12 loses its newest ones in several ways; then it goes on from what is
+    whole.
+    """
     job = Job(folder, "damaged", *FLAGS, *PP2, "--save_every", "4", "--stop_at", "8")
     assert job.end().code == 0
     path = job.directory / "checkpoints" / "step_0000008"

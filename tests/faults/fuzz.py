@@ -2,7 +2,7 @@
 it.
 
     python tests/faults/fuzz.py --rounds 5000 --seed 1                     # all targets, in child processes
-    python tests/faults/fuzz.py --target ofrecord --seed 1 --only 137 --keep /tmp/case      # one round again, its files kept
+    python tests/faults/fuzz.py --target ofrecord --seed 1 --only 137 --keep /tmp/case   # a round again, its files kept
 
 A target is a function ``target(folder) -> None`` that reads the files of ``folder``: it returns when they are sound,
 checks what it read with ``assert``, and lets a ``PipeloomError`` through. ``TARGETS`` in fuzz_targets.py says of each

@@ -88,7 +88,8 @@ def says(action, *arguments, **named):
         ),
         (
             "import pluggy\n@pluggy.HookimplMarker('pytest')\ndef pipeloom_place(cluster): pass",
-            ": pipeloom_place is marked for 'pytest': write '@pipeloom.hookimpl' above it (pipeloom.hookimpl, not that of "
+            ": pipeloom_place is marked for 'pytest': write '@pipeloom.hookimpl' above it (pipeloom.hookimpl, not that "
+            "of "
             "'pytest')",
         ),
         (
@@ -105,14 +106,16 @@ def says(action, *arguments, **named):
             "'@pipeloom.hookimpl' above each hook in it",
         ),
         (
-            "import pipeloom\nclass Zig:\n    @pipeloom.hookimpl\n    def pipeloom_place(self, mesh): pass\nzig = Zig()",
+            "import pipeloom\nclass Zig:\n    @pipeloom.hookimpl\n    def pipeloom_place(self, mesh): pass\nzig = "
+            "Zig()",
             ": its hooks are in the object 'zig': call that 'plugin', or name it by an entry point (module:zig)",
         ),
         (
             HOOK
             + "pipeloom_on_run_end(run): pass\nclass Zig:\n    @pipeloom.hookimpl\n    def pipeloom_place(self, mesh): "
             "pass\nplugin = Zig()",
-            ": has hooks as functions and in the object 'plugin', of which only the former would be called: keep one of the "
+            ": has hooks as functions and in the object 'plugin', of which only the former would be called: keep one "
+            "of the "
             "two",
         ),
         (
@@ -121,12 +124,14 @@ def says(action, *arguments, **named):
         ),
         (
             HOOK + "pipeloom_place(cluster, config=None): pass",
-            ": hook pipeloom_place gives 'config' a default or takes it by its name alone, so it would never be passed: "
+            ": hook pipeloom_place gives 'config' a default or takes it by its name alone, so it would never be "
+            "passed: "
             "write plain 'config'",
         ),
         (
             HOOK + "pipeloom_place(**given): pass",
-            ": hook pipeloom_place takes '**given', where nothing would come in: name what it wants of cluster, mesh, config",
+            ": hook pipeloom_place takes '**given', where nothing would come in: name what it wants of cluster, mesh, "
+            "config",
         ),
         (
             HOOK.replace("def", "async def") + "pipeloom_on_step_end(run): pass",
@@ -138,7 +143,8 @@ def says(action, *arguments, **named):
         ),
         (
             HOOK.replace("hookimpl", "hookimpl(hookwrapper=True)") + "pipeloom_on_step_end(run): yield",
-            ": hook pipeloom_on_step_end is marked as a wrapper of others, which the contract does not have: leave the mark "
+            ": hook pipeloom_on_step_end is marked as a wrapper of others, which the contract does not have: leave the "
+            "mark "
             "out",
         ),
     ],
@@ -402,7 +408,8 @@ TOPOLOGY = "from pipeloom.core.contract.topology import Mesh; "
         (
             "lr_schedule",
             RATE,
-            "from pipeloom.core.contract.schedule import LRSchedule; return LRSchedule(float('nan'), 'constant', 0, 10)",
+            "from pipeloom.core.contract.schedule import LRSchedule; return LRSchedule(float('nan'), 'constant', 0, "
+            "10)",
             "its learning rate of step 1 is nan, not a number from 0 on",
         ),
         (

@@ -277,7 +277,10 @@ def options_of_the_core():
 
 
 def test_an_option_of_two_plugins_names_both(site):
-    declare = "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_add_options(options):\n    options.add('{}', int, 1, help='')\n"
+    declare = (
+        "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_add_options(options):\n    options.add('{}', int, 1, "
+        "help='')\n"
+    )
     site.module("one", declare.format("width"))
     site.module("two", declare.format("width"))
     site.module("three", declare.format("seed"))

@@ -100,7 +100,8 @@ def test_code_counts_by_relative_name_and_content(tmp_path):
 
     def code_of(checkout):
         program = (
-            "from pipeloom.core.host.builtin import use_builtin; from pipeloom.plugins import TABLE; use_builtin(TABLE);"
+            "from pipeloom.core.host.builtin import use_builtin; from pipeloom.plugins import TABLE; "
+            "use_builtin(TABLE);"
             "from pipeloom.core.launch import identity; print(identity._hash(identity._code()), identity.__file__)"
         )
         done = subprocess.run(

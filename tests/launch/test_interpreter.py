@@ -59,7 +59,8 @@ def test_a_command_begins_anew_where_it_must(flags, variables):
 )
 def test_a_program_that_imports_the_engine_is_told(flags, says):
     program = (
-        "from pipeloom.plugins.executors.oneflow.engine import import_oneflow\nfrom pipeloom.core.base.errors import RunError\n"
+        "from pipeloom.plugins.executors.oneflow.engine import import_oneflow\nfrom pipeloom.core.base.errors import "
+        "RunError\n"
         "try:\n    import_oneflow()\nexcept RunError as error:\n    print(error)\n"
     )
     done = run([*flags, "-c", program], PYTHONPATH=str(ROOT))

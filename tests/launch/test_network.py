@@ -155,14 +155,16 @@ def test_the_engine_is_given_the_address_before_it_connects(tmp_path, monkeypatc
     (framework / "env_util.py").write_text(
         "class Conf: host = ''\nclass Proto: ctrl_bootstrap_conf = Conf()\ndefault = Proto()\n"
         "def CompleteEnvProto(proto): proto.completed = True\n"
-        "def GetEnv():\n    CompleteEnvProto(default)\n    assert default.completed\n    print(repr(default.ctrl_bootstrap_conf.host))\n"
+        "def GetEnv():\n    CompleteEnvProto(default)\n    assert default.completed\n    "
+        "print(repr(default.ctrl_bootstrap_conf.host))\n"
     )
     (tmp_path / "oneflow" / "__init__.py").write_text(
         "import oneflow.framework.env_util as env_util\nenv_util.GetEnv()\n"
     )
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     code = (
-        "import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.launch.network import announce, forget_proxies\n"
+        "import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.launch.network import announce, "
+        "forget_proxies\n"
         "announce(); forget_proxies()\n"
         "import oneflow; assert sys.meta_path == before and 'http_proxy' not in os.environ"
     )
@@ -186,7 +188,8 @@ def test_the_traffic_between_nodes_takes_the_card(tmp_path):
         pytest.skip(reason)
     run = namespaces._run
     flags = (
-        f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 --train_global_batch_size 8 "
+        f"--plugins inter_first,{NO_LAYERS},wiki_ofrecord --num_attention_heads 1 --nums_split 1 "
+        f"--train_global_batch_size 8 "
         "--train_steps 2 --interface fast0"
     ).split()
     with namespaces.Link() as link:

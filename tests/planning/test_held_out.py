@@ -95,7 +95,8 @@ def test_what_does_not_fit(tmp_path):
     [
         (
             "None",
-            "--eval_every 10: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some",
+            "--eval_every 10: the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that "
+            "has some",
         ),
         ("Numbers(0)", "the held-out set (0 numbers) has no samples: give one that has some, or leave it out"),
         (
@@ -112,7 +113,8 @@ def test_what_does_not_fit(tmp_path):
         ),
         (
             "Numbers(length=256)",
-            "the held-out set (4 numbers): field 'input_ids' is int32 (256,), in the training data int32 (128,): they must agree",
+            "the held-out set (4 numbers): field 'input_ids' is int32 (256,), in the training data int32 (128,): they "
+            "must agree",
         ),
     ],
 )
@@ -125,7 +127,8 @@ from pipeloom.core.contract.dataset import Dataset, Field
 class Numbers(Dataset):
     def __init__(self, count=4, task="pretraining", vocab_size=100, without="", length=128):
         self.count, self.task, self.vocab_size = count, task, vocab_size
-        sizes = dict(input_ids=length, input_mask=128, segment_ids=128, masked_lm_positions=20, masked_lm_ids=20, next_sentence_labels=1)
+        sizes = dict(input_ids=length, input_mask=128, segment_ids=128, masked_lm_positions=20, masked_lm_ids=20)
+        sizes["next_sentence_labels"] = 1
         self.fields = {{name: Field(name, (size,), "int32") for name, size in sizes.items() if name != without}}
         self.fields["masked_lm_weights"] = Field("masked_lm_weights", (20,), "float32")
 

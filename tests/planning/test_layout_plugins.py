@@ -60,11 +60,13 @@ def test_a_split_by_hand(given, tmp_path):
     [
         (
             "2,3",
-            "--split 2,3 gives out 5 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least",
+            "--split 2,3 gives out 5 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one "
+            "at the least",
         ),
         (
             "4,0",
-            "--split 4,0 gives out 4 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one at the least",
+            "--split 4,0 gives out 4 blocks, the model has 4 (embeddings, ..., pretraining_head); each stage needs one "
+            "at the least",
         ),
         ("1,1,2", "--split 1,1,2 has 3 stages, --nums_split is 2: make them agree"),
         ("1;3", "--split: 'split' must be whole numbers with commas between them, not '1;3'"),

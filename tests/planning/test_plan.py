@@ -217,7 +217,8 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
         ),
         (
             ["--tensor_parallel", 3],
-            "--tensor_parallel 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one of 1, 2, 4",
+            "--tensor_parallel 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one of 1, 2, "
+            "4",
         ),
         (
             ["--tensor_parallel", 2, "--nums_split", 4],
@@ -264,7 +265,8 @@ def test_a_misfit_is_one_line(arguments, says):
         (
             ["--tensor_parallel", 2, "--vocab_size", 4097],
             [
-                "note: sizes that --tensor_parallel 2 does not divide (vocabulary 4097) are filled up by 1 rows of zeros that have no effect"
+                "note: sizes that --tensor_parallel 2 does not divide (vocabulary 4097) are filled up by 1 rows of "
+                "zeros that have no effect"
             ],
         ),
     ],
@@ -306,7 +308,8 @@ def test_the_command_line_ends_in_that_line(capsys, tmp_path, monkeypatch):
     assert cli.main([*SELECTED, "--nums_split", "3"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == (
-        "pipeloom: error: --nums_split 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one of 1, 2, 4\n"
+        "pipeloom: error: --nums_split 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one "
+        "of 1, 2, 4\n"
     )
     assert list(tmp_path.iterdir()) == []  # nothing is made for a run that cannot be
 
@@ -333,7 +336,10 @@ def pipeloom_open_dataset(config, split):
 
 
 def test_a_dataset_without_a_field_that_the_model_needs(plugin):
-    fields = "'input_ids', 'input_mask', 'segments_ids', 'masked_lm_positions', 'masked_lm_ids', 'masked_lm_weights', 'next_sentence_labels'"
+    fields = (
+        "'input_ids', 'input_mask', 'segments_ids', 'masked_lm_positions', 'masked_lm_ids', 'masked_lm_weights', "
+        "'next_sentence_labels'"
+    )
     selected = plugin(DATASET % fields, "wiki_ofrecord")
     assert refused(selected=selected) == (
         "model 'bert' needs the field 'segment_ids', which the dataset does not have (did you mean 'segments_ids'?); "
@@ -372,7 +378,10 @@ def test_a_strategy_is_checked(plugin, stages, says):
 
 
 def test_a_layout_is_checked(plugin):
-    text = "from pipeloom.core.contract.topology import Mesh\n@pipeloom.hookimpl\ndef pipeloom_choose_layout():\n    return Mesh(3, 1)\n"
+    text = (
+        "from pipeloom.core.contract.topology import Mesh\n@pipeloom.hookimpl\ndef pipeloom_choose_layout():\n    "
+        "return Mesh(3, 1)\n"
+    )
     assert refused(selected=plugin(text)).endswith(
         "mine.py' (file), hook pipeloom_choose_layout: it answers what does not fit: the mesh pipeline 3 x data 1 x "
         "tensor 1 uses 3 devices, the cluster has 4 (2 logical nodes x 2 CPU devices)"

@@ -121,7 +121,9 @@ def test_it_gives_up_after_a_limit(folder):
 
 
 def test_it_stops_with_the_step_and_the_records_and_saves_no_damage(folder):
-    """Nobody looks at the losses between two log lines; the step is found all the same, and nothing after it is saved."""
+    """Nobody looks at the losses between two log lines; the step is found all the same, and nothing after it is
+    saved.
+    """
     said = run(folder, "stop", *ONE, "--log_every", "100", "--save_every", "2", code=1, BAD="2")
     assert (
         "pipeloom: error: the loss is nan (mlm_loss nan, nsp_loss 0." in said

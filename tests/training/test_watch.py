@@ -37,7 +37,8 @@ def test_the_first_damaged_step_is_named_with_its_records(value):
     seen.note(9, 10, [value, value], [value])
     with pytest.raises(
         RunError,
-        match=r"^the loss is (nan|inf) \(mlm_loss (nan|inf), nsp_loss 1\) at step 8, with the records 36, 37, 38, 39: try",
+        match=r"^the loss is (nan|inf) \(mlm_loss (nan|inf), nsp_loss 1\) at step 8, with the records 36, 37, 38, 39: "
+        r"try",
     ):
         seen.check()
     seen.note(10, 11, [1.0, 1.0], [value])  # the loss of a step is that before its update

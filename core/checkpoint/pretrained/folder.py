@@ -204,7 +204,8 @@ class Weights:
     def report(self) -> List[str]:
         """Lines for the log: what was found, what is missing, what is left over."""
         lines = [
-            f"weights    {len(self.found)} of {len(self.found) + len(self.missing)} parameters start from {self._source.path}"
+            f"weights    {len(self.found)} of {len(self.found) + len(self.missing)} parameters start from "
+            f"{self._source.path}"
         ]
         if self.missing:
             lines.append(f"missing    {len(self.missing)}, with their usual initial values: {', '.join(self.missing)}")

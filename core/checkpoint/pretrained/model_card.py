@@ -46,7 +46,9 @@ _TAGS = {"ForPreTraining": "fill-mask", "ForQuestionAnswering": "question-answer
 
 
 def model_card(folder: Any, name: str) -> str:
-    """The card of the model in ``folder`` (see ``open_pretrained``), in Markdown with the header that model hubs read."""
+    """The card of the model in ``folder`` (see ``open_pretrained``), in Markdown with the header that model hubs
+    read.
+    """
     architecture = (folder.config.get("architectures") or ["model"])[0]
     tag = next((tag for ending, tag in _TAGS.items() if architecture.endswith(ending)), None)
     header = [
@@ -103,7 +105,8 @@ def _history(manifest: Any) -> List[str]:
         "",
         "## Data",
         "",
-        f"{manifest.position['samples']:,} samples were seen in {manifest.position['step']:,} steps; fingerprint of the set "
+        f"{manifest.position['samples']:,} samples were seen in {manifest.position['step']:,} steps; fingerprint of "
+        f"the set "
         f"`{str(manifest.data)[:16]}`.",
         "",
         "## Recipe",

@@ -141,7 +141,8 @@ class Coordinator:
             return failure
         if alive and gentle:
             fail(
-                f"{name_ranks(alive)} had not stopped {self.spec.stop_limit:g} s after {signal_name(self.request)}: killed"
+                f"{name_ranks(alive)} had not stopped {self.spec.stop_limit:g} s after {signal_name(self.request)}: "
+                f"killed"
             )
         return Verdict(128 + self.request)
 

@@ -46,7 +46,8 @@ def join(spec: NodesSpec, signals: Signals) -> Peer:
                     f"what listens at {where} is no launcher of node 0: check --master_addr and --master_port"
                 )
             raise UsageError(
-                f"node 0 does not answer at {where} within {spec.node_timeout:g} s: is it running with --node_rank 0, is "
+                f"node 0 does not answer at {where} within {spec.node_timeout:g} s: is it running with --node_rank 0, "
+                f"is "
                 "--master_addr its address, is the port (--master_port + 1) open?"
             )
         time.sleep(_RETRY_SECONDS)

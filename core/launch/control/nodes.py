@@ -68,12 +68,21 @@ def misfit(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Optional[str]:
     """One line that says how the hello of another node does not fit to that of node 0, or ``None``."""
     node = theirs["node"]
     if theirs["pipeloom"] != mine["pipeloom"]:
-        return f"node {node} runs pipeloom {theirs['pipeloom']}, node 0 runs {mine['pipeloom']}: install the same on all nodes"
+        return (
+            f"node {node} runs pipeloom {theirs['pipeloom']}, node 0 runs {mine['pipeloom']}: install the same on "
+            f"all nodes"
+        )
     for name in ("nnodes", "nproc_per_node"):
         if theirs[name] != mine[name]:
-            return f"node {node} was started with --{name} {theirs[name]}, node 0 with --{name} {mine[name]}: give all nodes the same"
+            return (
+                f"node {node} was started with --{name} {theirs[name]}, node 0 with --{name} {mine[name]}: give "
+                f"all nodes the same"
+            )
     if not 0 <= node < mine["nnodes"]:
-        return f"a launcher on {theirs['host']} was started with --node_rank {node}: nodes are numbered 0 to {mine['nnodes'] - 1}"
+        return (
+            f"a launcher on {theirs['host']} was started with --node_rank {node}: nodes are numbered 0 to "
+            f"{mine['nnodes'] - 1}"
+        )
     ours, others = mine["identity"], theirs["identity"]
     differing = [subject for subject in {**ours, **others} if ours.get(subject) != others.get(subject)]
     if differing:

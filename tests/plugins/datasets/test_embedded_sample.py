@@ -283,6 +283,7 @@ def test_a_library_without_sources_is_one_line(cheap, monkeypatch, tmp_path):
     monkeypatch.setattr(held_out_sample.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(
         UsageError,
-        match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out records with --eval_path$",
+        match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out records with "
+        r"--eval_path$",
     ):
         held_out_sample.ensure_held_out(32, 4)

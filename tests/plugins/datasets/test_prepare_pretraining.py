@@ -212,7 +212,8 @@ def from_dump(tmp_path_factory):
 
 
 MARKUP = re.compile(
-    r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|' ' '|<ref|< ref|</|& (?:nbsp|amp|lt|gt|ndash) ;|https? :|thumb \||= = |\| align|style ="
+    r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|' ' '|<ref|< ref|</|& (?:nbsp|amp|lt|gt|ndash) ;|https? :|thumb \||= = |\| "
+    r"align|style ="
 )
 
 
@@ -241,8 +242,9 @@ import sys, json
 import oneflow as flow
 reader = flow.nn.OFRecordReader(sys.argv[1], batch_size=4, data_part_num=2, part_name_suffix_length=-1)
 record = reader()
-fields = dict(input_ids=(128, flow.int32), input_mask=(128, flow.int32), segment_ids=(128, flow.int32), masked_lm_positions=(20, flow.int32),
-              masked_lm_ids=(20, flow.int32), masked_lm_weights=(20, flow.float), next_sentence_labels=(1, flow.int32))
+fields = dict(input_ids=(128, flow.int32), input_mask=(128, flow.int32), segment_ids=(128, flow.int32),
+              masked_lm_positions=(20, flow.int32), masked_lm_ids=(20, flow.int32), masked_lm_weights=(20, flow.float),
+              next_sentence_labels=(1, flow.int32))
 decoders = {name: flow.nn.OFRecordRawDecoder(name, shape=(size,), dtype=kind) for name, (size, kind) in fields.items()}
 print(json.dumps({name: decoder(record).numpy().tolist() for name, decoder in decoders.items()}))
 """

@@ -377,7 +377,9 @@ names = {"input_ids": 384, "input_mask": 384, "segment_ids": 384,
          **({"start_positions": 1, "end_positions": 1} if split == "train" else {"unique_ids": 1})}
 reader = flow.nn.OFRecordReader(folder, batch_size=count, data_part_num=parts, part_name_suffix_length=-1)
 record = reader()
-np.savez(out, **{name: flow.nn.OFRecordRawDecoder(name, shape=(size,), dtype=flow.int32)(record).numpy() for name, size in names.items()})
+def decode(name, size):
+    return flow.nn.OFRecordRawDecoder(name, shape=(size,), dtype=flow.int32)(record).numpy()
+np.savez(out, **{name: decode(name, size) for name, size in names.items()})
 """
 
 

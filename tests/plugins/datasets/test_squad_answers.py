@@ -33,7 +33,10 @@ def logits(**places):
     return values
 
 
-def ask(start, end, settings=AnswerSettings(), impossible=False, windows=(WINDOW,), context=CONTEXT):
+SETTINGS = AnswerSettings()
+
+
+def ask(start, end, settings=SETTINGS, impossible=False, windows=(WINDOW,), context=CONTEXT):
     starts, ends = (start, end) if isinstance(start, list) else ([start], [end])
     return predict(context, windows, starts, ends, settings, impossible)
 

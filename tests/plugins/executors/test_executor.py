@@ -102,7 +102,7 @@ def test_the_activations_of_huggingface_folders(flow, ops):
         "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
     }
     for name, formula in formulas.items():
-        check_gradients(flow, lambda x: ops.activation(name, x), formula, np.linspace(-6, 6, 48))
+        check_gradients(flow, lambda x, name=name: ops.activation(name, x), formula, np.linspace(-6, 6, 48))
     for others, one in (
         (("gelu_pytorch_tanh", "gelu_fast"), "gelu_new"),
         (("swish",), "silu"),

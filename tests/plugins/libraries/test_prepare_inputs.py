@@ -22,10 +22,13 @@ from pipeloom.plugins.libraries.corpus.wiki_dump import WikiPage
 pytestmark = pytest.mark.fast
 
 DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/">
-<siteinfo><namespaces><namespace key="0" /><namespace key="6">Datei</namespace><namespace key="14">Kategorie</namespace></namespaces></siteinfo>
-<page><title>First</title><ns>0</ns><revision><text>Old.</text></revision><revision><text>The &lt;b&gt;first&lt;/b&gt; text.</text></revision></page>
+<siteinfo><namespaces><namespace key="0" />\
+<namespace key="6">Datei</namespace><namespace key="14">Kategorie</namespace></namespaces></siteinfo>
+<page><title>First</title><ns>0</ns><revision><text>Old.</text></revision>\
+<revision><text>The &lt;b&gt;first&lt;/b&gt; text.</text></revision></page>
 <page><title>Talk:First</title><ns>1</ns><revision><text>Chatter.</text></revision></page>
-<page><title>Other name</title><ns>0</ns><redirect title="First" /><revision><text>#REDIRECT [[First]]</text></revision></page>
+<page><title>Other name</title><ns>0</ns><redirect title="First" />\
+<revision><text>#REDIRECT [[First]]</text></revision></page>
 <page><title>Old redirect</title><ns>0</ns><revision><text>#redirect [[First]]</text></revision></page>
 <page><title>Long</title><ns>0</ns><revision><text>{long}</text></revision></page>
 <page><title>Last</title><ns>0</ns><revision><text>The last &amp; least.</text></revision></page>

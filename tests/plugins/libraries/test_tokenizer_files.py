@@ -22,7 +22,10 @@ TEXT = "Hello café [MASK] [mask] foobar 中文"
 HOSTILE = json.loads((Path(__file__).parents[2] / "fixtures" / "hostile_text.json").read_text())
 
 
-def folder(path, vocab="\n".join(WORDS) + "\n", **files):
+VOCABULARY = "\n".join(WORDS) + "\n"
+
+
+def folder(path, vocab=VOCABULARY, **files):
     """A folder with vocab.txt and, by the first part of their names, JSON files."""
     names = {
         "settings": "tokenizer_config.json",

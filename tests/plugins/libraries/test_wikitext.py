@@ -65,7 +65,10 @@ def test_what_is_no_prose_is_left_out(wikitext):
 
 
 def test_appendices_are_left_out_up_to_the_next_heading_of_their_level():
-    page = "Lead.\n== History ==\nText.\n== See also ==\nNot this.\n=== Deeper ===\nNor this.\n== Reception ==\nAgain.\n==References==\nNo."
+    page = (
+        "Lead.\n== History ==\nText.\n== See also ==\nNot this.\n=== Deeper ===\nNor this.\n== Reception "
+        "==\nAgain.\n==References==\nNo."
+    )
     assert paragraphs(page) == ["Lead.", "Text.", "Again."]
 
 

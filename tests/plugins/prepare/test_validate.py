@@ -141,8 +141,8 @@ def test_inspect_shows_what_is_masked(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "part-0 record 1" in said and "part-1 record 0" in said and "record 2" not in said
     assert (
-        "  first   the [MASK: cat][=s] [dog: sat]\n  second  [=the] .\n  the second is another document's text; 9 tokens"
-        in said
+        "  first   the [MASK: cat][=s] [dog: sat]\n  second  [=the] .\n  the second is another document's text; 9 "
+        "tokens" in said
     )
     assert "the second is the next sentence" in said
 

@@ -377,7 +377,7 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch, before):
             vocab._write(tmp_path, old)
         left = [number]
 
-        def crossing(point):
+        def crossing(point, left=left):
             left[0] -= 1
             if left[0] < 0:
                 raise Killed
