@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.checkpoint.describe import manifest_of
 from pipeloom.core.checkpoint.manifest import MANIFEST, Manifest
 from pipeloom.core.checkpoint.pretrained.folder import settle
@@ -152,16 +152,16 @@ def record(plan, plugins, directory: Path, step: int, **changes) -> Path:
     folder.mkdir(parents=True)
     (directory / "config.yaml").write_text(run.config.to_yaml())
     made = manifest_of(run, Position(step, step), 0.5, "AdamW", {"loss": 1.0}, {})
-    disk.write_file(folder / MANIFEST, [dataclasses.replace(made, **changes).to_bytes()])
+    files.write_file(folder / MANIFEST, [dataclasses.replace(made, **changes).to_bytes()])
     return folder
 
 
 def points_of(action) -> List[str]:
     """The write points that ``action`` crosses, in order."""
     seen: List[str] = []
-    before, disk.crossing = disk.crossing, seen.append
+    before, files.crossing = files.crossing, seen.append
     try:
         action()
     finally:
-        disk.crossing = before
+        files.crossing = before
     return seen

@@ -1,98 +1,60 @@
-"""Folders that appear whole or not at all, with a checksum of each file in ``meta.json``; and the cache of such
-folders.
-"""
+"""Folders with a checksum of each of their files in ``meta.json``, and the cache of such folders."""
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import hashlib
 import json
 import os
-import shutil
 import time
-import uuid
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.files import remove_abandoned, whole_folder
 
-_BUILDING = ".building-"  # prefix of the private folders in which folders are built
-_STALE_SECONDS = 3600  # a file is flushed more often than that: after an hour, whoever began that folder is dead
 _LOCK_SECONDS = 60  # how long to wait for another process that builds
 
 
 def ensure_folder(kind: str, identity: str, build: Callable[[Path], Any], what: str) -> Path:
-    """The folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it (with ``write_folder``)
-    where need be.
+    """Return the folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it where need be.
 
-    The cache is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. A folder whose
-    files do not match their checksums is built again. Raises ``UsageError`` where the cache cannot be written; ``what``
-    is the word for the content in it.
+    ``build`` uses :func:`write_folder`. A folder whose files do not match their checksums is built again. Raises
+    ``UsageError`` where the cache (:func:`cache_root`) cannot be written; ``what`` names the content in it.
     """
     root = cache_root()
     folder = root / f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if not is_intact(folder):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with _only_builder(root):
-                if not is_intact(folder):  # another process may have built it while this one waited
-                    remove_stale(root)
-                    build(folder)
-        except (OSError, RunError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(
-                f"cannot build {what} in the cache {root}: {reason}; set PIPELOOM_CACHE to a folder that can be "
-                "written to and has room"
-            ) from error
+    if is_intact(folder):
+        return folder
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _only_builder(root):
+            if not is_intact(folder):  # another process may have built it while this one waited
+                remove_abandoned(root)
+                build(folder)
+    except (OSError, RunError) as error:
+        if is_intact(folder):  # another process, which the lock did not keep out, was faster
+            return folder
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot build {what} in the cache {root}: {reason}; set PIPELOOM_CACHE to a folder that can be "
+            "written to and has room"
+        ) from error
     return folder
 
 
 def write_folder(folder: Path, fill: Callable[[Path], Dict[str, Any]]) -> None:
-    """Make ``folder``, at once, in place of what may stand there; its parent must exist.
+    """Make ``folder``, whole, in place of what may stand there.
 
-    ``fill(private)`` writes files into an empty folder and returns what ``meta.json`` shall say besides their
+    ``fill(scratch)`` writes files into an empty folder and returns what ``meta.json`` shall hold besides their
     checksums. Raises ``OSError``, and what ``fill`` raises; then nothing is left behind.
     """
-    # Here and not above: a process that finds its folder ready should not wait for this import.
-    from pipeloom.plugins.libraries.ofrecord.records import sync_folder
-
-    private = _private(folder)
-    private.mkdir()
-    try:
-        meta = fill(private)
-        files = {path.name: _checksum(path) for path in sorted(private.iterdir())}
-        (private / "meta.json").write_text(json.dumps({**meta, "files": files}, indent=1) + "\n", encoding="utf-8")
-        for path in private.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(private)
-        _install(private, folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
-
-
-def _install(private: Path, folder: Path) -> None:
-    """Renames a finished folder to its name, at once. One that stands there is moved away first, and removed last."""
-    old = _private(folder)
-    if folder.exists():
-        os.rename(folder, old)
-    try:
-        os.rename(private, folder)
-    except BaseException as error:
-        # Another process, which the lock did not keep out, may have been faster.
-        if not (isinstance(error, OSError) and is_intact(folder)):
-            if old.exists():
-                os.rename(old, folder)
-            raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _private(folder: Path) -> Path:
-    return folder.with_name(f"{_BUILDING}{folder.name}-{uuid.uuid4().hex}")
+    with whole_folder(folder) as scratch:
+        meta = fill(scratch)
+        files = {path.name: _checksum(path) for path in sorted(scratch.iterdir())}
+        (scratch / "meta.json").write_text(json.dumps({**meta, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
 def _checksum(path: Path) -> Dict[str, int]:
@@ -104,7 +66,7 @@ def _checksum(path: Path) -> Dict[str, int]:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether the folder is there, with just the files that its meta.json lists and their checksums."""
+    """Return whether the folder is there, with just the files that its meta.json lists and their checksums."""
     try:
         files = json.loads((folder / "meta.json").read_bytes())["files"]
         listed = {path.name for path in folder.iterdir()} - {"meta.json"}
@@ -113,21 +75,11 @@ def is_intact(folder: Path) -> bool:
         return False
 
 
-def remove_stale(root: Path, name: str = "") -> None:
-    """Removes what builds that were killed left behind in ``root``: of folders whose names begin with ``name``."""
-    for private in root.glob(f"{_BUILDING}{glob.escape(name)}*"):
-        try:
-            if time.time() - private.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(private, ignore_errors=True)
-        except OSError:  # it went away meanwhile
-            pass
-
-
 @contextmanager
 def _only_builder(root: Path) -> Iterator[None]:
-    """Lets one process at a time build in this cache; the others wait and then find it ready.
+    """Let one process at a time build in this cache; the others wait and then find it ready.
 
-    Only saves work: correctness rests on the rename. So after a minute, or on a file system without
+    This only saves work: correctness rests on the rename. So after a minute, or on a file system without
     locks, the caller just goes on. The kernel frees the lock of a process that dies.
     """
     try:
@@ -149,7 +101,11 @@ def _only_builder(root: Path) -> Iterator[None]:
 
 
 def cache_root() -> Path:
-    """The folder of the cache, which need not exist yet. Raises ``UsageError`` where there is no home folder for it."""
+    """Return the folder of the cache, which need not exist yet.
+
+    It is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. Raises ``UsageError``
+    where there is no home folder for it.
+    """
     chosen = os.environ.get("PIPELOOM_CACHE")
     if chosen:
         return Path(chosen)

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import shown
+from pipeloom.core.base.files import sha256_of
 
 MANIFEST = "checkpoint.json"
 #: Raised when an older pipeloom could not read what is written now, or would understand it otherwise. In format 1
@@ -176,7 +176,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             size = path.stat().st_size
             if size != entry.bytes:
                 raise BadCheckpoint(f"{name} has {size} bytes, it should have {entry.bytes}")
-            if disk.sha256_of(path) != entry.sha256:
+            if sha256_of(path) != entry.sha256:
                 raise BadCheckpoint(f"{name} is damaged (its checksum differs)")
         except OSError as error:
             raise BadCheckpoint(f"{name}: {error.strerror or error}") from None

@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.checkpoint.manifest import FileEntry, Manifest
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.checkpoint.writing import NotFinite, Writer, collect
@@ -77,7 +77,7 @@ class Saver:
         cost = self._goal.cost({best["metric"]: best["value"]}) if best else None
         known = self._tell_all("" if cost is None else repr(cost))[0]
         self._best = float(known) if known else None
-        probe = self.store.directory.with_name(f"{disk.HIDDEN}seen.{attempt}")
+        probe = self.store.directory.with_name(f"{files.HIDDEN}seen.{attempt}")
         if self._rank == 0:
             try:
                 self.store.sweep()
@@ -140,31 +140,32 @@ class Saver:
             self._commit(scratch, manifest, stages, began)
 
     def _commit(self, scratch: Path, manifest: Manifest, stages: int, began: float) -> None:
-        path, files = None, {}
+        path: Optional[Path] = None
+        entries: Optional[Dict[str, FileEntry]] = None
         try:
-            files = self._wait_for(scratch, stages)
-            if files is not None:
+            entries = self._wait_for(scratch, stages)
+            if entries is not None:
                 for name, content in self._texts.items():
-                    files[name] = FileEntry(*disk.write_file(scratch / name, [content]), [])
-                path = self.store.commit(scratch, manifest, files, self._keep, self._goal)
+                    entries[name] = FileEntry(*files.write_file(scratch / name, content), [])
+                path = self.store.commit(scratch, manifest, entries, self._keep, self._goal)
         except OSError as error:
             self._reason = _told(error)
         except BaseException as error:  # a thread that dies in silence would be taken for one that writes
             self._reason = f"{type(error).__name__}: {error}"
         self._left_over = None if path else scratch
-        size = sum(entry.bytes for entry in (files or {}).values())
+        size = sum(entry.bytes for entry in (entries or {}).values())
         self._results.append(Saved(manifest.step, path, None if path else self._reason, time.monotonic() - began, size))
 
     def _wait_for(self, scratch: Path, stages: int) -> Optional[Dict[str, FileEntry]]:
-        files: Dict[str, FileEntry] = {}
+        entries: Dict[str, FileEntry] = {}
         for number in range(stages):
             while not self._given_up.is_set():
                 found = collect(scratch, number)
                 if found is not None:
-                    files.update(found)
+                    entries.update(found)
                     break
                 time.sleep(_POLL_SECONDS)
-        return None if self._given_up.is_set() else files
+        return None if self._given_up.is_set() else entries
 
     def _give_up(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -182,7 +183,7 @@ class Saver:
         self._thread = None
         if self._left_over is not None and self._left_over.exists():  # now that no other rank writes there any more
             with contextlib.suppress(OSError):
-                disk.remove_folder(self._left_over)
+                files.remove_folder(self._left_over)
         self._left_over = None
 
     def wait(self, seconds: float) -> None:
@@ -214,7 +215,7 @@ class _Part:
     def _made(self) -> Writer:
         if self._writer is None:
             assert self._number is not None
-            disk.make_folder(self._scratch)
+            files.make_folder(self._scratch)
             self._writer = Writer(self._scratch, self._number)
         return self._writer
 

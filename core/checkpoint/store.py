@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, verify
 from pipeloom.core.training.metrics import Goal
 
@@ -16,7 +16,7 @@ FOLDER, LAST, BEST = "checkpoints", "last", "best"
 _REPLACED = "replaced"
 _NAME = re.compile(r"step_(\d{7,})")
 #: What this program hides while it writes or removes it; another's hidden folder is not its to touch.
-_OURS = re.compile(rf"{re.escape(disk.HIDDEN)}step_\d{{7,}}\.({_REPLACED}|removing|[0-9a-z]+\.writing)")
+_OURS = re.compile(rf"{re.escape(files.HIDDEN)}step_\d{{7,}}\.({_REPLACED}|removing|[0-9a-z]+\.writing)")
 
 
 def name_of(step: int) -> str:
@@ -50,7 +50,7 @@ class Store:
     def newest_whole(self) -> Tuple[Optional[Path], List[str]]:
         """The newest checkpoint that passes its checksums, and a line for each newer one that was passed over."""
         self._take_back()
-        skipped = []
+        skipped: List[str] = []
         for path in reversed(self.checkpoints()):
             try:
                 verify(path)
@@ -61,28 +61,25 @@ class Store:
 
     def scratch(self, step: int, attempt: str) -> Path:
         """Where the checkpoint of ``step`` is put together, before it has its name."""
-        return self.directory / f"{disk.HIDDEN}{name_of(step)}.{attempt}.writing"
+        return self.directory / f"{files.HIDDEN}{name_of(step)}.{attempt}.writing"
 
     def commit(
-        self, scratch: Path, manifest: Manifest, files: Mapping[str, FileEntry], keep: Optional[int], goal: Goal
+        self, scratch: Path, manifest: Manifest, entries: Mapping[str, FileEntry], keep: Optional[int], goal: Goal
     ) -> Path:
         """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
 
-        ``keep`` is ``None``: of none. ``files`` are what the writers put there. A failure before the renaming leaves
+        ``keep`` is ``None``: of none. ``entries`` are what the writers put there. A failure before the renaming leaves
         everything older as it was.
         """
-        manifest = Manifest(**{**manifest.__dict__, "files": dict(files)})
-        disk.write_file(scratch / MANIFEST, [manifest.to_bytes()])
+        manifest = Manifest(**{**manifest.__dict__, "files": dict(entries)})
+        files.write_file(scratch / MANIFEST, manifest.to_bytes())
         for path in scratch.iterdir():  # the writers' lists; the manifest says all of it
             if path.name != MANIFEST and path.name not in manifest.files:
-                disk.remove_file(path)
-        disk.sync(scratch)
+                files.remove_file(path)
+        files.flush_folder(scratch)
         path = self.directory / name_of(manifest.step)
-        replaced = disk.hide(path, _REPLACED) if path.exists() else None
-        disk.rename(scratch, path)
-        if replaced is not None:
-            disk.remove_folder(replaced)
-        disk.replace_file(self.directory / LAST, f"{path.name}\n".encode())
+        files.replace_folder(scratch, path)
+        files.replace_file(self.directory / LAST, f"{path.name}\n".encode())
         self._move_best(path, manifest, goal)
         self._prune(manifest.step, keep)
         return path
@@ -97,7 +94,7 @@ class Store:
             if known is not None and known <= cost:
                 return
         content = {"checkpoint": path.name, "metric": goal.metric, "value": manifest.evaluation[goal.metric]}
-        disk.replace_file(self.directory / BEST, (json.dumps(content) + "\n").encode())
+        files.replace_file(self.directory / BEST, (json.dumps(content) + "\n").encode())
 
     def best(self) -> Optional[Dict]:
         """``{"checkpoint": name, "metric": ..., "value": ...}`` of the best one, if any was evaluated."""
@@ -128,7 +125,7 @@ class Store:
             return
         older = [path for path in self.checkpoints() if (step_of(path) or 0) < step and path.name not in self._spared]
         for path in self._without_best(older[: max(0, len(older) - keep + 1)]):
-            disk.remove_folder(path)
+            files.remove_folder(path)
 
     def _without_best(self, paths: List[Path]) -> List[Path]:
         best = (self.best() or {}).get("checkpoint")
@@ -136,16 +133,16 @@ class Store:
 
     def _take_back(self) -> None:
         """Where a run ended between hiding a checkpoint and putting another in its place, the hidden one counts."""
-        for hidden in self.directory.glob(f"{disk.HIDDEN}step_*.{_REPLACED}"):
-            path = hidden.with_name(hidden.name[len(disk.HIDDEN) : -len(_REPLACED) - 1])
+        for hidden in self.directory.glob(f"{files.HIDDEN}step_*.{_REPLACED}"):
+            path = hidden.with_name(hidden.name[len(files.HIDDEN) : -len(_REPLACED) - 1])
             if not path.exists():
                 with contextlib.suppress(OSError):  # somebody looks who may not write here
-                    disk.rename(hidden, path)
+                    files.restore_replaced(path)
 
     def sweep(self) -> None:
         """Remove what an interrupted run left half written or half removed. Only while nobody else writes here."""
         self._take_back()
         if self.directory.is_dir():
-            for path in self.directory.glob(f"{disk.HIDDEN}step_*"):
+            for path in self.directory.glob(f"{files.HIDDEN}step_*"):
                 if _OURS.fullmatch(path.name):
-                    disk.remove_folder(path)
+                    files.remove_folder(path)

@@ -9,7 +9,7 @@ from typing import Dict, Mapping, Optional
 
 import numpy as np
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import FileEntry, optimizer_key
 
@@ -53,14 +53,14 @@ class Writer:
         if held:
             count = sum(name.startswith(self._group) for name in self._entries)
             file = f"{self._group}-{self._number:03d}-{count:05d}.safetensors"
-            digest, size = disk.write_file(self._folder / file, tensors.pieces(held))
+            digest, size = files.write_file(self._folder / file, tensors.pieces(held))
             self._entries[file] = FileEntry(digest, size, list(held))
 
     def finish(self) -> None:
         """Write the rest, and the list, after which the writer's part is whole."""
         self._write()
         content = {name: asdict(entry) for name, entry in self._entries.items()}
-        disk.replace_file(self._folder / done_name(self._number), json.dumps(content).encode())
+        files.replace_file(self._folder / done_name(self._number), json.dumps(content).encode())
 
 
 def _bytes(arrays: Mapping[str, np.ndarray]) -> int:

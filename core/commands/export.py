@@ -10,8 +10,8 @@ from typing import Any, Dict, Sequence
 
 import numpy as np
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.files import is_vacant, whole_folder, write_file
 from pipeloom.core.base.output import ESCAPE
 from pipeloom.core.contract.arguments import Parser, boolean, normalize
 
@@ -76,7 +76,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(output: Path, overwrite: bool) -> None:
     from pipeloom.core.checkpoint.pretrained.folder import CONFIG, TENSORS
 
-    if disk.is_vacant(output):
+    if is_vacant(output):
         return
     if not ((output / CONFIG).is_file() and (output / TENSORS).is_file()):
         raise UsageError(f"--output {output} is there and is no model; give another folder, or move it away")
@@ -98,19 +98,14 @@ def export(folder: Any, vocabulary: Any, output: Path) -> None:
     named = {name: "float32" for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
     files[CONFIG] = _json({**folder.config, **named})
     files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
-    private = output.with_name(f".{output.name}.writing")
-    if private.exists():
-        disk.remove_folder(private)  # of an export that was killed
-    disk.make_folder(private)
     sources = _sources(folder)
     kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
     # transformers asks which library wrote the tensors before it reads them.
     values = (folder.read(source) for source in sources.values())
-    disk.write_file(private / TENSORS, tensors.streamed(kinds, values, {"format": "pt"}))
-    for name, content in files.items():
-        disk.write_file(private / name, [content])
-    disk.sync(private)
-    disk.replace_folder(private, output)
+    with whole_folder(output) as scratch:
+        write_file(scratch / TENSORS, tensors.streamed(kinds, values, {"format": "pt"}))
+        for name, content in files.items():
+            write_file(scratch / name, content)
 
 
 def _sources(folder: Any) -> Dict[str, str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from pipeloom import __version__
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.characters import whole
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.output import append_to_log
 from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.checkpoint.store import FOLDER, Store
@@ -50,9 +50,9 @@ class Run:
         """Write ``config.yaml`` and ``env.json`` and begin ``train.log``; on rank 0 alone. Raises ``RunError``."""
         if self.is_main:
             try:
-                disk.replace_file(self.directory / "config.yaml", self.config.to_yaml().encode())
+                replace_file(self.directory / "config.yaml", self.config.to_yaml().encode())
                 environment = json.dumps(self.environment(), indent=2) + "\n"
-                disk.replace_file(self.directory / "env.json", environment.encode())
+                replace_file(self.directory / "env.json", environment.encode())
             except OSError as error:
                 raise RunError(f"cannot write into {self.directory}: {error.strerror or error}") from error
             self._log = self.directory / "train.log"

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import RunError
+from pipeloom.core.base.files import whole_folder
 from pipeloom.core.checkpoint.store import name_of
 from pipeloom.core.contract.dataset import Dataset, Scorer
 
@@ -42,19 +42,8 @@ class ScoredEvaluation:
 
 def write_scores(scorer: Scorer, folder: Path) -> Dict[str, float]:
     """The figures of ``scorer``; its files appear as ``folder``, all at once, or not at all. Raises ``RunError``."""
-    scratch = folder.with_name(f"{disk.HIDDEN}{folder.name}.writing")
     try:
-        if scratch.exists():  # of a run that was killed there
-            disk.remove_folder(scratch)
-        disk.make_folder(scratch)
-        try:
-            figures = {name: float(value) for name, value in scorer.finish(scratch).items()}
-            if any(scratch.iterdir()):
-                disk.sync(scratch)
-                disk.replace_folder(scratch, folder)
-        finally:
-            if scratch.exists():
-                disk.remove_folder(scratch)
+        with whole_folder(folder) as scratch:
+            return {name: float(value) for name, value in scorer.finish(scratch).items()}
     except OSError as error:
         raise RunError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
-    return figures

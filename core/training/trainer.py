@@ -14,9 +14,9 @@ from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 
 flow = import_oneflow()
 
-from pipeloom.core.base import files as disk  # noqa: E402  (after the engine was imported quietly)
-from pipeloom.core.base.errors import PipeloomError, RunError  # noqa: E402
-from pipeloom.core.checkpoint import tensors  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.base.errors import PipeloomError, RunError  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.core.base.files import replace_file  # noqa: E402
+from pipeloom.core.checkpoint import tensors  # noqa: E402
 from pipeloom.core.checkpoint.describe import manifest_of, texts_of  # noqa: E402
 from pipeloom.core.checkpoint.pretrained.folder import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
@@ -278,10 +278,7 @@ class Trainer:
         # One after the other, all ranks take part; without what fills it up.
         weights = (self.read(tensor)[tuple(map(slice, spec.shape))] for spec, tensor in self.parameters.values())
         if self.run.is_main:
-            path = self.run.directory / FINAL_WEIGHTS
-            writing = path.with_name(path.name + ".writing")
-            disk.write_file(writing, tensors.streamed(kinds, weights))
-            os.replace(writing, path)
+            replace_file(self.run.directory / FINAL_WEIGHTS, tensors.streamed(kinds, weights))
         else:
             collections.deque(weights, maxlen=0)
 

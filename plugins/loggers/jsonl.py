@@ -3,9 +3,9 @@ evaluation.
 """
 
 import json
-import os
 
 import pipeloom
+from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.output import append_to_log, outliving
 
 _METRICS, _EVALUATION = "metrics.jsonl", "evaluation.jsonl"
@@ -13,14 +13,12 @@ _METRICS, _EVALUATION = "metrics.jsonl", "evaluation.jsonl"
 
 @pipeloom.hookimpl
 def pipeloom_on_run_start(run):
-    """A resumed run logs anew what was logged after its checkpoint: those lines go, or each step would be there twice."""
+    """Remove what was logged after the checkpoint that the run goes on from: it logs those steps again."""
     for path in (run.directory / _METRICS, run.directory / _EVALUATION):
         if run.is_main and path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= run.start_step]
-            temporary = path.with_name(path.name + ".writing")
             with outliving(path):
-                temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-                os.replace(temporary, path)
+                replace_file(path, "".join(line + "\n" for line in kept).encode())
 
 
 def _step(line):

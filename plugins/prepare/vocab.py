@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.files import replace_files
 from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.launch.control.signals import Signals, Stopped
 from pipeloom.plugins.libraries.corpus.text_arguments import (
@@ -152,7 +152,7 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
         made = _train(options, sentences)
     finally:
         signal.signal(signal.SIGINT, before)
-    _write(folder, made.files)
+    replace_files(folder, made.files)
     seconds = time.monotonic() - started
     print(
         f"{' and '.join(str(folder / name) for name in made.files)}: {made.size:,} tokens in {seconds:.1f} s; "
@@ -275,18 +275,6 @@ def _train(options: argparse.Namespace, sentences: _Sentences) -> _Made:
         characters,
         wordpiece.unk_id,
     )
-
-
-def _write(folder: Path, files: Dict[str, bytes]) -> None:
-    """Each file whole, and never files of two vocabularies beside each other."""
-    temporary = {name: folder / f"{disk.HIDDEN}{name}.writing" for name in files}
-    for name, content in files.items():
-        disk.write_file(temporary[name], [content])
-    for name in files:
-        if len(files) > 1 and (folder / name).exists():
-            disk.remove_file(folder / name)
-    for name in files:
-        disk.rename(temporary[name], folder / name)
 
 
 def _measured(sentences: _Sentences, made: _Made) -> str:

@@ -14,7 +14,7 @@ import pytest
 from checkpoints import SHAPES, Ranks, manifest, points_of, save_alone, value
 from safetensors.numpy import load_file
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.base.errors import RunError
 from pipeloom.core.checkpoint import tensors, writing
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, optimizer_key, read_manifest, verify
@@ -44,13 +44,13 @@ def test_what_is_streamed_is_what_the_library_writes(tmp_path):
         "é": np.zeros((0, 4), np.float32),
         "c": np.arange(8, dtype=np.int64)[::2],
     }
-    digest, size = disk.write_file(tmp_path / "x.safetensors", tensors.pieces(arrays))
+    digest, size = files.write_file(tmp_path / "x.safetensors", tensors.pieces(arrays))
     loaded = load_file(str(tmp_path / "x.safetensors"))
     assert set(loaded) == set(arrays) and size == (tmp_path / "x.safetensors").stat().st_size
     for name, array in arrays.items():
         np.testing.assert_array_equal(loaded[name], array)
         np.testing.assert_array_equal(tensors.read(tmp_path / "x.safetensors", name), array)
-    assert disk.sha256_of(tmp_path / "x.safetensors") == digest
+    assert files.sha256_of(tmp_path / "x.safetensors") == digest
     with pytest.raises(TypeError, match="tensor a is of bool"):
         list(tensors.pieces({"a": np.zeros(2, bool)}))
 
@@ -73,7 +73,7 @@ class Counted:
 def test_arrays_that_are_streamed_are_in_memory_one_at_a_time(tmp_path):
     kinds = {name: (np.dtype(np.float32), (5, 2)) for name in "abc"}
     counted = Counted()
-    disk.write_file(tmp_path / "x.safetensors", tensors.streamed(kinds, (counted.make(5, 2) for _ in kinds)))
+    files.write_file(tmp_path / "x.safetensors", tensors.streamed(kinds, (counted.make(5, 2) for _ in kinds)))
     loaded = load_file(str(tmp_path / "x.safetensors"))
     assert counted.most == 0 and {name: array.shape for name, array in loaded.items()} == dict.fromkeys("abc", (5, 2))
 
@@ -189,7 +189,7 @@ def test_killed_at_every_write_point_the_newest_whole_checkpoint_is_right(tmp_pa
     """Step 3 is saved over 1 and 2 (keep 2), or over an older 3; the process is gone at each point on the way."""
     # Files outlive a process whether they are on the disk yet or not; waiting for it, a thousand times, would be most
     # of what this takes.
-    monkeypatch.setattr(disk.os, "fsync", lambda number: None)
+    monkeypatch.setattr(files.os, "fsync", lambda number: None)
     save_alone(tmp_path / "before", *before)
     count = len(points_of(lambda: save_alone(shutil.copytree(tmp_path / "before", tmp_path / "count"), 3)))
     assert count > 20
@@ -221,7 +221,7 @@ def _killed_at(number, action):
             if left[0] < 0:
                 os._exit(9)
 
-        disk.crossing = crossing
+        files.crossing = crossing
         try:
             action()
         finally:
@@ -233,14 +233,14 @@ def _killed_at(number, action):
 def test_a_full_disk_costs_that_checkpoint_and_nothing_older(tmp_path, monkeypatch, rank):
     ranks = Ranks(tmp_path)
     assert ranks.save(1).error is None
-    write, full = disk.write_file, [True]
+    write, full = files.write_file, [True]
 
     def failing(path, pieces):
         if full[0] and f"-{rank:03d}-" in path.name:
             raise OSError(28, "No space left on device", str(path))
         return write(path, pieces)
 
-    monkeypatch.setattr(disk, "write_file", failing)
+    monkeypatch.setattr(files, "write_file", failing)
     saved = ranks.save(2)
     assert saved.path is None and (rank == 0 or "rank 1: " in saved.error)
     assert "No space left on device" in saved.error and "-00000.safetensors" in saved.error

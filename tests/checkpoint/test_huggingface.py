@@ -468,7 +468,7 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
     """BERT's second phase: the same weights, another sequence length, an optimizer that begins anew."""
     import dataclasses
 
-    from pipeloom.core.base import files as disk
+    from pipeloom.core.base import files
     from pipeloom.core.checkpoint.describe import manifest_of
     from pipeloom.core.checkpoint.manifest import MANIFEST, FileEntry
     from pipeloom.core.checkpoint.tensors import pieces
@@ -498,10 +498,10 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
     values = {spec.name: generator.standard_normal(spec.shape, np.float32) for spec in plan.model.parameters}
     folder = tmp_path / "run" / "checkpoints" / "step_0000007"
     folder.mkdir(parents=True)
-    digest, size = disk.write_file(folder / "parameters.safetensors", pieces(values))
+    digest, size = files.write_file(folder / "parameters.safetensors", pieces(values))
     manifest = manifest_of(Run(plan, plugins, tmp_path, 0), Position(7, 7), 0.0, "AdamW", {}, {})
     manifest = dataclasses.replace(manifest, files={"parameters.safetensors": FileEntry(digest, size, list(values))})
-    disk.write_file(folder / MANIFEST, [manifest.to_bytes()])
+    files.write_file(folder / MANIFEST, [manifest.to_bytes()])
     for start in (folder, tmp_path / "run"):  # a run directory stands for its newest whole checkpoint
         again = make_plan(
             *parse(["--plugins", "inter_first,bert,wiki_ofrecord", "--init_from", str(start), "--seq_length", "128"])

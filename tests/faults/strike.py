@@ -40,7 +40,7 @@ def kill_the_job() -> None:
 
 @pipeloom.hookimpl
 def pipeloom_on_run_start(run):
-    from pipeloom.core.base import files as disk
+    from pipeloom.core.base import files
     from pipeloom.core.training.watch import LossWatch
 
     points = [int(fault[1]) for fault in FAULTS if fault[0] == "point"]
@@ -53,7 +53,7 @@ def pipeloom_on_run_start(run):
                 print(f"struck {point}", flush=True)
                 kill_the_job()
 
-        disk.crossing = crossing
+        files.crossing = crossing
     steps = {int(fault[1]) for fault in FAULTS if fault[0] == "nan"}
     if steps:
         note = LossWatch.note

@@ -19,8 +19,6 @@ _SPEC.loader.exec_module(rooms)
 
 #: Imports against the rules that are still there: file -> room. To become empty; none may be added.
 EXCEPTIONS = {
-    ("core/base/files.py", "plugins/libraries"),
-    ("core/base/folders.py", "plugins/libraries"),
     ("core/checkpoint/describe.py", "core/training"),
     ("core/checkpoint/pretrained/source.py", "plugins/libraries"),
     ("core/checkpoint/resume.py", "core/launch"),

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.files import is_vacant
 from pipeloom.core.contract.arguments import at_least, boolean
 
 SUMMARY = "SQuAD questions (JSON, 1.1 and 2.0) into inputs for a model, as OFRecord parts"
@@ -82,15 +82,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _convert(conversion: Any, output: Path, overwrite: bool) -> int:
-    from pipeloom.core.base.folders import remove_stale
-
     begin = time.monotonic()
     if _is_there(output, conversion.settings(), overwrite):
         print(f"{output} is already there, made with these settings")
         return 0
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(output.parent, output.name)
         meta = conversion.write(output)
     except (OSError, RunError) as error:
         cause = error.__cause__ or error  # of a RunError that names a part in a folder which is gone by now
@@ -113,7 +110,7 @@ def _is_there(output: Path, settings: Dict[str, Any], overwrite: bool) -> bool:
     from pipeloom.core.base.folders import is_intact
     from pipeloom.plugins.datasets.squad.records import read_meta
 
-    if disk.is_vacant(output):
+    if is_vacant(output):
         return False
     try:
         meta = read_meta(output)

@@ -15,8 +15,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import UsageError, similar_path
+from pipeloom.core.base.files import sha256_of
 from pipeloom.core.base.folders import write_folder
 from pipeloom.core.contract.dataset import Field, Vocabulary
 from pipeloom.plugins.datasets.squad.articles import Articles, read_articles
@@ -170,7 +170,7 @@ _META = {
 def digest_of(path: Path) -> str:
     """Hex sha256 of a file that the user named. Raises ``UsageError``."""
     try:
-        return disk.sha256_of(path)
+        return sha256_of(path)
     except FileNotFoundError:
         raise UsageError(f"no file {path}{similar_path(path)}") from None
     except OSError as error:

@@ -19,8 +19,8 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Uni
 
 import numpy as np
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import UsageError, similar_path
+from pipeloom.core.base.files import replace_file
 from pipeloom.core.checkpoint import tensors
 from pipeloom.plugins.libraries.ofrecord.records import PREFIX_BYTES, framed, messages
 
@@ -127,11 +127,8 @@ class IndexWriter:
         kinds = {name: (_DTYPE, (sum(entry.records for entry in self._entries),)) for name in _TENSORS}
         metadata = {"format": str(_FORMAT), "parts": json.dumps([asdict(entry) for entry in self._entries])}
         path = self._folder / INDEX
-        temporary = path.with_name(f".{INDEX}.writing")
-        disk.write_file(
-            temporary, tensors.streamed(kinds, (np.memmap(spool.name, _DTYPE, "r") for spool in self._spools), metadata)
-        )
-        disk.rename(temporary, path)
+        arrays = (np.memmap(spool.name, _DTYPE, "r") for spool in self._spools)
+        replace_file(path, tensors.streamed(kinds, arrays, metadata))
         return path
 
     def close(self) -> None:

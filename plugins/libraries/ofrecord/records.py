@@ -11,7 +11,6 @@ import mmap
 import os
 import struct
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -20,6 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.files import WriteError, replace_file
 
 #: Bytes of the length that stands before every record.
 PREFIX_BYTES = 8
@@ -176,54 +176,25 @@ def _names(feature: Any) -> List[str]:
     return sorted(names)
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turns an operating-system error into the one line a user gets."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def write_part(path: Union[str, Path], records: Iterable[Mapping[str, np.ndarray]]) -> int:
-    """Writes the records to one part file and returns how many there were.
+    """Write the records to one part file and return how many there were.
 
     The file appears under its name complete and on the disk, or not at all. Raises ``RunError`` where
     it cannot be written.
     """
-    path = Path(path)
-    # Starts with a dot, so that no reader takes it for a part.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    with _naming(path):
-        file = open(temporary, "wb")
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal count
+        for record in records:
+            yield framed(encode(record))
+            count += 1
+
     try:
-        with file:
-            for record in records:
-                data = encode(record)
-                with _naming(path):
-                    file.write(framed(data))
-                count += 1
-            with _naming(path):
-                file.flush()
-                os.fsync(file.fileno())
-        with _naming(path):
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-    except BaseException:
-        if temporary.exists():
-            temporary.unlink()
-        raise
+        replace_file(Path(path), pieces())
+    except WriteError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
     return count
-
-
-def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk: fsync of a file alone does not keep its new name."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def index_part(path: Union[str, Path]) -> np.ndarray:

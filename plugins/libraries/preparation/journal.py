@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Sequence
 
-from pipeloom.core.base import files as disk
 from pipeloom.core.base.errors import RunError
+from pipeloom.core.base.files import replace_file
 
 _KEEP_SECONDS = 2.0
 
@@ -47,7 +47,7 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self.state = state
-        disk.replace_file(self._path, json.dumps({"sizes": self.sizes, "state": state}).encode())
+        replace_file(self._path, json.dumps({"sizes": self.sizes, "state": state}).encode())
         self._committed = time.monotonic()
 
     def close(self) -> None:

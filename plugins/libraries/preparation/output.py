@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Mapping, Optional
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.base.errors import UsageError, shown
 from pipeloom.core.base.output import ESCAPE
 
@@ -37,7 +36,7 @@ class OutputFolder:
 
     def is_ready(self) -> bool:
         """Whether ``path`` is there already, made of these settings."""
-        if disk.is_vacant(self.path):
+        if files.is_vacant(self.path):
             return False
         made = _json(self.path / META)
         if not isinstance(made, dict) or "settings" not in made:
@@ -78,7 +77,7 @@ class OutputFolder:
             )
         if begun is None or difference is not None:
             self._empty()
-            disk.replace_file(self.folder / _SETTINGS, json.dumps(self._settings).encode())
+            files.replace_file(self.folder / _SETTINGS, json.dumps(self._settings).encode())
         self.work.mkdir(exist_ok=True)
         return self
 
@@ -99,22 +98,22 @@ class OutputFolder:
         """Put ``meta.json``, with ``settings`` and ``meta``, beside the rest: from now on it is whole."""
         for path in self.folder.iterdir():
             if path.name not in ("lock", _SETTINGS, "work"):
-                _sync(path)
+                files.flush(path)
         text = json.dumps({"settings": self._settings, **meta}, indent=1, ensure_ascii=False) + "\n"
-        disk.replace_file(self.folder / META, text.encode("utf-8", ESCAPE))  # names of files may be no text
+        files.replace_file(self.folder / META, text.encode("utf-8", ESCAPE))  # names of files may be no text
 
     def install(self) -> None:
         """Give the complete folder its name; what stood there goes."""
         if self.work.exists():
-            disk.remove_folder(self.work)
+            files.remove_folder(self.work)
         for name in (_SETTINGS, "lock"):
             if (self.folder / name).exists():
-                disk.remove_file(self.folder / name)
-        disk.replace_folder(self.folder, self.path)
+                files.remove_file(self.folder / name)
+        files.replace_folder(self.folder, self.path)
 
     def discard(self) -> None:
         """Remove the unfinished folder."""
-        disk.remove_folder(self.folder)
+        files.remove_folder(self.folder)
 
     def _begun(self) -> Optional[Dict[str, Any]]:
         """The settings of the unfinished folder, if there is one."""
@@ -124,14 +123,9 @@ class OutputFolder:
     def _empty(self) -> None:
         for entry in self.folder.iterdir():
             if entry.is_dir():
-                disk.remove_folder(entry)
+                files.remove_folder(entry)
             elif entry.name != "lock":
                 entry.unlink()
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _json(path: Path) -> Any:

@@ -37,7 +37,7 @@ def digest(folder) -> str:
 
 
 def leftovers(cache) -> list:
-    return [path.name for path in cache.iterdir() if path.name.startswith(".building")]
+    return [path.name for path in cache.iterdir() if path.name.endswith((".writing", ".replaced"))]
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +124,14 @@ def test_racing_without_the_lock_is_safe_too(cheap, monkeypatch):
         other = folder.with_name("other")
         real_build(other, settings)
         monkeypatch.setattr(sample, "_build", real_build)
-        real_rename = os.rename
+        real_replace = os.replace
 
-        def rename(source, target):
+        def replace(source, target):
             if target == folder and other.exists():
-                real_rename(other, folder)
-            real_rename(source, target)
+                real_replace(other, folder)
+            real_replace(source, target)
 
-        monkeypatch.setattr(os, "rename", rename)
+        monkeypatch.setattr(os, "replace", replace)
         real_build(folder, settings)
 
     monkeypatch.setattr(sample, "_build", build_twice)
@@ -154,23 +154,14 @@ def test_a_killed_build_leaves_nothing_broken(built, tmp_path):
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert digest(tmp_path / built[1].name) == digest(built[1])
-    assert len(leftovers(tmp_path)) == 1  # young: for all we know its builder still lives
-
-
-def test_old_leftovers_are_removed_and_young_ones_stay(cheap):
-    for name, age in ((".building-old", 2 * 3600), (".building-young", 60)):
-        (cheap / name).mkdir()
-        (cheap / name / "part-0").write_bytes(b"x")
-        os.utime(cheap / name, (time.time() - age,) * 2)
-    sample.ensure_sample(32, 4)
-    assert leftovers(cheap) == [".building-young"]
+    assert leftovers(tmp_path) == []
 
 
 def test_an_interrupt_anywhere_leaves_nothing(cheap, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for target in ("os.fsync", "os.replace", "pipeloom.core.base.folders._checksum", "os.rename"):
+    for target in ("os.fsync", "os.replace", "pipeloom.core.base.folders._checksum"):
         with monkeypatch.context() as patch:
             patch.setattr(target, interrupted)
             with pytest.raises(KeyboardInterrupt):

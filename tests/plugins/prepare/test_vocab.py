@@ -16,7 +16,7 @@ from jobs import ROOT, environment
 from preparations import arguments as pretraining
 from preparations import records
 
-from pipeloom.core.base import files as disk
+from pipeloom.core.base import files
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.commands.cli import main
 from pipeloom.plugins.libraries.corpus.documents import SentenceDocument
@@ -367,14 +367,14 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch, before):
     """
     old, new = ({"vocab.json": which * 10, "merges.txt": which * 20} for which in (b"old ", b"new "))
     points = []
-    monkeypatch.setattr(disk, "crossing", points.append)
-    vocab._write(tmp_path, old)
-    vocab._write(tmp_path, new)
+    monkeypatch.setattr(files, "crossing", points.append)
+    files.replace_files(tmp_path, old)
+    files.replace_files(tmp_path, new)
     for number in range(len(points) // 2 + 10):
         for path in tmp_path.iterdir():
             path.unlink()
         if before:
-            vocab._write(tmp_path, old)
+            files.replace_files(tmp_path, old)
         left = [number]
 
         def crossing(point, left=left):
@@ -383,9 +383,9 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch, before):
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(disk, "crossing", crossing)
+            patch.setattr(files, "crossing", crossing)
             with contextlib.suppress(Killed):
-                vocab._write(tmp_path, new)
+                files.replace_files(tmp_path, new)
         found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith(".")}
         assert any(found.items() <= whole.items() for whole in (old, new)), number
     assert left[0] > 0 and found == new  # the last time nobody was killed
