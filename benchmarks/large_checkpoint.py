@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
+from pipeloom.core.base.variables import outside_environment  # noqa: E402
 from pipeloom.core.checkpoint.manifest import verify  # noqa: E402
 from pipeloom.core.checkpoint.store import FOLDER, name_of  # noqa: E402
 from pipeloom.core.checkpoint.writing import FILE_BYTES  # noqa: E402
-from pipeloom.core.launch.processes import outside_environment  # noqa: E402
 
 PAGE = ROOT / "docs" / "checkpoints.md"
 PROBE = ROOT / "benchmarks" / "lab" / "checkpoint_probe.py"

@@ -62,7 +62,7 @@ def entry(*arguments: Any) -> None:
     """Run ``entry.py`` as a job of its own, even where this process has become a rank. Raises
     ``CalledProcessError``.
     """
-    from pipeloom.core.launch.processes import outside_environment  # not above: some scripts run where pipeloom is not
+    from pipeloom.core.base.variables import outside_environment  # not above: some scripts run where pipeloom is not
 
     subprocess.run(
         [sys.executable, str(ROOT / "entry.py"), *map(str, arguments)],

@@ -11,12 +11,11 @@ import numpy as np
 
 from pipeloom.core.base import files
 from pipeloom.core.checkpoint.describe import manifest_of
-from pipeloom.core.checkpoint.manifest import MANIFEST, Manifest
+from pipeloom.core.checkpoint.manifest import MANIFEST, Manifest, Position
 from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.saver import Saver
-from pipeloom.core.training.metrics import Goal
+from pipeloom.core.planning.goal import Goal
 from pipeloom.core.training.run import Run
-from pipeloom.core.training.watch import Position
 
 SHAPES = {"bert.word": (7, 3), "bert.bias": (5,), "head.weight": (2, 4)}
 STAGES = (("bert.word", "bert.bias"), ("head.weight",))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.host.builtin import use_builtin
-from pipeloom.core.launch.processes import RANK_VARIABLES
 from pipeloom.plugins import TABLE
 
 use_builtin(TABLE)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
-from pipeloom.core.launch.processes import outside_environment
+from pipeloom.core.base.variables import outside_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A model that trains in milliseconds: 1 head of 64, 1 layer.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from benchmarks.lab.namespaces import LabError, Link
-from pipeloom.core.launch.processes import outside_environment
+from pipeloom.core.base.variables import outside_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from pipeloom.core.launch.processes import outside_environment
+from pipeloom.core.base.variables import outside_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).resolve().parent / "memory_probe.py"

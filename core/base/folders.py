@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator
 
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import remove_abandoned, whole_folder
+from pipeloom.core.base.variables import CACHE
 
 _LOCK_SECONDS = 60  # how long to wait for another process that builds
 
@@ -106,7 +107,7 @@ def cache_root() -> Path:
     It is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. Raises ``UsageError``
     where there is no home folder for it.
     """
-    chosen = os.environ.get("PIPELOOM_CACHE")
+    chosen = os.environ.get(CACHE)
     if chosen:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Any, Dict, Mapping
 
 from pipeloom.core.base.errors import RunError, UsageError
-from pipeloom.core.checkpoint.manifest import Manifest
+from pipeloom.core.checkpoint.manifest import Manifest, Position
 from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
-from pipeloom.core.training.watch import Position
 
 #: Hooks whose answer decides the mathematics; the others lay out.
 MATHEMATICAL = ("pipeloom_build_model", "pipeloom_open_dataset", "pipeloom_build_optimizer", "pipeloom_lr_schedule")

@@ -23,6 +23,19 @@ class BadCheckpoint(Exception):
     """A checkpoint that cannot be used. The message says what is wrong with it, in one line, without its path."""
 
 
+@dataclass
+class Position:
+    """How far a run is. ``step``: steps done; ``data_step``: batches taken, which is more where some were ``skipped``.
+
+    ``norm_since``: the step after which the gradient norms are being added up for the next log line.
+    """
+
+    step: int = 0
+    data_step: int = 0
+    skipped: int = 0
+    norm_since: int = 0
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """A file of a checkpoint: its checksum, its size in bytes, and the tensors in it."""

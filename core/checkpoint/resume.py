@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core.base.errors import UsageError, did_you_mean, similar_path
+from pipeloom.core.base.variables import RESUME as RESUME_FROM
 from pipeloom.core.checkpoint.describe import answers
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
 from pipeloom.core.checkpoint.naming import checkpoint_path
@@ -16,7 +17,6 @@ from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config.config import Config
 from pipeloom.core.contract.options import FIXED, FREE, FRESH, Options
-from pipeloom.core.launch.control.rank_link import RESUME as RESUME_FROM
 
 AUTO = "auto"
 #: Of format 1, where the default is another now.

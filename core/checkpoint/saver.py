@@ -21,7 +21,7 @@ from pipeloom.core.base import files
 from pipeloom.core.checkpoint.manifest import FileEntry, Manifest
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.checkpoint.writing import NotFinite, Writer, collect
-from pipeloom.core.training.metrics import Goal
+from pipeloom.core.planning.goal import Goal
 
 _POLL_SECONDS = 0.02
 

@@ -10,7 +10,7 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from pipeloom.core.base import files
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, FileEntry, Manifest, verify
-from pipeloom.core.training.metrics import Goal
+from pipeloom.core.planning.goal import Goal
 
 FOLDER, LAST, BEST = "checkpoints", "last", "best"
 _REPLACED = "replaced"

@@ -13,6 +13,7 @@ from pipeloom import __version__
 from pipeloom.core.base.devices import count_gpus
 from pipeloom.core.base.errors import PipeloomError, UsageError, did_you_mean, is_no_home, shown
 from pipeloom.core.base.output import open_closed_streams, printing
+from pipeloom.core.base.variables import LAUNCHED, RESUME
 from pipeloom.core.config import cluster_environment
 from pipeloom.core.config import config as configs
 from pipeloom.core.config.core_options import add_core_options
@@ -22,7 +23,6 @@ from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import BuiltinPlugins, builtin, use_builtin
 from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, load_plugin
-from pipeloom.core.launch.control.rank_link import RESUME
 from pipeloom.core.launch.interpreter import begin_anew
 from pipeloom.core.launch.network import forget_proxies
 from pipeloom.core.launch.processes import own_command
@@ -254,7 +254,7 @@ def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
 
 def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
     """What Slurm says of options that no command of the run gave; printed by the launcher."""
-    if "RANK" in environment and "PIPELOOM_LAUNCHED" not in environment:
+    if "RANK" in environment and LAUNCHED not in environment:
         return {}  # a rank of another launcher, which has said everything
     taken = cluster_environment.options_from_slurm(environment, given)
     if taken and "RANK" not in environment:

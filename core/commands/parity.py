@@ -16,9 +16,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.config.config import Config
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.launch.processes import die_with, outside_environment, own_command
+from pipeloom.core.launch.processes import die_with, own_command
 from pipeloom.core.planning.plan import make_plan
 from pipeloom.core.training.run import FINAL_WEIGHTS
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from pipeloom.core.base.devices import hide_gpus
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.output import survive_closed_output
+from pipeloom.core.base.variables import RANK_VARIABLES, RUN_DIR, STARTED
 from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
@@ -22,10 +23,10 @@ from pipeloom.core.launch.identity import identity
 from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.launch.network import card_address, check_address, local_fault, rank_environment
 from pipeloom.core.launch.ports import is_own_address
-from pipeloom.core.launch.processes import RANK_VARIABLES, own_command
+from pipeloom.core.launch.processes import own_command
 from pipeloom.core.launch.rank import run_rank
 from pipeloom.core.planning.plan import Plan, make_plan
-from pipeloom.core.training.run import RUN_DIR, STARTED, choose_directory, held
+from pipeloom.core.training.run import choose_directory, held
 
 
 def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resumed: Optional[Resumed] = None) -> int:

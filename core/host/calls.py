@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
 from pipeloom.core.base.errors import ContractError, PipeloomError, RunError, UsageError, is_no_home
+from pipeloom.core.base.variables import RUN_DIR, TRACEBACK
 from pipeloom.core.contract.hookspecs import ANSWERED, ONE_ANSWER
-
-#: Set to anything, it prints the traceback of a plugin's fault before the line about it.
-TRACEBACK = "PIPELOOM_TRACEBACK"
 
 
 def call(
@@ -91,7 +89,7 @@ def _keep_traceback() -> str:
     it."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
-    directory, rank = os.environ.get("PIPELOOM_RUN_DIR"), os.environ.get("RANK")
+    directory, rank = os.environ.get(RUN_DIR), os.environ.get("RANK")
     if not directory or rank is None:
         known = os.environ.get(TRACEBACK) or isinstance(sys.exc_info()[1], (SyntaxError, ModuleNotFoundError))
         return "" if known else f"; {TRACEBACK}=1 shows the traceback"

@@ -13,11 +13,11 @@ import time
 from typing import Any, Tuple
 
 from pipeloom.core.base.errors import PipeloomError
+from pipeloom.core.base.variables import TRACEBACK
 from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import builtin
-from pipeloom.core.host.calls import TRACEBACK
 from pipeloom.core.host.discovery import Offer, installed_plugins, load_plugin, scan, whose
 from pipeloom.core.host.shape import hooks_of
 

@@ -18,9 +18,7 @@ import sys
 from typing import Any, Dict, List, Mapping, Optional
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
-
-#: Set for a rank: the address that it tells the others to reach it by.
-ADDRESS = "PIPELOOM_ADDRESS"
+from pipeloom.core.base.variables import ADDRESS
 
 #: Variables, in any case, that send connections by way of a proxy or past it. gRPC, the engine's channel for control,
 #: obeys the first five in lower case, for 127.0.0.1 too (its src/core/ext/filters/client_channel/http_proxy.cc).

@@ -15,11 +15,8 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 import pipeloom
 from pipeloom.core.base.errors import RunError, UsageError
-from pipeloom.core.launch.control.rank_link import CONTROL_FD, RESUME
+from pipeloom.core.base.variables import LAUNCHED, LOCAL_WORLD_SIZE
 from pipeloom.core.launch.interpreter import bearable
-
-#: What a launcher (ours, or ``oneflow.distributed.launch``) sets for each rank; importing oneflow sets them too.
-RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 #: What the soft limit of open files is raised to.
 _OPEN_FILES = 4096
@@ -162,26 +159,9 @@ def rank_environment(
         "WORLD_SIZE": str(world_size),
         "MASTER_ADDR": master_addr,
         "MASTER_PORT": str(master_port),
-        "LOCAL_WORLD_SIZE": str(nproc_per_node),
-        "PIPELOOM_LAUNCHED": "1",
+        LOCAL_WORLD_SIZE: str(nproc_per_node),
+        LAUNCHED: "1",
     }
-
-
-def outside_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` without what makes a process a rank, or the launcher of a node: for a command that is a job of its
-    own.
-    """
-    ours = {
-        *RANK_VARIABLES,
-        "LOCAL_WORLD_SIZE",
-        "PIPELOOM_LAUNCHED",
-        "PIPELOOM_RUN_DIR",
-        "PIPELOOM_STARTED",
-        "PIPELOOM_ADDRESS",
-        CONTROL_FD,
-        RESUME,
-    }
-    return {name: value for name, value in env.items() if name not in ours and not name.startswith("SLURM_")}
 
 
 def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:

@@ -12,7 +12,7 @@ from pipeloom.core.contract.dataset import Dataset, Field, FirstSamples
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.tasks import Task
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.training.metrics import Goal
+from pipeloom.core.planning.goal import Goal
 
 
 def open_held_out(

@@ -18,11 +18,11 @@ from pipeloom.core.contract.tasks import find_task
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
 from pipeloom.core.planning.partition import imbalance
 from pipeloom.core.planning.sharing import carry_shared
 from pipeloom.core.planning.traffic import Traffic, step_traffic
-from pipeloom.core.training.metrics import Goal
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,13 @@
-"""Turning what a step returned into the numbers of a log line, and telling better ones from worse."""
+"""The numbers of a log line, from what a step returned."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Dict, Mapping, Optional
 
 import numpy as np
 
 from pipeloom.core.base.errors import RunError
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What the best checkpoint has the best of; ``measured`` is false where the held-out set gives no metric at all."""
-
-    metric: str = "loss"
-    higher: bool = False
-    measured: bool = True
-
-    def cost(self, evaluation: Mapping[str, float]) -> Optional[float]:
-        """The metric, turned so that less is better; ``None`` where it was not measured."""
-        value = evaluation.get(self.metric)
-        return None if value is None else (-value if self.higher else value)
 
 
 class StepMeter:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeloom.core.base.devices import check_gpus, hide_gpus, resolve_device
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.checkpoint.pretrained.folder import Folder, initial_values
 from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder, open_pretrained
 from pipeloom.core.config import config as configs
@@ -24,7 +25,6 @@ from pipeloom.core.contract.tasks import find_task
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.launch.processes import RANK_VARIABLES
 from pipeloom.core.planning.plan import Plan
 
 

@@ -19,6 +19,7 @@ from pipeloom.core.base.characters import whole
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.output import append_to_log
+from pipeloom.core.base.variables import STARTED
 from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.launch.control.rank_link import RankLink
@@ -26,8 +27,6 @@ from pipeloom.core.planning.plan import Plan
 
 #: What ``--save_final_weights`` writes into the run directory.
 FINAL_WEIGHTS = "final_weights.safetensors"
-#: Set by the launcher for its ranks: the run directory, and when the command was given (Unix time).
-RUN_DIR, STARTED = "PIPELOOM_RUN_DIR", "PIPELOOM_STARTED"
 
 
 class Run:

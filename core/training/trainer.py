@@ -18,6 +18,7 @@ from pipeloom.core.base.errors import PipeloomError, RunError  # noqa: E402  (af
 from pipeloom.core.base.files import replace_file  # noqa: E402
 from pipeloom.core.checkpoint import tensors  # noqa: E402
 from pipeloom.core.checkpoint.describe import manifest_of, texts_of  # noqa: E402
+from pipeloom.core.checkpoint.manifest import Position  # noqa: E402
 from pipeloom.core.checkpoint.pretrained.folder import initial_values, settle, starting_point  # noqa: E402
 from pipeloom.core.checkpoint.reader import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
@@ -26,7 +27,7 @@ from pipeloom.core.planning.plan import Plan  # noqa: E402
 from pipeloom.core.training.metrics import StepMeter, check_evaluation  # noqa: E402
 from pipeloom.core.training.run import FINAL_WEIGHTS, Run  # noqa: E402
 from pipeloom.core.training.scoring import ScoredEvaluation  # noqa: E402
-from pipeloom.core.training.watch import LossWatch, Position  # noqa: E402
+from pipeloom.core.training.watch import LossWatch  # noqa: E402
 from pipeloom.plugins.executors.oneflow.axes import axes_of  # noqa: E402
 from pipeloom.plugins.executors.oneflow.evaluation import Evaluator  # noqa: E402
 from pipeloom.plugins.executors.oneflow.exchange import tell_all, tell_from_main  # noqa: E402

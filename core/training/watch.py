@@ -10,19 +10,6 @@ import numpy as np
 from pipeloom.core.base.errors import RunError
 
 
-@dataclass
-class Position:
-    """How far a run is. ``step``: steps done; ``data_step``: batches taken, which is more where some were ``skipped``.
-
-    ``norm_since``: the step after which the gradient norms are being added up for the next log line.
-    """
-
-    step: int = 0
-    data_step: int = 0
-    skipped: int = 0
-    norm_since: int = 0
-
-
 @dataclass(frozen=True)
 class Damage:
     """A step whose loss or gradient is not finite, and the records of its batch."""

@@ -22,7 +22,7 @@ from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.checkpoint.store import Store
 from pipeloom.core.contract.blocks import ParameterSpec
-from pipeloom.core.training.metrics import Goal
+from pipeloom.core.planning.goal import Goal
 
 pytestmark = pytest.mark.fast
 

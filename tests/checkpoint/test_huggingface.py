@@ -470,11 +470,10 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
 
     from pipeloom.core.base import files
     from pipeloom.core.checkpoint.describe import manifest_of
-    from pipeloom.core.checkpoint.manifest import MANIFEST, FileEntry
+    from pipeloom.core.checkpoint.manifest import MANIFEST, FileEntry, Position
     from pipeloom.core.checkpoint.tensors import pieces
     from pipeloom.core.planning.plan import make_plan
     from pipeloom.core.training.run import Run
-    from pipeloom.core.training.watch import Position
 
     flags = [
         "--num_hidden_layers",

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.base.variables import RESUME
 from pipeloom.core.checkpoint.manifest import MANIFEST, _sha256, read_manifest
 from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.reader import Checkpoint
@@ -25,7 +26,6 @@ from pipeloom.core.commands import cli
 from pipeloom.core.commands.cli import parse_run
 from pipeloom.core.commands.train import _describe_surplus
 from pipeloom.core.contract.options import FRESH
-from pipeloom.core.launch.control.rank_link import RESUME
 from pipeloom.core.planning.plan import make_plan
 from pipeloom.core.training.run import choose_directory
 

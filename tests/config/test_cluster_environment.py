@@ -12,9 +12,9 @@ import pytest
 from jobs import NO_LAYERS, environment
 
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.commands import cli
 from pipeloom.core.config.cluster_environment import expand_hosts, options_from_slurm, port_of_job
-from pipeloom.core.launch.processes import outside_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))

@@ -19,8 +19,8 @@ from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.derived import DerivedField, with_derived
 from pipeloom.core.contract.tasks import find_task
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
-from pipeloom.core.training.metrics import Goal
 from pipeloom.core.training.scoring import ScoredEvaluation, write_scores
 from pipeloom.plugins.models.bert import pipeloom_build_model
 from pipeloom.plugins.tasks import PRETRAINING, QUESTION_ANSWERING

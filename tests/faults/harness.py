@@ -19,8 +19,8 @@ from typing import Dict, List, Optional
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from pipeloom.core.base.variables import outside_environment  # noqa: E402
 from pipeloom.core.checkpoint.store import FOLDER, Store  # noqa: E402  (the checkout's root is on the path now)
-from pipeloom.core.launch.processes import outside_environment  # noqa: E402
 
 STRIKE = Path(__file__).resolve().parent / "strike.py"
 #: A model whose steps take a few milliseconds, with dropout, on two ranks.

@@ -13,9 +13,10 @@ import pytest
 from jobs import NO_LAYERS, ROOT
 
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.base.variables import ADDRESS
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.commands.train import _master, _reached_by
-from pipeloom.core.launch.network import ADDRESS, card_address, cards, check_address, rank_environment
+from pipeloom.core.launch.network import card_address, cards, check_address, rank_environment
 from pipeloom.core.planning.plan import make_plan
 
 sys.path.insert(0, str(ROOT))

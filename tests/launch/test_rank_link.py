@@ -9,11 +9,11 @@ import time
 
 import pytest
 
+from pipeloom.core.base.variables import CONTROL_FD, outside_environment
 from pipeloom.core.launch.control.channel import Channel
 from pipeloom.core.launch.control.progress import Progress
-from pipeloom.core.launch.control.rank_link import CONTROL_FD, RankLink
+from pipeloom.core.launch.control.rank_link import RankLink
 from pipeloom.core.launch.control.signals import OF_A_RANK
-from pipeloom.core.launch.processes import outside_environment
 
 pytestmark = pytest.mark.fast
 

@@ -16,12 +16,13 @@ from safetensors.numpy import load_file
 from shared_data import shared
 from test_executor import Points, some_work
 
-from pipeloom.core.checkpoint.initialization import dropout_seeds, initial_value
+from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.schedule import LRSchedule
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import TrainingBatches
+from pipeloom.core.data.dropout import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.plugins.datasets.wiki_ofrecord import _fields
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset

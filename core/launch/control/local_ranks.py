@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
+from pipeloom.core.base.variables import CONTROL_FD, RESUME
 from pipeloom.core.launch.control.channel import Channel
-from pipeloom.core.launch.control.rank_link import CONTROL_FD, RESUME
 from pipeloom.core.launch.network import without_proxies
 from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
 

@@ -15,13 +15,9 @@ import sys
 import threading
 from typing import Any, Dict, Optional
 
+from pipeloom.core.base.variables import CONTROL_FD
 from pipeloom.core.launch.control.channel import decode, encode
 from pipeloom.core.launch.control.signals import OF_A_RANK
-
-#: Set by the launcher for each rank: the number of the open socket to it.
-CONTROL_FD = "PIPELOOM_CONTROL_FD"
-#: Set by the launcher for its ranks: the folder to resume from; empty or absent: from the beginning.
-RESUME = "PIPELOOM_RESUME"
 
 
 class RankLink:

@@ -7,13 +7,13 @@ import time
 from typing import Any, Optional, Tuple
 
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
+from pipeloom.core.base.variables import RESUME
 from pipeloom.core.launch.control.coordinator import Coordinator
 from pipeloom.core.launch.control.follower import Follower
 from pipeloom.core.launch.control.guest import Refused, join
 from pipeloom.core.launch.control.hub import Hub, PortTaken
 from pipeloom.core.launch.control.local_ranks import LocalRanks
 from pipeloom.core.launch.control.nodes import NodesSpec
-from pipeloom.core.launch.control.rank_link import RESUME
 from pipeloom.core.launch.control.signals import Signals, Stopped
 from pipeloom.core.launch.control.verdict import Verdict, say
 from pipeloom.core.launch.ports import free_port, is_own_address, refuse_taken_port
