@@ -47,15 +47,16 @@ def cards() -> Dict[str, Optional[str]]:
 def card_address(name: str) -> str:
     """The address of the card ``name``. Raises ``UsageError``, with the cards that there are, if it has none."""
     found = cards()
-    if found.get(name) is None:
+    address = found.get(name)
+    if address is None:
         what = (
             f"no network card '{name}' here{did_you_mean(name, found)}"
             if name not in found
             else f"the card '{name}' has no IPv4 address"
         )
-        there = ", ".join(f"{card} {address or '(no address)'}" for card, address in found.items())
+        there = ", ".join(f"{card} {number or '(no address)'}" for card, number in found.items())
         raise UsageError(f"--interface {name}: {what}; there are: {there}")
-    return found[name]
+    return address
 
 
 def rank_environment(interface: Optional[str], master_addr: Optional[str] = None) -> Dict[str, str]:
@@ -157,14 +158,14 @@ def _loopback_fault() -> Optional[str]:
             ] as connection:
                 connection.settimeout(_LOOPBACK_SECONDS)
                 client.sendall(b"hello")
-                said = connection.recv(5)
+                received = connection.recv(5)
     except OSError as error:
         why = error.strerror or error
         return (
             f"no connection by {_LOOPBACK} ({why}): ip link set lo up, and look at the firewall "
             "and for free ports (sysctl net.ipv4.ip_local_port_range)"
         )
-    return None if said == b"hello" else f"a connection by {_LOOPBACK} lost what was sent: look at the firewall"
+    return None if received == b"hello" else f"a connection by {_LOOPBACK} lost what was sent: look at the firewall"
 
 
 def announce(environment: Mapping[str, str] = os.environ) -> None:
@@ -190,7 +191,8 @@ class _Announcer:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
-        loader, address = spec.loader, self.address
+        loader: Any = spec.loader if spec is not None else None
+        address = self.address
         execute = loader.exec_module
 
         def exec_module(module: Any) -> None:

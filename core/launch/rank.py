@@ -1,4 +1,4 @@
-"""The inside of a rank process: whatever happens, it ends, at once and with a telling exit code.
+"""The frame of a rank process: whatever happens, it ends, at once and with an exit code that says why.
 
 An exception (or ``sys.exit``) that reaches the interpreter's normal exit on one rank makes OneFlow wait
 there for the other ranks, which wait for this one: all hang. ``os._exit`` skips that wait, and the
@@ -20,7 +20,7 @@ from pipeloom.core.launch.control.signals import OF_A_RANK
 
 
 def run_rank(main: Callable[[], Optional[int]]) -> int:
-    """Calls ``main`` and returns 0 if it returns ``None`` or 0; in every other case the process ends here.
+    """Call ``main`` and return 0 if it returns ``None`` or 0; in every other case the process ends here.
 
     Exit codes: a :class:`PipeloomError` prints its one line and gives its own (2 usage, 1 run); any other
     exception prints its traceback and gives 1; Ctrl-C gives 130 and SIGTERM 143, SIGUSR1 and SIGUSR2 138 and 140,
@@ -33,22 +33,22 @@ def run_rank(main: Callable[[], Optional[int]]) -> int:
     try:
         code = main() or 0
     except PipeloomError as error:
-        code = _say(f"pipeloom: error: {error}", error.exit_code)
+        code = _print_error(f"pipeloom: error: {error}", error.exit_code)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except SystemExit as request:  # sys.exit(None), sys.exit(3), sys.exit("what went wrong")
-        code = request.code or 0
-        if not isinstance(code, int):
-            code = _say(str(code), 1)
+        requested = request.code or 0
+        code = requested if isinstance(requested, int) else _print_error(str(requested), 1)
     except BaseException:
-        code = _say(traceback.format_exc().rstrip(), 1)
+        code = _print_error(traceback.format_exc().rstrip(), 1)
     if code != 0:
         _leave(code)
     _flush()
     return 0
 
 
-def _say(line: str, code: int) -> int:
+def _print_error(line: str, code: int) -> int:
+    """Print ``line`` on stderr, where that can be; return ``code``."""
     try:
         print(line, file=sys.stderr)
     except (OSError, ValueError):

@@ -64,7 +64,7 @@ def test_steps_and_long_phases_are_told_and_children_get_no_link(line):
 def test_it_holds_from_the_answer_to_the_agreement(line):
     channel, link = line
     assert link.begin_step(4)
-    channel.send({"ask": True})
+    channel.send({"hold": True})
     assert heard(channel, 2)[1] == {"event": "answer", "step": 4}
     made = []
 
@@ -75,7 +75,7 @@ def test_it_holds_from_the_answer_to_the_agreement(line):
     thread.start()
     time.sleep(0.1)
     assert made == [] and channel.receive() == []
-    channel.send({"go": 5})
+    channel.send({"proceed_to": 5})
     assert heard(channel) == [{"event": "step", "step": 5}]
     channel.send({"stop_after": 6})
     thread.join(5)
@@ -86,7 +86,7 @@ def test_it_holds_from_the_answer_to_the_agreement(line):
 def test_a_lost_launcher_does_not_hold_a_rank(line):
     channel, link = line
     assert link.begin_step(1)
-    channel.send({"ask": True})
+    channel.send({"hold": True})
     heard(channel, 2)
     threading.Timer(0.1, channel.close).start()
     assert link.begin_step(2) and not link.connected

@@ -1,4 +1,4 @@
-"""One start of a job on a node other than 0: carries out what node 0 says, and reports."""
+"""One start of a job on a node other than 0: carries out the orders of node 0, and reports to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeloom.core.base.errors import PipeloomError, RunError
 from pipeloom.core.launch.control.local_ranks import LocalRanks
 from pipeloom.core.launch.control.nodes import Peer
 from pipeloom.core.launch.control.signals import Signals, signal_name
-from pipeloom.core.launch.control.verdict import Verdict, fail, say
+from pipeloom.core.launch.control.verdict import Verdict, fail, print_line
 
 _POLL_SECONDS = 0.02
 
@@ -25,12 +25,12 @@ class Outcome:
 
 
 class Follower:
-    """``run`` waits for the order to start, and ends when node 0 says so or is no longer there."""
+    """Waits for the order to start; ends by an order of node 0, or when that is no longer there (``run``)."""
 
     def __init__(self, spec: Any, signals: Signals, peer: Peer):
         self.spec, self.signals, self.peer = spec, signals, peer
         self.ranks: Optional[LocalRanks] = None
-        self._told = 0  # signals that node 0 knows of
+        self._reported = 0  # signals that node 0 knows of
 
     def run(self) -> Outcome:
         try:
@@ -47,18 +47,18 @@ class Follower:
         for message in self.peer.receive():
             if "start" in message:
                 self.start(message["start"]["resume"])
-            elif "tell" in message and self.ranks is not None:
-                self.ranks.tell(message["tell"])
+            elif "to_ranks" in message and self.ranks is not None:
+                self.ranks.send(message["to_ranks"])
             elif "terminate" in message and self.ranks is not None:
                 self.ranks.terminate()
-            elif "say" in message:
-                say(message["say"])
+            elif "print" in message:
+                print_line(message["print"])
             elif "over" in message:
                 verdict = Verdict.from_message(message["over"])
                 self.clear()
                 verdict.show(self.spec.nodes.node_rank)
                 for line in message["further"]:
-                    say(line)
+                    print_line(line)
                 return Outcome(verdict.code, again=message["again"])
         return None
 
@@ -70,13 +70,13 @@ class Follower:
             self.send([{"event": "failed", "code": error.exit_code, "line": str(error)}])
 
     def report(self) -> Optional[Outcome]:
-        """Tell node 0 what has happened here."""
+        """Send node 0 the events of this node."""
         events: List[Mapping[str, Any]] = list(self.ranks.poll()) if self.ranks is not None else []
         if self.signals.count > 1:
             self.send([{"event": "killed", "number": self.signals.number}])
             return Outcome(128 + self.signals.number)
-        if self.signals.count > self._told:
-            self._told = self.signals.count
+        if self.signals.count > self._reported:
+            self._reported = self.signals.count
             events.append({"event": "signal", "number": self.signals.number})
         if events:
             self.send(events)
@@ -87,7 +87,7 @@ class Follower:
         if why is None:
             return None
         if self.signals.count:
-            say(f"{signal_name(self.signals.number)}: node 0 is gone: all ranks here are killed")
+            print_line(f"{signal_name(self.signals.number)}: node 0 is gone: all ranks here are killed")
             return Outcome(128 + self.signals.number)
         fail(f"node 0 is gone: {why}")
         return Outcome(RunError.exit_code, node_0_gone=True)

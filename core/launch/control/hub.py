@@ -1,4 +1,4 @@
-"""Node 0's side of the line between launchers: gathers the others, hears them, and gives orders."""
+"""Node 0's side of the connections between launchers: gathers the others, receives their events, gives orders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.launch.control.channel import Channel
 from pipeloom.core.launch.control.nodes import NodesSpec, Peer, is_hello, misfit, twice
 from pipeloom.core.launch.control.signals import Signals, Stopped
-from pipeloom.core.launch.control.verdict import say
+from pipeloom.core.launch.control.verdict import print_line
 
 _POLL_SECONDS = 0.02
 #: A second launcher with the same number comes at about the same time as the first.
-_SETTLE_SECONDS = 0.5
+_SECOND_LAUNCHER_SECONDS = 0.5
 #: After a misfit the others get so long to come and hear of it.
 _MISFIT_SECONDS = 2.0
 _HELLO_SECONDS = 10.0
@@ -23,11 +23,11 @@ _MOST_STRANGERS = 64
 
 
 class PortTaken(UsageError):
-    """Somebody listens where node 0 should; it may be another launcher that takes itself for node 0."""
+    """Somebody listens where node 0 should; it may be another launcher that was started as node 0."""
 
 
 class Hub:
-    """Listens from the moment of construction.
+    """The connections to all other launchers; listens from the moment of construction.
 
     Raises ``PortTaken`` or ``UsageError`` when the port cannot be had.
     """
@@ -60,14 +60,14 @@ class Hub:
         """Wait until all nodes are there and have cleared their ranks; returns a line for each thing that does not fit.
 
         ``again``: for another start of the same job; then those that are there need not come anew.
-        Raises ``Stopped`` after a signal. The others are told nothing by this: see ``refuse`` and ``order``.
+        Raises ``Stopped`` after a signal. The others get no answer by this: see ``refuse`` and ``order``.
         """
         seconds, ready = self.spec.node_timeout, set()
-        deadline, settled = time.monotonic() + seconds, None
+        deadline, complete_at = time.monotonic() + seconds, None
         if not again:
-            say(f"waiting up to {seconds:g} s for the other nodes on port {self.spec.port}")
+            print_line(f"waiting up to {seconds:g} s for the other nodes on port {self.spec.port}")
         elif len(self.peers) < self.spec.nnodes - 1:
-            say(f"waiting up to {seconds:g} s for the missing nodes to come back")
+            print_line(f"waiting up to {seconds:g} s for the missing nodes to come back")
         while True:
             signals.check()
             self._admit(during_run=False)
@@ -87,11 +87,11 @@ class Hub:
             if self._misfits:
                 deadline = min(deadline, now + _MISFIT_SECONDS)
             if ready >= set(range(1, self.spec.nnodes)):
-                settled = settled or now + (0 if again else _SETTLE_SECONDS)
-                if now >= settled:
+                complete_at = complete_at or now + (0 if again else _SECOND_LAUNCHER_SECONDS)
+                if now >= complete_at:
                     return self._misfits
             else:
-                settled = None
+                complete_at = None
             if now > deadline:
                 missing = [node for node in range(1, self.spec.nnodes) if node not in ready]
                 return self._misfits or [
@@ -102,7 +102,7 @@ class Hub:
             time.sleep(_POLL_SECONDS)
 
     def events(self) -> List[Mapping[str, Any]]:
-        """What the other nodes have reported since the last call; each event names its ``node``."""
+        """Return what the other nodes have reported since the last call; each event names its ``node``."""
         self._admit(during_run=True)
         return [
             {**event, "node": node}
@@ -112,7 +112,7 @@ class Hub:
         ]
 
     def lost(self) -> Optional[Tuple[int, str]]:
-        """A node that has gone, and how that shows."""
+        """Return a node that has gone, and how that shows."""
         return next(((node, why) for node, peer in self.peers.items() for why in [peer.lost()] if why), None)
 
     def is_quiet(self) -> bool:
@@ -123,7 +123,7 @@ class Hub:
             peer.send(message)
 
     def refuse(self, line: str) -> None:
-        """Tell all that have come that there will be no job, and why."""
+        """Send all that have come why there will be no job."""
         for peer in [*self.peers.values(), *self._late]:
             peer.send({"refuse": line})
 
@@ -164,7 +164,7 @@ class Hub:
 
     def _introduce(self, channel: Channel, hello: Mapping[str, Any], during_run: bool) -> None:
         node, peer = hello["node"], Peer(channel, self.spec.heartbeat_timeout, hello)
-        peer.send({"noted": True})
+        peer.send({"received": True})
         line = misfit(self.mine, hello)
         if line is None and (node == 0 or node in self.peers):
             line = twice(node, hello["host"], self.peers[node].hello["host"] if node else self.mine["host"])
@@ -175,6 +175,7 @@ class Hub:
         if during_run:  # the job goes on, whatever comes
             peer.send({"refuse": line or f"the job of node 0 has begun without this launcher of node {node}"})
         else:
+            assert line is not None
             self._misfits.append(line)
             if node not in self.peers and 0 < node < self.spec.nnodes:
                 self.peers[node] = peer

@@ -1,4 +1,4 @@
-"""The ranks of this node: started, listened to, told something, and cleared away."""
+"""The rank processes of this node: start them, receive their events, send them messages, remove them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeloom.core.launch.control.channel import Channel
 from pipeloom.core.launch.network import without_proxies
 from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
 
-_LOOK_SECONDS = 0.25
+_POLL_STATE_SECONDS = 0.25
 
 
 class LocalRanks:
     """The processes of one start of ``spec`` (a ``LaunchSpec``) on this node, each with a channel to its ``RankLink``.
 
-    What happens to them comes out of ``poll`` as events, the same here as on node 0 which hears of them over the
-    network: dicts with ``event``, ``rank`` and, by event:
+    ``poll`` returns what happens to them as events, which other nodes send to node 0 as they are: dicts with
+    ``event``, ``rank`` and, by event:
     ``step`` and ``answer``: ``step``; ``busy``: ``what``, ``seconds``; ``signal``: ``number``;
     ``ended``: ``code``, ``how``, ``log`` (``None``: the console), ``lines`` (its last ones);
     ``asleep``: ``asleep``, whether the process is stopped, by SIGSTOP or a debugger.
@@ -33,10 +33,13 @@ class LocalRanks:
         self._channels: Dict[int, Channel] = {}
         self._ended: List[int] = []
         self._asleep: List[int] = []
-        self._look_at = 0.0
+        self._poll_state_at = 0.0
 
     def start(self, ranks: Sequence[int]) -> None:
-        """Raises ``UsageError`` when a log cannot be written, ``RunError`` when the command cannot be executed."""
+        """Start ``ranks``.
+
+        Raises ``UsageError`` when a log cannot be written, ``RunError`` when the command cannot be executed.
+        """
         s = self._spec
         for rank in ranks:
             local_rank = s.first_local_rank + list(s.ranks).index(rank)
@@ -54,7 +57,7 @@ class LocalRanks:
             self._channels[rank] = Channel(ours)
 
     def poll(self) -> List[Mapping[str, Any]]:
-        """What has happened since the last call."""
+        """Return the events since the last call."""
         events: List[Mapping[str, Any]] = []
         for rank, process in self._processes.items():
             ended = process.has_ended()  # looked at first: what it said before its end is then all there
@@ -71,8 +74,8 @@ class LocalRanks:
                         "lines": process.last_lines() if process.returncode else [],
                     }
                 )
-        if time.monotonic() > self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
+        if time.monotonic() > self._poll_state_at:
+            self._poll_state_at = time.monotonic() + _POLL_STATE_SECONDS
             asleep = [rank for rank, process in self._processes.items() if process.is_asleep()]
             events += [
                 {"event": "asleep", "rank": rank, "asleep": rank in asleep}
@@ -81,14 +84,14 @@ class LocalRanks:
             self._asleep = asleep
         return events
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         """Send ``message`` to the link of every rank."""
         for channel in self._channels.values():
             channel.send(message)
 
     def terminate(self) -> None:
-        """SIGTERM to every rank; one whose link keeps signals off is told by that to leave."""
-        self.tell({"leave": 143})
+        """Send SIGTERM to every rank; one whose link keeps signals off gets a message to exit."""
+        self.send({"exit": 143})
         for process in self._processes.values():
             process.terminate()
 

@@ -1,9 +1,9 @@
-"""What the launchers of several nodes say to each other, and how one notices that another has gone.
+"""What the launchers of several nodes exchange, and how one notices that another has gone.
 
 Node 0 decides, the others carry out. Node 0 listens on the port after the master port. A launcher begins with a *hello*
 (who it is, and what must be the same everywhere); then both sides send a beat every second, node k the events of its
-ranks (``{"events": [...]}``) and node 0 orders: ``start``, ``tell`` (a message for the ranks), ``say``, ``terminate``,
-``over``.
+ranks (``{"events": [...]}``) and node 0 orders: ``start``, ``to_ranks`` (a message for the ranks), ``print``,
+``terminate``, ``over``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class NodesSpec:
 
 
 def is_hello(message: Mapping[str, Any]) -> bool:
-    """Whether a launcher of ours has sent it: anything may connect to a port."""
+    """Return whether a launcher of ours has sent ``message``: anything may connect to a port."""
     kinds = {
         "pipeloom": str,
         "node": int,
@@ -65,18 +65,18 @@ def is_hello(message: Mapping[str, Any]) -> bool:
 
 
 def misfit(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Optional[str]:
-    """One line that says how the hello of another node does not fit to that of node 0, or ``None``."""
+    """Return one line that says how the hello of another node does not fit to that of node 0, or ``None``."""
     node = theirs["node"]
     if theirs["pipeloom"] != mine["pipeloom"]:
         return (
-            f"node {node} runs pipeloom {theirs['pipeloom']}, node 0 runs {mine['pipeloom']}: install the same on "
-            f"all nodes"
+            f"node {node} runs pipeloom {theirs['pipeloom']}, node 0 runs {mine['pipeloom']}: "
+            "install the same on all nodes"
         )
     for name in ("nnodes", "nproc_per_node"):
         if theirs[name] != mine[name]:
             return (
-                f"node {node} was started with --{name} {theirs[name]}, node 0 with --{name} {mine[name]}: give "
-                f"all nodes the same"
+                f"node {node} was started with --{name} {theirs[name]}, node 0 with --{name} {mine[name]}: "
+                "give all nodes the same"
             )
     if not 0 <= node < mine["nnodes"]:
         return (
@@ -126,11 +126,11 @@ class Peer:
         return [message for message in messages if "beat" not in message]
 
     def is_quiet(self) -> bool:
-        """Whether beats are missing, though not yet for so long that it is taken as gone."""
+        """Return whether beats are missing, though not yet for so long that it counts as gone."""
         return time.monotonic() - self._heard > 2.5 * BEAT_SECONDS
 
     def lost(self) -> Optional[str]:
-        """Why the other launcher is taken as gone, or ``None``. To be asked right after ``receive``."""
+        """Return why the other launcher counts as gone, or ``None``; called right after ``receive``."""
         if self._channel.closed:
             return "its launcher has closed the connection"
         if time.monotonic() - self._heard > self._silence:

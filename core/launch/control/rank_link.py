@@ -1,8 +1,8 @@
-"""The rank's end of its line to the launcher: steps begun, how long a phase may take, and when to stop together.
+"""A rank's connection to its launcher: it reports steps and long phases, and receives when to stop.
 
 To stop, all ranks must make the same last step: one that leaves earlier lets the others hang in it. An ordinary
-step costs one small message and no wait. When the job is to stop, the launcher asks every rank which step it has begun;
-from its answer on a rank holds before any later step, until the largest answer comes back: that step is the last one.
+step costs one small message and no wait. When the job is to stop, the launcher sends ``hold``; a rank answers with the
+step that it has begun, and waits before any later one until the largest answer comes back: that step is the last one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pipeloom.core.launch.control.signals import OF_A_RANK
 
 
 class RankLink:
-    """What a rank tells its launcher, and what it hears. Without a launcher of ours it is inert.
+    """What a rank sends to its launcher and receives from it. Without a launcher of ours it does nothing.
 
-    ``stop_after`` is the last step to make, once that is known; ``begin_step`` says the same in a way on which all
-    ranks agree. Messages are read on a daemon thread, so that the launcher gets an answer while the engine works.
+    ``stop_after`` is the last step to make, once that is known; ``begin_step`` makes all ranks stop before the same
+    step. Messages are read on a daemon thread, so that the launcher gets an answer while the engine works.
     """
 
     def __init__(self, sock: Optional[socket.socket] = None, stop_at: Optional[int] = None):
@@ -43,7 +43,7 @@ class RankLink:
 
     @classmethod
     def from_environment(cls, stop_at: Optional[int] = None) -> "RankLink":
-        """The link over the socket that the environment names. The variable is used up: children get no link."""
+        """Return the link over the socket that the environment names. The variable is removed: children get no link."""
         number = os.environ.pop(CONTROL_FD, "")
         if not number.isdigit():
             return cls(None, stop_at)
@@ -58,12 +58,12 @@ class RankLink:
         return self._socket is not None
 
     def begin_step(self, step: int) -> bool:
-        """To be called before each step (counted from 1), on the main thread; whether the step is to be made.
+        """Return whether a step (counted from 1) is to be made; called before each, on the main thread.
 
         ``False`` comes on all ranks before the same step. Waits while the ranks agree on that.
         """
         if self._begun == 0 and self.connected:
-            self._take_signals()
+            self._forward_signals()
         with self._change:
             while self._hold_after is not None and step > self._hold_after and self.connected:
                 self._change.wait()
@@ -74,7 +74,7 @@ class RankLink:
         return True
 
     def busy(self, what: str, seconds: float) -> None:
-        """``what`` begins now and may take ``seconds``, in which no step begins: nobody shall call that a hang."""
+        """Announce that ``what`` begins and may take ``seconds`` without a step, so that it counts as no hang."""
         self._send({"event": "busy", "what": what, "seconds": seconds})
 
     def _send(self, message: Dict[str, Any], may_drop: bool = False) -> None:
@@ -93,11 +93,12 @@ class RankLink:
             self._lose()
 
     def _listen(self) -> None:
-        sock, waiting = self._socket, b""
+        sock, signals, waiting = self._socket, self._signals, b""
+        assert sock is not None and signals is not None
         while True:
-            ready = select.select([sock, self._signals], [], [])[0]
-            if self._signals in ready:
-                for number in OF_A_RANK & {*self._signals.recv(64)}:
+            ready = select.select([sock, signals], [], [])[0]
+            if signals in ready:
+                for number in OF_A_RANK & {*signals.recv(64)}:
                     self._send({"event": "signal", "number": int(number)})
             if sock not in ready:
                 continue
@@ -112,7 +113,7 @@ class RankLink:
                 self._obey(decode(line) or {})
 
     def _obey(self, message: Dict[str, Any]) -> None:
-        if "leave" in message:
+        if "exit" in message:
             if self._begun == 0:
                 return  # SIGTERM still does what the rank has chosen
             for stream in (sys.stdout, sys.stderr):
@@ -120,15 +121,15 @@ class RankLink:
                     stream.flush()
                 except (OSError, ValueError, RuntimeError):
                     pass
-            os._exit(message["leave"])
+            os._exit(message["exit"])
         with self._change:
-            if "ask" in message:
+            if "hold" in message:
                 self._hold_after = self._begun
                 self._send({"event": "answer", "step": self._begun})
-            elif "go" in message and self._hold_after is not None:
+            elif "proceed_to" in message and self._hold_after is not None:
                 # Another rank has begun this step already, so that it will be made; holding here could keep that one
                 # from answering, if it waits for this rank inside the engine.
-                self._hold_after = max(self._hold_after, message["go"])
+                self._hold_after = max(self._hold_after, message["proceed_to"])
             elif "stop_after" in message:
                 self.stop_after = (
                     message["stop_after"] if self.stop_after is None else min(self.stop_after, message["stop_after"])
@@ -141,8 +142,8 @@ class RankLink:
             self._socket = None
             self._change.notify_all()
 
-    def _take_signals(self) -> None:
-        """From now on the launcher decides when to stop: a signal that asks for it is handed on to it.
+    def _forward_signals(self) -> None:
+        """Forward signals that request a stop to the launcher, which decides about it from now on.
 
         The number of a signal comes through a socket that the interpreter writes to as soon as the signal arrives,
         while a handler would wait for the end of what the main thread does in the engine.

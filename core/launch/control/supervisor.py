@@ -15,7 +15,7 @@ from pipeloom.core.launch.control.hub import Hub, PortTaken
 from pipeloom.core.launch.control.local_ranks import LocalRanks
 from pipeloom.core.launch.control.nodes import NodesSpec
 from pipeloom.core.launch.control.signals import Signals, Stopped
-from pipeloom.core.launch.control.verdict import Verdict, say
+from pipeloom.core.launch.control.verdict import Verdict, print_line
 from pipeloom.core.launch.ports import free_port, is_own_address, refuse_taken_port
 
 _PORT_SECONDS = 60.0
@@ -27,7 +27,9 @@ def supervise(spec: Any, signals: Signals) -> int:
     if spec.nodes is None:
         return _Supervisor(spec, signals, None).run()
     if not is_own_address(spec.nodes.address):
-        say(f"note: --master_addr {spec.nodes.address} should be the address of node 0, and is none of this host")
+        print_line(
+            f"note: --master_addr {spec.nodes.address} should be the address of node 0, and is none of this host"
+        )
     hub = _open_hub(spec.nodes, signals)
     try:
         _gather_first(hub, signals)
@@ -83,7 +85,7 @@ def _gather_first(hub: Hub, signals: Signals) -> None:
 
 
 def _say_that_nodes_watch(nodes: NodesSpec) -> None:
-    say(f"nodes watch each other: a node that is silent for {nodes.heartbeat_timeout:g} s ends the job")
+    print_line(f"nodes watch each other: a node that is silent for {nodes.heartbeat_timeout:g} s ends the job")
 
 
 class _Supervisor:
@@ -103,7 +105,7 @@ class _Supervisor:
                 verdict.show(0)
                 line, again = self.decide(verdict, number, failed_at)
                 if line:
-                    say(line)
+                    print_line(line)
                 self.order_over(verdict, again, line)
                 if not again:
                     break

@@ -11,9 +11,10 @@ from pipeloom.core.base.errors import RunError
 
 @dataclass(frozen=True)
 class Verdict:
-    """``line`` and ``details`` tell what happened on ``node`` (``None``: to the whole job); on that node itself
-    ``hint`` is added, and ``own_words`` (what a rank has said, as it is; nothing, if it stands on the console) replace
-    them.
+    """How a start of a job ended.
+
+    ``line`` and ``details``: what happened on ``node`` (``None``: to the whole job). On that node itself ``hint`` is
+    added, and ``own_words`` (what a rank has printed, as it is; empty if it is on the console already) replace them.
 
     ``fault``: starting again may help. ``step`` is the highest step that a rank had begun, 0 for none.
     """
@@ -48,13 +49,15 @@ class Verdict:
 
 
 def fault(line: str, **more: Any) -> Verdict:
-    """What a new start may mend; exit code 1."""
+    """Return the verdict on what a new start may mend; exit code 1."""
     return Verdict(RunError.exit_code, line, fault=True, **more)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
+    """Print a line of the launcher on stderr."""
     print(f"pipeloom: {line}", file=sys.stderr, flush=True)
 
 
 def fail(line: str) -> None:
-    say(f"error: {line}")
+    """Print an error of the launcher on stderr."""
+    print_line(f"error: {line}")
