@@ -238,7 +238,7 @@ def measure(folder: Path, common: Sequence[str], problems: List[str]) -> Dict[st
     loading += loading_rows(two, problems)
     return {
         "parameters": manifest.model["size"],
-        "bytes": manifest.bytes,
+        "bytes": manifest.size_bytes,
         "files": len(manifest.files),
         "verify": checked,
         "largest": first.ranks[0]["largest"],

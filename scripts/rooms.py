@@ -5,7 +5,8 @@
     python scripts/rooms.py --imports  print every import between rooms, one a line
 
 Imports are read from the code itself (AST): those inside functions, under ``TYPE_CHECKING``, of
-``importlib.import_module("...")``, and names of modules in plain strings, as tables of commands have them.
+``importlib.import_module("...")``, names of modules in plain strings, as tables of commands have them, and the imports
+of programs in strings, as ``python -c`` gets them.
 ``tests/project/test_imports.py`` holds the rules by the same functions.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import re
 import tokenize
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
@@ -39,6 +41,8 @@ ROOMS = (
 LIBRARIES = "libraries"
 #: The only folder that imports the engine.
 ENGINE_ROOM = "plugins/executors/oneflow/"
+#: An import in the text of a program.
+_PROGRAM = re.compile(r"^\s*(?:from|import) +((?:pipeloom|oneflow)[\w.]*)(?: +import\b| *$| *[;,]| +as\b)", re.M)
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -97,6 +101,8 @@ def read_imports(source: str, module: str, is_package: bool, known: Set[str]) ->
         elif isinstance(node, ast.Constant):
             name = _text(node).partition(":")[0]
             if name in known:
+                yield node.lineno, name
+            for name in _PROGRAM.findall(_text(node)):
                 yield node.lineno, name
 
 

@@ -26,7 +26,7 @@ codecs.register_error(ESCAPE, _escape)
 
 
 def printing(body: Callable[[], int]) -> int:
-    """Run a command; the exit code is that of ``body``, or 1 where standard output could not take what was printed.
+    """Run a command and return its exit code: that of ``body``, or 1 where standard output could not be written.
 
     That costs one line on stderr, or none where the reader has just gone (``| head``). What stderr does not take is
     dropped.
@@ -37,9 +37,9 @@ def printing(body: Callable[[], int]) -> int:
             stream.reconfigure(errors=ESCAPE)
     if stderr is not None:
         sys.stderr = _Surviving(stderr)  # what ends a command is its result, not its progress
+    recording = None
     if stdout is not None:
-        sys.stdout = _Recording(stdout)
-    told = sys.stdout
+        sys.stdout = recording = _Recording(stdout)
     try:
         try:
             return body()
@@ -47,7 +47,7 @@ def printing(body: Callable[[], int]) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # a training has put there what lets nothing fail
     except OSError as error:
-        if told is None or error is not told.fault:
+        if recording is None or error is not recording.fault:
             raise
         _Surviving(stdout).let_go()
         if not isinstance(error, BrokenPipeError):
@@ -58,7 +58,7 @@ def printing(body: Callable[[], int]) -> int:
 
 
 class _Recording:
-    """A text stream that knows the last error of writing to it, so that this is not taken for another file's."""
+    """A text stream that keeps the last error of writing to it, to tell it from the error of another file."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -82,7 +82,7 @@ class _Recording:
 
 
 def survive_closed_output() -> None:
-    """From now on, output that nobody takes (a closed terminal, ``| head``) is dropped instead of ending the process.
+    """Drop output that nobody reads (a closed terminal, ``| head``) from now on, instead of ending the process.
 
     A run is worth more than what it says, and says it in its log too. A rank that ended of it would leave the others
     hanging.
@@ -140,7 +140,7 @@ def open_closed_streams() -> None:
 
 
 def append_to_log(path: Path, content: Union[str, bytes]) -> None:
-    """Append to a log, all or nothing. What the disk does not take is lost; that is said, and ends no run."""
+    """Append to a log, all or nothing. A full disk costs that content and a printed line, and ends no run."""
     content = content.encode("utf-8", ESCAPE) if isinstance(content, str) else content
     with outliving(path), open(path, "ab", buffering=0) as file:
         size = file.tell()
@@ -151,7 +151,7 @@ def append_to_log(path: Path, content: Union[str, bytes]) -> None:
 
 @contextmanager
 def outliving(log: Path) -> Iterator[None]:
-    """Inside, a full disk ends no run, which is worth more than what it logs; printed once for each ``log``."""
+    """Let a full disk cost a line, printed once for each ``log``, and not the run, which is worth more than its log."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a run says of itself in the manifest of a checkpoint."""
+"""The manifest of a run's checkpoint, from the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def manifest_of(
     metrics: Mapping[str, float],
     evaluation: Mapping[str, float],
 ) -> Manifest:
-    """The manifest of ``run`` at ``position``; the files are added when they are written."""
+    """Return the manifest of ``run`` at ``position``; the files are added when they are written."""
     plan, config, environment = run.plan, run.config, run.environment()
     return Manifest(
         position={
@@ -56,8 +56,7 @@ def manifest_of(
 
 
 def texts_of(dataset: Dataset) -> Dict[str, bytes]:
-    """The files of a checkpoint that say how text becomes token ids, as a HuggingFace folder has them; none where that
-    is not known.
+    """Return the tokenizer files of a checkpoint, as a HuggingFace folder has them; none where there is no vocabulary.
 
     Raises ``RunError`` where the vocabulary cannot be read.
     """
@@ -71,5 +70,5 @@ def texts_of(dataset: Dataset) -> Dict[str, bytes]:
 
 
 def answers(plugins: Any) -> Dict[str, str]:
-    """Which plugin answers each hook that decides the mathematics, by what the answer is called."""
+    """Return which plugin answers each hook that decides the mathematics, by what the answer is called."""
     return {ONE_ANSWER[hook]: plugins.who_answers(hook) for hook in MATHEMATICAL}

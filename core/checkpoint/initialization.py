@@ -10,7 +10,7 @@ from pipeloom.core.contract.blocks import ParameterSpec
 
 
 def initial_value(spec: ParameterSpec, seed: int) -> np.ndarray:
-    """The initial float32 array of a parameter: depends on ``(seed, spec.name)`` and on nothing else."""
+    """Return the initial float32 array of a parameter, which depends on ``(seed, spec.name)`` and on nothing else."""
     if spec.init == "zeros":
         return np.zeros(spec.shape, np.float32)
     if spec.init == "ones":

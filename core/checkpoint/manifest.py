@@ -81,7 +81,8 @@ class Manifest:
         return self.position["step"]
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
+        """The size of all files."""
         return sum(entry.bytes for entry in self.files.values())
 
     @property
@@ -91,10 +92,11 @@ class Manifest:
         return sorted({name[len(_OPTIMIZER) :].partition("/")[0] for name in names if name.startswith(_OPTIMIZER)})
 
     def option(self, name: str, default: Any = None) -> Any:
-        """The value of an option, wherever in the sections of the configuration it stands."""
+        """Return the value of an option, in whatever section of the configuration it is."""
         return self.options().get(name, default)
 
     def options(self) -> Dict[str, Any]:
+        """Return the values of all options by name."""
         return {
             name: value
             for section in self.config.values()
@@ -103,6 +105,7 @@ class Manifest:
         }
 
     def to_bytes(self) -> bytes:
+        """Return the content of ``checkpoint.json``."""
         content = {**asdict(self), "format": FORMAT}
         return (json.dumps({**content, "sha256": _sha256(content)}, indent=1) + "\n").encode()
 
@@ -112,7 +115,10 @@ def _sha256(content: Mapping[str, Any]) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a checkpoint. Raises :class:`BadCheckpoint` where it is absent, damaged or of another format."""
+    """Read the manifest of a checkpoint.
+
+    Raises :class:`BadCheckpoint` where it is absent, damaged or of another format.
+    """
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -135,12 +141,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _what_is_wrong(content: Mapping[str, Any]) -> str:
-    """The checksum is right, but it was not made by this program: what does not fit, or ""."""
-    simple = {"int": int, "str": str}
-    kinds = {
-        field.name: simple.get(field.type, list if "List" in field.type and "Dict" not in field.type else dict)
-        for field in fields(Manifest)
-    }
+    """Return what does not fit in a manifest whose checksum is right but that this program did not write, or ""."""
+    simple = {"int": int, "str": str, "List[str]": list}
+    kinds = {field.name: simple.get(str(field.type), dict) for field in fields(Manifest)}
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
             return f"'{name}' is missing or of a wrong type"
@@ -196,17 +199,17 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def verify(folder: Path) -> Manifest:
-    """The manifest of a checkpoint that is whole, after every byte was read. Raises :class:`BadCheckpoint`."""
+    """Read every byte of a checkpoint and return its manifest. Raises :class:`BadCheckpoint` where it is not whole."""
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     return manifest
 
 
 def tensor_files(manifest: Manifest) -> Dict[str, str]:
-    """Name of each tensor -> its file."""
+    """Return the file of each tensor by the tensor's name."""
     return {tensor: name for name, entry in manifest.files.items() for tensor in entry.tensors}
 
 
 def optimizer_key(kind: str, parameter: str) -> str:
-    """Under which name a piece of the optimizer's state is stored."""
+    """Return the name under which the optimizer's state of a ``kind`` for a parameter is stored."""
     return f"{_OPTIMIZER}{kind}/{parameter}"

@@ -1,4 +1,4 @@
-"""How a checkpoint may be named: by its path, or by its run and which of its checkpoints: ``RUN@best``, ``RUN@last``,
+"""Names of checkpoints: by path, or by its run and which of its checkpoints: ``RUN@best``, ``RUN@last``,
 ``RUN@120``.
 
 ``RUN/checkpoints/best`` and ``.../last`` are files that name a checkpoint, and mean the same as ``RUN@best`` and
@@ -17,7 +17,7 @@ _WHICH = re.compile(r"(?:step_)?0*(\d{1,18})|best|last")
 
 
 def checkpoint_path(text: str) -> Path:
-    """The path that ``text`` names; a text that names no checkpoint in one of these ways is a path as it is.
+    """Return the path that ``text`` names; a text that names no checkpoint in one of these ways is a path as it is.
 
     Raises ``UsageError`` where the run is not there, or has no such checkpoint.
     """

@@ -13,7 +13,7 @@ from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 
 
 class Checkpoint:
-    """A checkpoint that was verified, or is believed to be whole. Raises ``UsageError`` where it has no manifest."""
+    """A checkpoint whose files are read without their checksums. Raises ``UsageError`` where it has no manifest."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -24,11 +24,11 @@ class Checkpoint:
         self._files = tensor_files(self.manifest)
 
     def parameter(self, spec: ParameterSpec) -> np.ndarray:
-        """The value of a parameter: float32, ``spec.shape``. Raises ``RunError`` where it cannot be read."""
+        """Read the value of a parameter: float32, ``spec.shape``. Raises ``RunError`` where it cannot be read."""
         return self._read(spec.name, spec)
 
     def optimizer(self, kind: str, spec: ParameterSpec) -> np.ndarray:
-        """The optimizer's state of one kind for a parameter, like it. Raises ``RunError``."""
+        """Read the optimizer's state of one kind for a parameter, of its shape. Raises ``RunError``."""
         return self._read(optimizer_key(kind, spec.name), spec)
 
     def _read(self, name: str, spec: ParameterSpec) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core.base.errors import UsageError, did_you_mean, similar_path
-from pipeloom.core.base.variables import RESUME as RESUME_FROM
+from pipeloom.core.base.variables import RESUME
 from pipeloom.core.checkpoint.describe import answers
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
 from pipeloom.core.checkpoint.naming import checkpoint_path
@@ -25,8 +25,10 @@ _OLD_DEFAULTS = (("keep", 3),)
 
 @dataclass(frozen=True)
 class Resumed:
-    """What ``--resume`` found: the checkpoint (``None``: start from the beginning), the directory of the run that goes
-    on (``None``: a new one), and lines that say what was passed over.
+    """What ``--resume`` found.
+
+    ``path``: the checkpoint (``None``: start from the beginning). ``directory``: that of the run that goes on
+    (``None``: a new one). ``notes``: lines that say what was passed over.
     """
 
     path: Optional[Path]
@@ -35,13 +37,13 @@ class Resumed:
 
 
 def find(resume: str, output_dir: Optional[str], plugins: Sequence[str]) -> Resumed:
-    """The checkpoint that ``--resume`` means. Every byte of it has been read; in a rank its launcher has done that.
+    """Return the checkpoint that ``--resume`` means, after every byte of it was read (for a rank by its launcher).
 
     Raises ``UsageError`` where there is none, or where the one that was named is not whole.
     """
-    told = os.environ.get(RESUME_FROM)
-    if told is not None:
-        return Resumed(Path(told) if told else None, None)
+    from_launcher = os.environ.get(RESUME)
+    if from_launcher is not None:
+        return Resumed(Path(from_launcher) if from_launcher else None, None)
     if resume == AUTO:
         directory = Path(output_dir).expanduser() if output_dir else _last_run(plugins)
         if directory is None:
@@ -62,7 +64,7 @@ def find(resume: str, output_dir: Optional[str], plugins: Sequence[str]) -> Resu
 
 
 def _named(path: Path, output_dir: Optional[str]) -> Resumed:
-    """The checkpoint at ``path``, or the newest of the run directory ``path``."""
+    """Return the checkpoint at ``path``, or the newest of the run directory ``path``."""
     if (path / FOLDER).is_dir() or path.name == FOLDER:
         store = Store(path if path.name == FOLDER else path / FOLDER)
         found, notes = store.newest_whole()
@@ -89,14 +91,14 @@ def _named(path: Path, output_dir: Optional[str]) -> Resumed:
         ]
         if later and not notes:
             raise UsageError(
-                f"--resume {path}: its run has later checkpoints ({later[-1]}); give another --output_dir to go on "
-                f"from this one"
+                f"--resume {path}: its run has later checkpoints ({later[-1]}); "
+                "give another --output_dir to go on from this one"
             )
     return Resumed(path, directory if own else None, notes)
 
 
 def _last_run(plugins: Sequence[str]) -> Optional[Path]:
-    """Under runs/, the run with these plugins whose last checkpoint is the youngest."""
+    """Return, of the runs under runs/, that with these plugins whose last checkpoint is the youngest."""
     ending = run_name(plugins)
     found = []
     for store in Path("runs").glob(f"*/{FOLDER}"):
@@ -106,13 +108,14 @@ def _last_run(plugins: Sequence[str]) -> Optional[Path]:
 
 
 def run_name(plugins: Sequence[str]) -> str:
-    """What the name of a run's directory ends in."""
+    """Return the ending of the name of a run's directory."""
     return "-".join(re.sub(r"\W+", "_", plugin).strip("_") for plugin in plugins)
 
 
 def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, Any]) -> Tuple[Dict[str, Any], Set[str]]:
-    """What a resumed run has from its checkpoint: the values of options that are not in ``given``, and the names of all
-    options that a command of the run has set.
+    """Return what a resumed run has from its checkpoint: values of options, and which options its commands have set.
+
+    The values are those of options that are not in ``given``.
 
     Every option is as it was, but for those of one command alone, and those that were left to the plan: these are
     decided anew, by the machines and the data of now. Raises ``UsageError`` for a value that its option does not take.
@@ -140,7 +143,7 @@ def options_from(checkpoint: Checkpoint, options: Options, given: Mapping[str, A
 
 
 def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -> Set[str]:
-    """Which of the recorded options a command of the run has set; of a checkpoint of format 1 what is no default."""
+    """Return which of the recorded options a command of the run has set; in format 1 those that are no default."""
     chosen = set(manifest.given) & recorded.keys()
     if manifest.format == 1:
         chosen |= {
@@ -153,7 +156,7 @@ def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -
 
 
 def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> List[str]:
-    """Lines about what has changed since the checkpoint was made.
+    """Return lines about what has changed since the checkpoint was made.
 
     Raises ``UsageError`` for another model, and for changes of the mathematics that ``--resume_allow`` does not name.
     """
@@ -182,8 +185,7 @@ def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> Li
         what = "; ".join(line for line in changed if line.split(" ")[0] in refused)
         raise UsageError(
             f"the checkpoint {checkpoint.path} was made with other mathematics ({what}): leave that as it was, or "
-            f"accept it with "
-            f"--resume_allow {','.join(refused)}"
+            f"accept it with --resume_allow {','.join(refused)}"
         )
     gone = sorted(name for name in manifest.given if name in manifest.options() and name not in config.to_flat_dict())
     return [
@@ -193,7 +195,7 @@ def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> Li
 
 
 def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dict[str, Tuple[Any, Any, bool]]:
-    """Name -> before, now, and whether it changes the mathematics."""
+    """Return what has changed, by name: before, now, and whether that changes the mathematics."""
     found: Dict[str, Tuple[Any, Any, bool]] = {}
     before = manifest.options()
     for name, now in config.to_flat_dict().items():

@@ -1,8 +1,8 @@
-"""Saving while training goes on: ranks copy what is theirs, threads write it, rank 0 makes it a checkpoint.
+"""Save checkpoints while training goes on: ranks copy their part, threads write it, rank 0 completes the checkpoint.
 
 One rank of each stage writes its stage's part into a scratch folder, and last a list of what it wrote. Rank 0 waits for
 the lists, adds the manifest and gives the folder its name (``store.py``). The threads talk through the file system
-alone: the engine is for the main threads. Where the ranks do not share one, rank 0 is handed everything and writes it.
+alone: the engine is for the main threads. Where the ranks do not share one, rank 0 gets everything and writes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Saved:
-    """What became of a checkpoint: ``path``, or the ``error``. ``seconds`` from the copy to the last renaming."""
+    """The result of saving: ``path``, or the ``error``; ``seconds`` from the copy to the last renaming."""
 
     step: int
     path: Optional[Path]
@@ -38,12 +38,12 @@ class Saved:
 
 
 class Saver:
-    """Every rank has one and makes the same calls.
+    """Saves the checkpoints of a run; every rank has one and makes the same calls.
 
-    ``tell_all(text)`` gives every rank what each of them said. ``in_background`` keeps a copy of a rank's part in
-    memory while it is written; otherwise training waits, and in memory are one tensor and what waits for its file to be
-    full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how many to keep (``None``: all),
-    ``spare``: leave alone what is there beyond that.
+    ``gather_text(text)`` returns the texts of all ranks, by rank, on every rank. ``in_background`` keeps a copy of a
+    rank's part in memory while it is written; otherwise training waits, and in memory are one tensor and what waits for
+    its file to be full. ``texts`` are files that every checkpoint has besides, by name. ``keep``: how many to keep
+    (``None``: all), ``spare``: leave alone what is there beyond that.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Saver:
         directory: Path,
         state,
         rank: int,
-        tell_all: Callable[[str], List[str]],
+        gather_text: Callable[[str], List[str]],
         keep: Optional[int],
         goal: Goal,
         in_background: bool = True,
@@ -59,7 +59,7 @@ class Saver:
         spare: bool = False,
     ) -> None:
         self.store = Store(Path(directory) / FOLDER)
-        self._state, self._rank, self._tell_all = state, rank, tell_all
+        self._state, self._rank, self._gather_text = state, rank, gather_text
         self._keep, self._goal, self._in_background, self._texts = keep, goal, in_background, dict(texts or {})
         self._thread: Optional[threading.Thread] = None
         self._own_part_over, self._given_up = threading.Event(), threading.Event()
@@ -71,11 +71,11 @@ class Saver:
             self.store.spare(keep)
 
     def _meet(self) -> Tuple[str, bool]:
-        """Agree on a name for scratch folders, and find out whether all ranks see the same folder."""
-        attempt = self._tell_all(f"{time.time_ns():x}{os.getpid():x}")[0]
+        """Agree on a name for scratch folders, and find out whether all ranks see the same file system."""
+        attempt = self._gather_text(f"{time.time_ns():x}{os.getpid():x}")[0]
         best = self.store.best() if self._rank == 0 else None
         cost = self._goal.cost({best["metric"]: best["value"]}) if best else None
-        known = self._tell_all("" if cost is None else repr(cost))[0]
+        known = self._gather_text("" if cost is None else repr(cost))[0]
         self._best = float(known) if known else None
         probe = self.store.directory.with_name(f"{files.HIDDEN}seen.{attempt}")
         if self._rank == 0:
@@ -84,16 +84,16 @@ class Saver:
                 probe.parent.mkdir(parents=True, exist_ok=True)
                 probe.touch()
             except OSError:
-                pass  # it will be said when something is to be saved
-        self._tell_all("")
-        seen = self._tell_all("yes" if probe.exists() else "no")
+                pass  # saving will report it
+        self._gather_text("")
+        seen = self._gather_text("yes" if probe.exists() else "no")
         if self._rank == 0 and probe.exists():
             probe.unlink()
         # Where rank 0 itself could not write, nobody sees the probe; that says nothing about the others.
         return attempt, seen[0] == "no" or all(answer == "yes" for answer in seen)
 
     def is_best(self, evaluation: Mapping[str, float]) -> bool:
-        """Whether no evaluation before was as good; every rank has the same answer."""
+        """Return whether no evaluation before was as good; the same on every rank."""
         value = self._goal.cost(evaluation)
         if value is None or (self._best is not None and value >= self._best):
             return False
@@ -101,7 +101,7 @@ class Saver:
         return True
 
     def save(self, manifest: Manifest) -> None:
-        """Begin a checkpoint; what became of it comes from ``poll``, or from ``finish`` at the latest."""
+        """Begin a checkpoint; ``poll`` returns its result, at the latest after ``finish``."""
         self.finish()
         began = time.monotonic()
         scratch = self.store.scratch(manifest.step, self._attempt)
@@ -128,7 +128,7 @@ class Saver:
             self.finish()
 
     def _run(self, writer: "_Part", own, scratch: Path, manifest: Manifest, stages: int, began: float) -> None:
-        """In the thread: write the own part; on rank 0 wait for the others and commit."""
+        """Write the own part, in the thread; on rank 0 wait for the others and commit."""
         while own:
             writer.add(*own.pop(0))  # each array is let go when its file is written
         writer.finish()
@@ -149,7 +149,7 @@ class Saver:
                     entries[name] = FileEntry(*files.write_file(scratch / name, content), [])
                 path = self.store.commit(scratch, manifest, entries, self._keep, self._goal)
         except OSError as error:
-            self._reason = _told(error)
+            self._reason = _describe(error)
         except BaseException as error:  # a thread that dies in silence would be taken for one that writes
             self._reason = f"{type(error).__name__}: {error}"
         self._left_over = None if path else scratch
@@ -176,7 +176,7 @@ class Saver:
         if self._thread is None:
             return
         self._own_part_over.wait()
-        failures = [f"rank {rank}: {text}" for rank, text in enumerate(self._tell_all(self._own_failure)) if text]
+        failures = [f"rank {rank}: {text}" for rank, text in enumerate(self._gather_text(self._own_failure)) if text]
         if failures:
             self._give_up("; ".join(failures))
         self._thread.join()
@@ -187,18 +187,20 @@ class Saver:
         self._left_over = None
 
     def wait(self, seconds: float) -> None:
-        """Give this rank's part of a checkpoint under way, and on rank 0 all of it, so long to be written; without a
-        word to others."""
+        """Wait at most ``seconds`` for this rank's part of a checkpoint under way, on rank 0 for all of it.
+
+        Other ranks need not make this call.
+        """
         if self._thread is not None:
             self._thread.join(seconds)
 
     def poll(self) -> Optional[Saved]:
-        """On rank 0 what became of a checkpoint since the last call, as soon as it is known."""
+        """Return, on rank 0, the result of a checkpoint that has ended since the last call; else ``None``."""
         return self._results.pop(0) if self._results else None
 
 
 class _Part:
-    """A rank's own part, or nothing where ``number`` is ``None``; the first failure ends it."""
+    """A rank's part of a checkpoint, or nothing where ``number`` is ``None``; the first failure ends it."""
 
     def __init__(self, scratch: Path, number: Optional[int]) -> None:
         self.failure = ""
@@ -225,13 +227,13 @@ class _Part:
         try:
             action()
         except OSError as error:
-            self.failure = _told(error)
+            self.failure = _describe(error)
         except NotFinite as error:
             self.failure = str(error)
         except BaseException as error:
             self.failure = f"{type(error).__name__}: {error}"
 
 
-def _told(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     name = Path(error.filename).name if error.filename else ""
     return f"{'cannot write ' + name + ': ' if name else ''}{error.strerror or error}"

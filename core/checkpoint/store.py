@@ -20,19 +20,21 @@ _OURS = re.compile(rf"{re.escape(files.HIDDEN)}step_\d{{7,}}\.({_REPLACED}|remov
 
 
 def name_of(step: int) -> str:
+    """Return the name of the folder of the checkpoint after ``step`` steps."""
     return f"step_{step:07d}"
 
 
 def step_of(folder: Path) -> Optional[int]:
+    """Return the step of a checkpoint by its folder's name; ``None`` for another folder."""
     match = _NAME.fullmatch(folder.name)
     return int(match.group(1)) if match else None
 
 
 class Store:
-    """``directory`` is the run's folder of checkpoints; it need not exist yet.
+    """The checkpoints in ``directory``, which need not exist yet.
 
-    Which go: after a new one, with ``keep`` the older ones but for the ``keep - 1`` newest of them, the best, and what
-    was ``spare``d. Those of a later step are of a run that went another way; they are left alone.
+    After a new one, with ``keep``, all older ones are removed but the ``keep - 1`` newest of them, the best, and those
+    that ``spare`` keeps. Those of a later step are of a run that went another way; they are left alone.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,7 +42,7 @@ class Store:
         self._spared: FrozenSet[str] = frozenset()
 
     def checkpoints(self) -> List[Path]:
-        """All of them, the oldest first; whole or not."""
+        """Return all of them, the oldest first; whole or not."""
         try:
             found = [path for path in self.directory.iterdir() if step_of(path) is not None and path.is_dir()]
         except OSError:
@@ -48,8 +50,8 @@ class Store:
         return sorted(found, key=lambda path: step_of(path) or 0)
 
     def newest_whole(self) -> Tuple[Optional[Path], List[str]]:
-        """The newest checkpoint that passes its checksums, and a line for each newer one that was passed over."""
-        self._take_back()
+        """Return the newest checkpoint whose checksums are right, and a line for each newer one that is damaged."""
+        self._restore_replaced()
         skipped: List[str] = []
         for path in reversed(self.checkpoints()):
             try:
@@ -60,13 +62,13 @@ class Store:
         return None, skipped
 
     def scratch(self, step: int, attempt: str) -> Path:
-        """Where the checkpoint of ``step`` is put together, before it has its name."""
+        """Return the folder in which the checkpoint of ``step`` is written before it has its name."""
         return self.directory / f"{files.HIDDEN}{name_of(step)}.{attempt}.writing"
 
     def commit(
         self, scratch: Path, manifest: Manifest, entries: Mapping[str, FileEntry], keep: Optional[int], goal: Goal
     ) -> Path:
-        """Make ``scratch`` the checkpoint of its step, then move the pointers, then let go of the oldest.
+        """Make ``scratch`` the checkpoint of its step, then move the pointers, then remove the oldest.
 
         ``keep`` is ``None``: of none. ``entries`` are what the writers put there. A failure before the renaming leaves
         everything older as it was.
@@ -97,7 +99,7 @@ class Store:
         files.replace_file(self.directory / BEST, (json.dumps(content) + "\n").encode())
 
     def best(self) -> Optional[Dict]:
-        """``{"checkpoint": name, "metric": ..., "value": ...}`` of the best one, if any was evaluated."""
+        """Return ``{"checkpoint": name, "metric": ..., "value": ...}`` of the best one, if any was evaluated."""
         try:
             content = json.loads((self.directory / BEST).read_text(encoding="utf-8"))
             sound = {name: type(content[name]) for name in ("checkpoint", "metric", "value")}
@@ -106,18 +108,18 @@ class Store:
             return None
 
     def last(self) -> Optional[str]:
-        """The name that the pointer to the last one holds."""
+        """Return the name in the pointer to the last one."""
         try:
             return (self.directory / LAST).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             return None
 
     def surplus(self, keep: Optional[int]) -> List[Path]:
-        """What there is now beyond the ``keep`` newest and the best, the oldest first."""
+        """Return the checkpoints beyond the ``keep`` newest and the best, the oldest first."""
         return self._without_best(self.checkpoints()[:-keep] if keep is not None else [])
 
     def spare(self, keep: Optional[int]) -> None:
-        """From now on leave alone what is beyond ``keep`` already: nothing is removed but as much as is added."""
+        """Never remove what is beyond ``keep`` already: from now on no more is removed than is added."""
         self._spared = frozenset(path.name for path in self.surplus(keep))
 
     def _prune(self, step: int, keep: Optional[int]) -> None:
@@ -131,8 +133,8 @@ class Store:
         best = (self.best() or {}).get("checkpoint")
         return [path for path in paths if path.name != best]
 
-    def _take_back(self) -> None:
-        """Where a run ended between hiding a checkpoint and putting another in its place, the hidden one counts."""
+    def _restore_replaced(self) -> None:
+        """Put back a checkpoint that was moved aside by a run that ended before it put another in its place."""
         for hidden in self.directory.glob(f"{files.HIDDEN}step_*.{_REPLACED}"):
             path = hidden.with_name(hidden.name[len(files.HIDDEN) : -len(_REPLACED) - 1])
             if not path.exists():
@@ -141,7 +143,7 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what an interrupted run left half written or half removed. Only while nobody else writes here."""
-        self._take_back()
+        self._restore_replaced()
         if self.directory.is_dir():
             for path in self.directory.glob(f"{files.HIDDEN}step_*"):
                 if _OURS.fullmatch(path.name):

@@ -29,7 +29,7 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
-    """The bytes of a safetensors file with ``tensors``. Raises ``TypeError`` for a dtype that is not written here."""
+    """Yield the bytes of a safetensors file of ``tensors``. Raises ``TypeError`` for a dtype not in ``_DTYPES``."""
     return streamed({name: (array.dtype, array.shape) for name, array in tensors.items()}, tensors.values())
 
 
@@ -38,7 +38,9 @@ def streamed(
     arrays: Iterable[np.ndarray],
     metadata: Optional[Mapping[str, str]] = None,
 ) -> Iterator[memoryview]:
-    """As ``pieces``, of ``arrays`` that are made one after the other, in the order of ``kinds``: name -> dtype, shape.
+    """Yield the bytes of a safetensors file whose ``arrays`` are made one after the other.
+
+    ``kinds``: dtype and shape by name, in the order of ``arrays``. Raises ``TypeError`` as ``pieces``.
 
     ``metadata``: texts by name that go into the header.
     """
@@ -54,28 +56,28 @@ def streamed(
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
     yield memoryview(struct.pack("<Q", len(text)) + text)
     for array in arrays:
-        data = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+        data = np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
         for start in range(0, len(data), _PIECE):
             yield data[start : start + _PIECE]
         del array, data  # before the next one is made
 
 
 def headers(path: Path) -> List[Tuple[str, Tuple[int, ...], str]]:
-    """``(name, shape, dtype)`` of each tensor of a file. Raises ``OSError``, or ``ValueError`` for a damaged file."""
+    """Return ``(name, shape, dtype)`` of each tensor of a file. Raises ``OSError``; ``ValueError`` if damaged."""
     with opened(path) as file:
         parts = [(name, file.get_slice(name)) for name in file.keys()]
         return [(name, tuple(part.get_shape()), part.get_dtype()) for name, part in parts]
 
 
 def read(path: Path, name: str) -> np.ndarray:
-    """One tensor of a file, and nothing else of it. Raises ``OSError``, ``ValueError``."""
+    """Read one tensor of a file, and nothing else of it. Raises ``OSError``, ``ValueError``."""
     # Opened anew for each: the library maps the file, and its pages would add up to a copy of it in this process.
     with opened(path) as file:
         return file.get_tensor(name)
 
 
 def read_float32(path: Path, name: str) -> np.ndarray:
-    """As ``read``, as a new float32 array. Raises ``ValueError`` for a type that is not one of ``FLOATS`` too."""
+    """Read one tensor as a new float32 array. Raises ``OSError``; ``ValueError`` for a type not in ``FLOATS`` too."""
     with opened(path) as file:
         part = file.get_slice(name)
         kind, shape = part.get_dtype(), tuple(part.get_shape())
@@ -93,7 +95,7 @@ def read_float32(path: Path, name: str) -> np.ndarray:
 
 
 class opened:
-    """``safe_open``, with what it raises for a damaged file as ``ValueError``."""
+    """Open a file by ``safe_open``; what that raises for a damaged file becomes ``ValueError``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -31,8 +31,9 @@ class Writer:
         self._entries: Dict[str, FileEntry] = {}
 
     def add(self, name: str, kind: str, array: np.ndarray) -> None:
-        """Take the value of parameter ``name``, or its optimizer's state of a ``kind``. Raises ``OSError``,
-        ``NotFinite``.
+        """Add the value of parameter ``name``, or its optimizer's state of a ``kind``.
+
+        Raises ``OSError``, ``NotFinite``.
         """
         # The sum is the quick question: it is not finite if one of its terms is not.
         with np.errstate(over="ignore"):
@@ -68,11 +69,12 @@ def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def done_name(number: int) -> str:
+    """Return the name of the list of what writer ``number`` wrote."""
     return f"writer-{number:03d}.json"
 
 
 def collect(folder: Path, number: int) -> Optional[Dict[str, FileEntry]]:
-    """What writer ``number`` wrote, once it has finished."""
+    """Return what writer ``number`` wrote, once it has finished; else ``None``."""
     path = folder / done_name(number)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

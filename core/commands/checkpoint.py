@@ -62,7 +62,7 @@ def _list(store: Store, found: Sequence[Path]) -> None:
         shown = "  ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)
         marks = ", ".join(mark for mark, name in (("last", last), ("best", best)) if name == path.name)
         print(
-            f"{path.name}  {manifest.bytes / 1e6:.1f} MB  {manifest.saved_at}  {shown}"
+            f"{path.name}  {manifest.size_bytes / 1e6:.1f} MB  {manifest.saved_at}  {shown}"
             + (f"  ({marks})" if marks else "")
         )
 
@@ -72,7 +72,7 @@ def _verify(found: Sequence[Path]) -> int:
     for path in found:
         try:
             manifest = verify(path)
-            print(f"{path}: whole ({len(manifest.files)} files, {manifest.bytes / 1e6:.1f} MB)")
+            print(f"{path}: whole ({len(manifest.files)} files, {manifest.size_bytes / 1e6:.1f} MB)")
         except BadCheckpoint as bad:
             code = 1
             print(f"{path}: NOT WHOLE: {bad}")
@@ -97,7 +97,7 @@ def describe(path: Path) -> str:
         f"versions   {', '.join(f'{name} {version}' for name, version in manifest.versions.items() if version)}",
         *_figures("metrics", manifest.metrics),
         *_figures("evaluation", manifest.evaluation),
-        f"files      {len(manifest.files)}, {manifest.bytes / 1e6:.1f} MB",
+        f"files      {len(manifest.files)}, {manifest.size_bytes / 1e6:.1f} MB",
         "parameters",
         *(f"  {name} {shape}" for name, shape in manifest.parameters.items()),
         "config",

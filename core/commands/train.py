@@ -10,10 +10,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from pipeloom.core.base.devices import hide_gpus
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.output import survive_closed_output
-from pipeloom.core.base.variables import RANK_VARIABLES, RUN_DIR, STARTED
+from pipeloom.core.base.variables import RANK_VARIABLES, RESUME, RUN_DIR, STARTED
 from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.reader import Checkpoint
-from pipeloom.core.checkpoint.resume import RESUME_FROM, Resumed, check
+from pipeloom.core.checkpoint.resume import Resumed, check
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config.config import Config
 from pipeloom.core.config.origins import telling_origins
@@ -121,7 +121,7 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         master_port=port,
         log_dir=directory / "logs",
         first_local_rank=first_local_rank,
-        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME_FROM: str(resumed.path or "") if resumed else ""},
+        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME: str(resumed.path or "") if resumed else ""},
         nodes=_nodes(plan, address, port, plugins),
         choose_resume=lambda: _resume_point(directory, resumed),
         **_limits(plan),

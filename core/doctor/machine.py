@@ -99,7 +99,7 @@ def limits() -> Finding:
     if space != resource.RLIM_INFINITY:
         return note(
             f"address space is limited to {space / _GB:.1f} GB (ulimit -v): the engine reserves much more than it "
-            f"uses; ulimit -v unlimited"
+            "uses; ulimit -v unlimited"
         )
     return ok(f"{'any number of' if files < 0 else files} open files")
 
@@ -131,9 +131,7 @@ def _folder(folder: Path, advice: str) -> Finding:
 
 
 def clock(folder: Path = Path(".")) -> Finding:
-    """Against the time of a file that is written now: on a shared disk that is its server's clock, which all nodes
-    see.
-    """
+    """Compare the clock with the time of a new file: on a shared disk that of its server, which all nodes see."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".pipeloom-clock-") as file:
             file.write(b"x")
@@ -146,7 +144,7 @@ def clock(folder: Path = Path(".")) -> Finding:
         return bad(f"{now}, before this program was installed: set the clock (NTP)")
     if abs(off) > _MOST_SECONDS_OFF:
         return bad(
-            f"{now}, {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the disk's server: set the clocks "
-            f"(NTP)"
+            f"{now}, {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the disk's server: "
+            "set the clocks (NTP)"
         )
     return ok(now)

@@ -40,17 +40,16 @@ def ports() -> Finding:
 def host_name() -> Finding:
     name = socket.gethostname()
     try:
-        addresses: List[str] = sorted({found[4][0] for found in socket.getaddrinfo(name, None, socket.AF_INET)})
+        addresses: List[str] = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, socket.AF_INET)})
     except OSError as error:
         return note(
-            f"{name} has no address ({error}): put it into /etc/hosts, or give --master_addr as a number when there "
-            f"are several machines"
+            f"{name} has no address ({error}): put it into /etc/hosts, or give --master_addr as a number "
+            "when there are several machines"
         )
     if all(address.startswith("127.") for address in addresses):
         return note(
-            f"{name} is {', '.join(addresses)} here: with several machines give --master_addr as a number (or "
-            f"--interface on this "
-            "node), else ranks of this machine are looked for at that address"
+            f"{name} is {', '.join(addresses)} here: with several machines give --master_addr as a number "
+            "(or --interface on this node), else ranks of this machine are looked for at that address"
         )
     return ok(f"{name} is {', '.join(addresses)}")
 

@@ -62,7 +62,7 @@ def engine(seconds: float = IMPORT_SECONDS) -> Finding:
 
 
 def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
-    """Rank 0 and then rank 1, on this machine, by TCP; whatever happens, both are gone afterwards."""
+    """Start rank 0 and then rank 1, on this machine; whatever happens, both have ended afterwards."""
     fault = local_fault()
     if fault:
         return bad(f"not started: {fault}")
@@ -71,14 +71,16 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
     ranks: List[RankProcess] = []
     with tempfile.TemporaryDirectory(prefix="pipeloom-doctor-") as folder:
         try:
-            for rank in (0, 1):
+            for number in (0, 1):
                 env = {
                     **without_proxies(tuned_environment(_environment())),
-                    **rank_environment(rank, rank, 2, 2, "127.0.0.1", port),
+                    **rank_environment(number, number, 2, 2, "127.0.0.1", port),
                 }
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
-                ranks.append(RankProcess(rank + 1, [sys.executable, "-c", program], env, Path(folder)))
-                while rank == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline:
+                ranks.append(RankProcess(number + 1, [sys.executable, "-c", program], env, Path(folder)))
+                while (
+                    number == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline
+                ):
                     time.sleep(0.02)
             while not all(rank.has_ended() for rank in ranks) and time.monotonic() < deadline:
                 if any(rank.has_ended() and rank.returncode for rank in ranks):
@@ -99,21 +101,20 @@ def _verdict(ranks: List[RankProcess], seconds: float) -> Optional[Finding]:
     failed = [(number, rank) for number, rank in enumerate(ranks) if rank.has_ended() and rank.returncode]
     for number, rank in failed:
         return bad(
-            f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: see the "
-            f"checks above, and "
-            "docs/oneflow-notes.md"
+            f"rank {number} of two failed ({rank.how_it_ended()}): {_last(chr(10).join(rank.last_lines()))}: "
+            "see the checks above, and docs/oneflow-notes.md"
         )
     waiting = [str(number) for number, rank in enumerate(ranks) if not rank.has_ended()]
     if waiting:
         return bad(
-            f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: is a firewall between local ports, "
-            f"or the machine busy?"
+            f"rank {' and '.join(waiting)} of two did not end within {seconds:g} s: "
+            "is a firewall between local ports, or the machine busy?"
         )
     return None
 
 
 def _environment() -> Dict[str, str]:
-    """This process's, so that a child finds this very pipeloom and is not taken for a rank of some job."""
+    """Return this process's environment for a child that finds this very pipeloom and is no rank of some job."""
     env = bearable(outside_environment(os.environ))
     root = str(Path(pipeloom.__file__).resolve().parent.parent)
     return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (root, env.get("PYTHONPATH"))))}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any, Dict, Tuple
 
 import pipeloom
 
 #: The progress bar of the run, while there is one.
-_bars = {}
+_bars: Dict[Path, Tuple[Any, Any]] = {}
 
 
 @pipeloom.hookimpl

@@ -6,12 +6,14 @@ import io
 import os
 import socket
 import time
+from pathlib import Path
+from typing import Dict
 
 import pipeloom
 from pipeloom.core.base.output import append_to_log, outliving
 
 #: The file of events of each run directory.
-_files = {}
+_files: Dict[Path, Path] = {}
 
 
 @pipeloom.hookimpl

@@ -23,7 +23,8 @@ def pipeloom_add_options(options):
 def pipeloom_choose_layout(cluster, config):
     if config.stages is None:
         raise UsageError(
-            f"plugin 'manual_placement' needs --stages: the ranks 0 to {cluster.size - 1} dealt to stages, for instance \"0,1;2,3\""
+            f"plugin 'manual_placement' needs --stages: the ranks 0 to {cluster.size - 1} dealt to stages, for "
+            f'instance "0,1;2,3"'
         )
     if config.nums_split not in (None, len(config.stages)):
         raise UsageError(
