@@ -2,8 +2,6 @@
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,9 +10,6 @@ from pipeloom.core.host.builtin import use_builtin
 from pipeloom.plugins import TABLE
 
 use_builtin(TABLE)
-
-# Some tests share what others define, whichever folder they are in.
-sys.path += [str(folder) for folder in Path(__file__).parent.rglob("*") if any(folder.glob("test_*.py"))]
 
 
 @pytest.fixture(scope="session", autouse=True)

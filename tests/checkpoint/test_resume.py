@@ -8,31 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from checkpoints import record
+from resumed_runs import FLAGS, PLUGINS, resume, write
 
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.output import append_to_log
 from pipeloom.core.checkpoint.manifest import MANIFEST
-from pipeloom.core.checkpoint.pretrained.folder import settle
-from pipeloom.core.checkpoint.reader import Checkpoint
-from pipeloom.core.checkpoint.resume import check, find
+from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.commands.cli import main, parse_run
 from pipeloom.core.planning.plan import make_plan
 from pipeloom.core.training.run import Run, choose_directory, held
-
-PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
-FLAGS = [
-    "--num_attention_heads",
-    "2",
-    "--hidden_size",
-    "64",
-    "--train_steps",
-    "50",
-    "--grad_acc_steps",
-    "2",
-    "--learning_rate",
-    "0.01",
-]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +25,6 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("made") / "run"
     write(directory, 10, *FLAGS)
     return directory
-
-
-def write(directory, step, *flags, **changes):
-    config, plugins, _ = parse_run([*PLUGINS, *flags])
-    return record(make_plan(config, plugins), plugins, directory, step, **changes)
-
-
-def resume(directory, *flags):
-    """The configuration of ``--resume directory flags``, and what is said of changes."""
-    config, plugins, resumed = parse_run(["--resume", str(directory), *flags])
-    plan = make_plan(config, plugins)
-    return config, check(settle(plan).config, plan, plugins, Checkpoint(resumed.path))
 
 
 def test_what_is_not_given_is_as_it_was(made):

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from jobs import NO_LAYERS, environment
 
+from benchmarks.lab import namespaces
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.commands import cli
 from pipeloom.core.config.cluster_environment import expand_hosts, options_from_slurm, port_of_job
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
-from benchmarks.lab import namespaces  # noqa: E402  (the checkout's root is on the path now)
 
 fast = pytest.mark.fast
 

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import hidden_states
 import numpy as np
 import pytest
+from small_datasets import Numbers
 
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.derived import DerivedField, with_derived
 from pipeloom.core.contract.tasks import find_task
 from pipeloom.core.host.plugin_manager import PluginManager
@@ -98,25 +99,6 @@ def test_question_answering_is_bert_without_a_pooler_and_one_layer_of_two():
 
 
 # --- derived fields
-
-
-class Numbers(Dataset):
-    task, vocab_size = "question_answering", 50
-
-    def __init__(self, **arrays):
-        self.arrays = {name: np.array(value) for name, value in arrays.items()}
-        self.fields = {name: Field(name, value.shape[1:], str(value.dtype)) for name, value in self.arrays.items()}
-        self.asked = []
-
-    def __len__(self):
-        return len(next(iter(self.arrays.values())))
-
-    def read(self, indices, names):
-        self.asked.append(tuple(names))
-        return {name: self.arrays[name][list(indices)] for name in names}
-
-    def describe(self):
-        return "numbers"
 
 
 def test_a_derived_field_is_made_of_what_is_read():

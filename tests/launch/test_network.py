@@ -12,16 +12,14 @@ from pathlib import Path
 import pytest
 from jobs import NO_LAYERS, ROOT
 
+from benchmarks.lab import namespaces
+from benchmarks.lab.job import TwoNodeJob
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import ADDRESS
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.commands.train import _master, _reached_by
 from pipeloom.core.launch.network import card_address, cards, check_address, rank_environment
 from pipeloom.core.planning.plan import make_plan
-
-sys.path.insert(0, str(ROOT))
-from benchmarks.lab import namespaces
-from benchmarks.lab.job import TwoNodeJob
 
 SELECTED = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 SECOND = ("10.78.0.1", "10.78.0.2")

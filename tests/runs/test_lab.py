@@ -9,7 +9,6 @@ import sys
 import pytest
 from jobs import NO_LAYERS, ROOT
 
-sys.path.insert(0, str(ROOT))
 
 from benchmarks.lab import namespaces
 from benchmarks.lab.measure import bytes_per_step

@@ -14,7 +14,7 @@ import reference_bert
 from jobs import ONE_PROCESS, TINY, Training, train
 from safetensors.numpy import load_file
 from shared_data import shared
-from test_executor import Points, some_work
+from small_datasets import Points, some_work
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec

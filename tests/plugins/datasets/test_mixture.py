@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_resume import FLAGS, resume, write
-from test_wiki_ofrecord import FIELDS, open_dataset
+from resumed_runs import FLAGS, resume, write
+from wiki_records import FIELDS, open_dataset
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.commands.cli import parse

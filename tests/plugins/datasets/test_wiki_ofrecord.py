@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from shared_data import shared
+from wiki_records import FIELDS, open_dataset
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.datasets import wiki_ofrecord
@@ -16,23 +17,6 @@ from pipeloom.plugins.libraries.ofrecord.records import write_part
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast
-
-FIELDS = {
-    "input_ids": ((128,), "int32"),
-    "input_mask": ((128,), "int32"),
-    "segment_ids": ((128,), "int32"),
-    "masked_lm_positions": ((20,), "int32"),
-    "masked_lm_ids": ((20,), "int32"),
-    "masked_lm_weights": ((20,), "float32"),
-    "next_sentence_labels": ((1,), "int32"),
-}
-
-
-def open_dataset(split="train", **changes):
-    config = dict(
-        seq_length=128, vocab_size=None, ofrecord_path=None, max_predictions=20, eval_path=None, eval_every=None
-    )
-    return wiki_ofrecord.pipeloom_open_dataset(config=SimpleNamespace(**{**config, **changes}), split=split)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_datasets import Points, some_work
 
 from pipeloom.core.contract.blocks import SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec
-from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.schedule import LRSchedule
 from pipeloom.core.contract.topology import Cluster
@@ -198,40 +198,6 @@ def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
     dropped = dropout(as_global(flow, np.ones((batch, *shape), np.float32)), as_global(flow, seeds)).numpy()
     mask = reference_mask("layer", 0.25, seeds, size).reshape(dropped.shape)
     np.testing.assert_array_equal(dropped, np.where(mask, np.float32(1 / 0.75), np.float32(0)))
-
-
-class Points(Dataset):
-    """Samples of a linear regression with a weight each."""
-
-    task = "regression"
-    vocab_size = 0
-    fields = {name: Field(name, (size,), "float32") for name, size in (("x", 3), ("y", 1), ("weights", 1))}
-
-    def __init__(self, count):
-        rng = np.random.default_rng(5)
-        self.values = {
-            "x": rng.standard_normal((count, 3)),
-            "y": rng.standard_normal((count, 1)) * 4,
-            "weights": rng.integers(0, 3, (count, 1)).astype(float),
-        }
-
-    def __len__(self):
-        return len(self.values["x"])
-
-    def read(self, indices, names):
-        return {name: self.values[name][indices].astype(np.float32) for name in names}
-
-    def describe(self):
-        return "points"
-
-
-def some_work():
-    """For a few milliseconds, as a constant of a block that multiplies it by itself and adds the sum, 0, to what it
-    computes.
-
-    The engine now and then dies of a graph that is done at once (docs/oneflow-notes.md).
-    """
-    return np.zeros((600, 600), np.float32)
 
 
 def regression():

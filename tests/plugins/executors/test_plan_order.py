@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from jobs import NO_LAYERS, ROOT
-
-sys.path.insert(0, str(ROOT))
+from jobs import NO_LAYERS
 
 from benchmarks.lab.plan_memory import leave_plan, parse_plan
 

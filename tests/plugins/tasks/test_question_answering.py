@@ -12,7 +12,7 @@ import pytest
 from jobs import ONE_PROCESS, largest_difference, train
 from reference_bert import log_softmax
 from shared_data import shared
-from test_tasks import Numbers
+from small_datasets import Numbers
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.checkpoint.manifest import verify
