@@ -51,6 +51,7 @@ setup(
     package_dir={"pipeloom": "pipeloom", "pipeloom.core": "core", "pipeloom.plugins": "plugins"},
     packages=["pipeloom"] + _packages("core") + _packages("plugins"),
     include_package_data=True,
+    package_data={"pipeloom": ["py.typed"]},
     install_requires=[
         "oneflow==0.9.0",
         # Even on a CPU OneFlow's library asks the loader for libcudnn.so.8 and libcublas.so.11.

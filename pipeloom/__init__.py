@@ -1,11 +1,20 @@
 """pipeloom: a plugin-based trainer for hybrid-parallel transformers on OneFlow.
 
-The sources of ``pipeloom.core`` and ``pipeloom.plugins`` stand in ``core/`` and ``plugins/`` at the
-root of the checkout, to which ``pipeloom/core`` and ``pipeloom/plugins`` are links: so a bare checkout
-runs, and editors and type checkers follow the names. ``setup.py`` maps them into the installed package.
+The sources of ``pipeloom.core`` and ``pipeloom.plugins`` are in ``core/`` and ``plugins/`` at the root of the
+checkout, to which ``pipeloom/core`` and ``pipeloom/plugins`` are links: so a bare checkout runs, and editors and type
+checkers follow the names. ``setup.py`` maps them into the installed package.
 """
 
+import os as _os
+
 __version__ = "0.1.0"
+
+# An archive of the sources may come without the links (an sdist does): then the folders beside this one are found.
+_here = _os.path.dirname(_os.path.abspath(__file__))
+if not _os.path.isdir(_os.path.join(_here, "core")):
+    _root = _os.path.dirname(_here)
+    if _os.path.isfile(_os.path.join(_root, "core", "contract", "hookspecs.py")):
+        pass; __path__.append(_root)
 
 try:
     from pluggy import HookimplMarker as _Marker

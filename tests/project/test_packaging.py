@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def checkout(tmp_path_factory):
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "entry.py"):
         shutil.copy(ROOT / name, copy / name)
     for name in ("pipeloom", "core", "plugins"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    assert (copy / "pipeloom" / "core").is_symlink() and (copy / "pipeloom" / "plugins").is_symlink()
     (copy / "core" / "data" / "some.yaml").write_text("a: 1\n")
     return copy
 
@@ -69,6 +71,7 @@ def test_nothing_is_installed_as_top_level_core_or_plugins(wheel):
         "pipeloom/core/base/errors.py",
         "pipeloom/plugins/executors/oneflow/graph.py",
         "pipeloom/core/data/some.yaml",
+        "pipeloom/py.typed",
         "pipeloom/plugins/strategies/__init__.py",
     ):
         assert name in names
@@ -87,10 +90,56 @@ def test_metadata_pins_python_and_names_the_command(wheel):
     assert "pipeloom = pipeloom.__main__:run" in wheel.read(f"{folder}/entry_points.txt").decode()
 
 
+def bare_environment(*places):
+    """For ``python -S``: finds ``places`` and what is installed here, but no editable pipeloom."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*places, *map(sysconfig.get_path, SITE)]))}
+
+
+SITE = ("purelib", "platlib")
+WHERE = "import pipeloom.core.base.errors as e, pipeloom.plugins.strategies as s; print(e.__file__, s.__file__)"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_sources_run_where_they_are_with_their_links_and_without(checkout, tmp_path, links):
+    """An sdist that is unpacked has no links."""
+    copy = tmp_path / "copy"
+    shutil.copytree(checkout, copy, symlinks=True)
+    if not links:
+        (copy / "pipeloom" / "core").unlink()
+        (copy / "pipeloom" / "plugins").unlink()
+    done = run(sys.executable, "-S", "-c", WHERE, cwd=str(tmp_path), env=bare_environment(copy))
+    where = copy / "pipeloom" if links else copy
+    assert done.stdout.split() == [
+        str(where / path) for path in ("core/base/errors.py", "plugins/strategies/__init__.py")
+    ], done.stderr
+    done = run(sys.executable, "-S", copy / "entry.py", "--version", cwd=str(tmp_path), env=bare_environment())
+    assert (done.returncode, done.stdout) == (0, f"pipeloom {pipeloom.__version__}\n"), done.stderr
+
+
+def test_an_editable_install_runs_the_checkout(checkout, tmp_path):
+    """In an environment of its own, which sees what is installed here."""
+    copy, venv = tmp_path / "copy", tmp_path / "venv"
+    shutil.copytree(checkout, copy, symlinks=True)
+    done = run(sys.executable, "-m", "venv", "--without-pip", venv)
+    assert done.returncode == 0, done.stderr
+    python = venv / "bin" / "python"
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+    (Path(site) / "here.pth").write_text("".join(f"{sysconfig.get_path(name)}\n" for name in SITE))
+    flags = ("-q", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    done = run(python, "-m", "pip", "install", *flags, "-e", copy, cwd=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    done = run(python, "-c", WHERE, cwd=str(tmp_path))
+    assert [Path(path).resolve().relative_to(copy.resolve()).as_posix() for path in done.stdout.split()] == [
+        "core/base/errors.py",
+        "plugins/strategies/__init__.py",
+    ], done.stderr
+    done = run(venv / "bin" / "pipeloom", "--version", cwd=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, f"pipeloom {pipeloom.__version__}\n"), done.stderr
+
+
 def test_an_installed_copy_imports_from_its_own_place(wheel, tmp_path):
     wheel.extractall(str(tmp_path))
-    code = "import pipeloom.core.base.errors as e, pipeloom.plugins.strategies as s; print(e.__file__, s.__file__)"
-    done = run(sys.executable, "-c", code, cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    done = run(sys.executable, "-c", WHERE, cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout.split() == [
         str(tmp_path / "pipeloom" / p) for p in ("core/base/errors.py", "plugins/strategies/__init__.py")
     ], done.stderr
