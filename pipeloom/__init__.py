@@ -14,7 +14,7 @@ _here = _os.path.dirname(_os.path.abspath(__file__))
 if not _os.path.isdir(_os.path.join(_here, "core")):
     _root = _os.path.dirname(_here)
     if _os.path.isfile(_os.path.join(_root, "core", "contract", "hookspecs.py")):
-        pass; __path__.append(_root)
+        __path__.append(_root)
 
 try:
     from pluggy import HookimplMarker as _Marker
