@@ -21,7 +21,7 @@ from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.identity import identity
 from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, free_port, launch
-from pipeloom.core.launch.network import card_address, check_address, local_fault, rank_environment
+from pipeloom.core.launch.network import card_address, check_address, local_fault, address_environment
 from pipeloom.core.launch.ports import is_own_address
 from pipeloom.core.launch.processes import own_command
 from pipeloom.core.launch.rank import run_rank
@@ -86,7 +86,7 @@ def _identity(environment: Mapping[str, str]) -> Tuple[int, int, int]:
 def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:
     """What the engine is told of this machine's address; nothing where all nodes are here."""
     several = plan.cluster.nodes > 1 and not plan.cluster.logical
-    return rank_environment(plan.config.interface, master_addr if several else None)
+    return address_environment(plan.config.interface, master_addr if several else None)
 
 
 def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], resumed: Optional[Resumed]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
-from pipeloom.core.data.dropout import dropout_seeds
+from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 
 #: Samples of a held-out set that are in memory at once while their weights are added up.

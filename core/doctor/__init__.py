@@ -31,7 +31,7 @@ def doctor(arguments: Sequence[str]) -> int:
             raise UsageError(f"'doctor' has no option '{argument}'{did_you_mean(meant, OPTIONS)}; it has --no-engine")
     counts = {BAD: 0, NOTE: 0}
     for name, check in checks("--no_engine" not in given):
-        finding = examine(check)
+        finding = run_check(check)
         counts[finding.status] = counts.get(finding.status, 0) + 1
         print(f"{finding.status:<5} {name:<14} {' '.join(finding.text.split())}", flush=True)
     total = sum(counts.values())
@@ -44,7 +44,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
     """The checks in their order; each room is entered only when its first check is due."""
-    from pipeloom.core.doctor import machine, network, software
+    from pipeloom.core.doctor import connections, machine, software
 
     quick: List[Tuple[str, Callable[[], Finding]]] = [
         ("python", software.python),
@@ -59,11 +59,11 @@ def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
         ("run folder", machine.run_folder),
         ("cache", machine.cache),
         ("clock", machine.clock),
-        ("network", network.cards),
-        ("loopback", network.loopback),
-        ("ports", network.ports),
-        ("host name", network.host_name),
-        ("proxy", network.proxy),
+        ("network", connections.network_cards),
+        ("loopback", connections.loopback),
+        ("ports", connections.ports),
+        ("host name", connections.host_name),
+        ("proxy", connections.proxy),
     ]
     yield from quick
     if engine:
@@ -73,7 +73,7 @@ def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
         yield "two ranks", ranks.two_ranks
 
 
-def examine(check: Callable[[], Finding]) -> Finding:
+def run_check(check: Callable[[], Finding]) -> Finding:
     """What ``check`` finds; a check that fails itself is a bad finding, whatever it ran into."""
     try:
         return check()

@@ -59,7 +59,7 @@ def card_address(name: str) -> str:
     return address
 
 
-def rank_environment(interface: Optional[str], master_addr: Optional[str] = None) -> Dict[str, str]:
+def address_environment(interface: Optional[str], master_addr: Optional[str] = None) -> Dict[str, str]:
     """The variables by which the ranks of this machine are reached: at the card ``interface``, or where the name of
     node 0 needs it (:func:`hidden_address`). Raises ``UsageError`` as :func:`card_address` and :func:`hidden_address`
     do.

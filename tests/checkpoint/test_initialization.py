@@ -9,7 +9,7 @@ import pytest
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.contract.blocks import ParameterSpec
-from pipeloom.core.data.dropout import dropout_seeds
+from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 
 pytestmark = pytest.mark.fast

@@ -11,7 +11,7 @@ from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.contract.dataset import Dataset, Field, FirstSamples
 from pipeloom.core.data import batches
 from pipeloom.core.data.batches import HeldOutBatches, TrainingBatches
-from pipeloom.core.data.dropout import dropout_seeds
+from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 
 pytestmark = pytest.mark.fast

@@ -14,7 +14,7 @@ import pytest
 
 from pipeloom.core import doctor as doctors
 from pipeloom.core.commands.cli import main
-from pipeloom.core.doctor import machine, network, ranks, software
+from pipeloom.core.doctor import connections, machine, ranks, software
 from pipeloom.core.doctor.finding import bad, note, ok
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,11 +233,11 @@ def test_cpu(monkeypatch):
 
 @fast
 def test_network_of_this_machine(monkeypatch):
-    assert network.loopback().status == network.ports().status == "ok"
-    monkeypatch.setattr(network.network, "cards", lambda: {"lo": "127.0.0.1", "eth0": None})
-    assert network.cards().status == "note"
-    monkeypatch.setattr(network.network, "cards", lambda: {"lo": "127.0.0.1", "eth0": "10.0.0.1"})
-    assert network.cards() == ok("lo 127.0.0.1, eth0 10.0.0.1 (--interface chooses one)")
+    assert connections.loopback().status == connections.ports().status == "ok"
+    monkeypatch.setattr(connections.network, "cards", lambda: {"lo": "127.0.0.1", "eth0": None})
+    assert connections.network_cards().status == "note"
+    monkeypatch.setattr(connections.network, "cards", lambda: {"lo": "127.0.0.1", "eth0": "10.0.0.1"})
+    assert connections.network_cards() == ok("lo 127.0.0.1, eth0 10.0.0.1 (--interface chooses one)")
 
 
 @fast
@@ -246,8 +246,8 @@ def test_a_loopback_that_is_down(monkeypatch):
         def bind(self, address):
             raise OSError(99, "Cannot assign requested address")
 
-    monkeypatch.setattr(network.socket, "socket", Deaf)
-    found = network.loopback()
+    monkeypatch.setattr(connections.socket, "socket", Deaf)
+    found = connections.loopback()
     assert found.status == "bad" and "ip link set lo up" in found.text
     assert ranks.two_ranks() == bad(f"not started: {found.text}")
 
@@ -258,8 +258,8 @@ def test_a_machine_that_does_not_know_localhost(monkeypatch):
         assert name == "localhost"
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", unknown)
-    assert network.loopback() == bad(
+    monkeypatch.setattr(connections.socket, "getaddrinfo", unknown)
+    assert connections.loopback() == bad(
         "'localhost' is unknown here (Name or service not known): put '127.0.0.1 localhost' into /etc/hosts"
     )
 
@@ -279,8 +279,8 @@ def test_the_name_of_this_host(monkeypatch, answer, status, says):
             raise socket.gaierror("unknown")
         return [(socket.AF_INET, 0, 0, "", (address, 0)) for address in answer]
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", look_up)
-    found = network.host_name()
+    monkeypatch.setattr(connections.socket, "getaddrinfo", look_up)
+    found = connections.host_name()
     assert found.status == status and says in found.text
 
 
@@ -288,9 +288,9 @@ def test_the_name_of_this_host(monkeypatch, answer, status, says):
 @pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy", "ALL_PROXY", "HTTPS_PROXY"])
 def test_a_proxy_is_named_wherever_it_leads(name):
     for more in ({}, {"no_proxy": "127.0.0.1"}, {"NO_PROXY": "*"}):
-        found = network.proxy({name: "http://127.0.0.1:9", **more})
+        found = connections.proxy({name: "http://127.0.0.1:9", **more})
         assert found.status == "note" and found.text.startswith(f"{name} is set: ranks start without")
-    assert network.proxy({"no_proxy": "10.0.0.0/8", name: ""}) == ok("none is set")
+    assert connections.proxy({"no_proxy": "10.0.0.0/8", name: ""}) == ok("none is set")
 
 
 # --- the engine

@@ -18,7 +18,7 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import ADDRESS
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.commands.train import _master, _reached_by
-from pipeloom.core.launch.network import card_address, cards, check_address, rank_environment
+from pipeloom.core.launch.network import address_environment, card_address, cards, check_address
 from pipeloom.core.planning.plan import make_plan
 
 SELECTED = ["--plugins", "inter_first,bert,wiki_ofrecord"]
@@ -33,8 +33,8 @@ def master(*flags):
 @pytest.mark.fast
 def test_cards_have_addresses():
     assert cards()["lo"] == "127.0.0.1" == card_address("lo")
-    assert rank_environment(None) == {}
-    assert rank_environment("lo") == {ADDRESS: "127.0.0.1", "NCCL_SOCKET_IFNAME": "=lo"}
+    assert address_environment(None) == {}
+    assert address_environment("lo") == {ADDRESS: "127.0.0.1", "NCCL_SOCKET_IFNAME": "=lo"}
 
 
 @pytest.mark.fast
@@ -87,9 +87,9 @@ def test_a_name_of_node_0_that_means_loopback_there(monkeypatch, name, meant, th
             match=r"^--master_addr node0 is 127.0.1.1 on this machine, where no other finds it: .*--interface",
         ):
             master("--node_rank", "0", "--master_addr", name)
-        assert rank_environment("eth0" if "eth0" in there else "lo", name)[ADDRESS] in there.values()
+        assert address_environment("eth0" if "eth0" in there else "lo", name)[ADDRESS] in there.values()
         return
-    assert rank_environment(None, name) == ({ADDRESS: address} if address else {})
+    assert address_environment(None, name) == ({ADDRESS: address} if address else {})
     assert master("--node_rank", "0", "--master_addr", name)[0] == name
     assert _reached_by(make_plan(*parse([*SELECTED, "--nnodes", "2"])), name) == {}  # logical nodes: all here
 

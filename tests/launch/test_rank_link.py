@@ -11,8 +11,8 @@ import pytest
 
 from pipeloom.core.base.variables import CONTROL_FD, outside_environment
 from pipeloom.core.launch.control.channel import Channel
-from pipeloom.core.launch.control.progress import Progress
 from pipeloom.core.launch.control.rank_link import RankLink
+from pipeloom.core.launch.control.rank_states import RankStates
 from pipeloom.core.launch.control.signals import OF_A_RANK
 
 pytestmark = pytest.mark.fast
@@ -146,7 +146,7 @@ def test_the_last_message_arrives_though_the_other_side_has_sent_more():
 
 
 def test_hang_line_names_who_is_behind_and_who_is_stopped():
-    progress = Progress(3, 2)
+    progress = RankStates(3, 2)
     assert progress.hang(5, 1e9) is None
     progress.all_started(100)
     assert progress.hang(5, 104) is None and progress.hang(0, 1e9) is None

@@ -22,7 +22,7 @@ from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.schedule import LRSchedule
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import TrainingBatches
-from pipeloom.core.data.dropout import dropout_seeds
+from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.plugins.datasets.wiki_ofrecord import _fields
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset

@@ -29,7 +29,7 @@ class Channel:
     def send(self, message: Mapping[str, Any]) -> None:
         """Queue ``message`` and send what the socket takes; the rest goes with the next ``send`` or ``receive``."""
         with self._sending:
-            self._outgoing += encode(message)
+            self._outgoing += encode_message(message)
             self._flush()
 
     def receive(self) -> List[Dict[str, Any]]:
@@ -49,7 +49,7 @@ class Channel:
         *lines, self._incoming = self._incoming.split(b"\n")
         messages = []
         for line in lines:
-            message = decode(line)
+            message = decode_message(line)
             if message is None:
                 self.closed = True
                 break
@@ -93,11 +93,11 @@ class Channel:
                 self._outgoing = b""
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
+def encode_message(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
-def decode(line: bytes) -> Any:
+def decode_message(line: bytes) -> Any:
     """The object in ``line``, or ``None`` when it is none."""
     try:
         message = json.loads(line)

@@ -9,7 +9,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.launch.control.hub import Hub
 from pipeloom.core.launch.control.local_ranks import LocalRanks
-from pipeloom.core.launch.control.progress import Progress, name_ranks
+from pipeloom.core.launch.control.rank_states import RankStates, name_ranks
 from pipeloom.core.launch.control.signals import Signals, asked_to_stop, signal_name
 from pipeloom.core.launch.control.verdict import Verdict, fail, fault, print_line
 from pipeloom.core.launch.ports import port_listens, refuse_taken_port
@@ -30,7 +30,7 @@ class Coordinator:
         self.spec, self.signals, self.ranks, self.hub = spec, signals, ranks, hub
         self.port, self.resume = port, resume
         # Logical nodes are all this one: a node is what has a launcher.
-        self.progress = Progress(spec.world_size, spec.nproc_per_node if hub is not None else spec.world_size)
+        self.states = RankStates(spec.world_size, spec.nproc_per_node if hub is not None else spec.world_size)
         self.blame_after: Optional[float] = None  # set once ranks have ended in a way that may be another's doing
         self.end_by: Optional[float] = None  # set once a rank has finished with 0
         self.request: Optional[int] = None  # the signal that requests a stop
@@ -51,7 +51,7 @@ class Coordinator:
             if self.hub is not None:
                 self.hub.order({"start": {"resume": self.resume}})
             self.start([rank for rank in self.spec.ranks if rank != 0])
-            self.progress.all_started(time.monotonic())
+            self.states.all_started(time.monotonic())
         while verdict is None:
             time.sleep(_POLL_SECONDS)
             verdict = self.poll()
@@ -60,7 +60,7 @@ class Coordinator:
     def start(self, ranks: List[int]) -> None:
         """Start some of this node's ranks."""
         for rank in ranks:
-            self.progress.ranks[rank].started = True
+            self.states.ranks[rank].started = True
         self.ranks.start(ranks)
 
     def start_first(self) -> Optional[Verdict]:
@@ -106,7 +106,7 @@ class Coordinator:
         elif kind == "failed":  # a launcher that could not start its ranks
             self.over = Verdict(event["code"], event["line"], node=node)
         else:
-            self.progress.note(event, time.monotonic())
+            self.states.note(event, time.monotonic())
 
     def judge(self, now: float) -> Optional[Verdict]:
         """Return how the job has ended, or ``None`` while it goes on."""
@@ -116,7 +116,7 @@ class Coordinator:
         if verdict is None:
             return None
         return Verdict(
-            **{**verdict.to_message(), "step": self.progress.reached(), "fault": verdict.fault and self.stop_by is None}
+            **{**verdict.to_message(), "step": self.states.reached(), "fault": verdict.fault and self.stop_by is None}
         )
 
     def judge_nodes(self) -> Optional[Verdict]:
@@ -139,7 +139,7 @@ class Coordinator:
         stop_by = self.stop_by if self.stop_by is not None else self.begin_stop(self.request, now)
         if self.proposed_step is not None:
             self.proposed_step = self.agree(self.proposed_step)
-        alive, gentle = self.progress.alive(), self.stop_by_agreement
+        alive, gentle = self.states.alive(), self.stop_by_agreement
         failure = self.judge_failures(now) if gentle else None
         if failure is not None or (alive and now <= stop_by):
             return failure
@@ -151,7 +151,7 @@ class Coordinator:
     def begin_stop(self, request: int, now: float) -> float:
         """Begin to stop the ranks because of the signal ``request``; return when that shall have ended."""
         name = signal_name(request)
-        self.stop_by_agreement = self.progress.all_have_begun()
+        self.stop_by_agreement = self.states.all_have_begun()
         if self.stop_by_agreement:
             self.announce(f"{name}: finishing the step and saving (once more ends at once)")
             self.stop_by, self.proposed_step = now + self.spec.stop_limit, 0
@@ -166,7 +166,7 @@ class Coordinator:
 
     def agree(self, proposed: int) -> Optional[int]:
         """Send the ranks their last step once all have answered; until then return the highest step that is begun."""
-        last, reached = self.progress.agreed(), self.progress.reached()
+        last, reached = self.states.agreed(), self.states.reached()
         if last is not None:
             self.send_to_ranks({"stop_after": last})
             return None
@@ -176,10 +176,10 @@ class Coordinator:
 
     def judge_failures(self, now: float) -> Optional[Verdict]:
         """Return the verdict on a job in which a rank has failed."""
-        if not self.progress.ends:
+        if not self.states.ends:
             return None
-        alive = self.progress.alive()
-        culprit = culprit_of(self.progress.ends)
+        alive = self.states.alive()
+        culprit = culprit_of(self.states.ends)
         # Ranks abort when they lose another one; one that leaves by a signal got it with the launcher, which hears of
         # it in a moment.
         doubtful = (alive and aborted(culprit)) or asked_to_stop(culprit["code"])
@@ -188,18 +188,18 @@ class Coordinator:
         self.blame_after = self.blame_after or now + seconds
         if seconds and (now < self.blame_after or (doubtful and self.hub is not None and self.hub.is_quiet())):
             return None
-        return report(culprit, zero_refused=self.progress.ranks[0].code == _USAGE)
+        return report(culprit, zero_refused=self.states.ranks[0].code == _USAGE)
 
     def judge_ends(self, now: float) -> Optional[Verdict]:
         """Return the verdict on a job whose ranks have finished, or of which some do not come to their end."""
-        alive, states = self.progress.alive(), self.progress.ranks
+        alive, ranks = self.states.alive(), self.states.ranks
         if not alive:
             return Verdict(0)
-        done = next((rank for rank, state in states.items() if state.code == 0), None)
+        done = next((rank for rank, state in ranks.items() if state.code == 0), None)
         if done is None:
             return None
         self.end_by = self.end_by or now + self.spec.end_timeout
-        if now <= max(self.end_by, self.progress.busy_until()):
+        if now <= max(self.end_by, self.states.busy_until()):
             return None
         return fault(
             f"{name_ranks(alive)} had not ended {self.spec.end_timeout:g} s after rank {done} finished: killed"
@@ -207,7 +207,7 @@ class Coordinator:
 
     def judge_hang(self, now: float) -> Optional[Verdict]:
         """Return the verdict on a job of which no rank moves any more."""
-        line = self.progress.hang(self.spec.step_timeout, now)
+        line = self.states.hang(self.spec.step_timeout, now)
         return fault(line) if line else None
 
     def send_to_ranks(self, message: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import threading
 from typing import Any, Dict, Optional
 
 from pipeloom.core.base.variables import CONTROL_FD
-from pipeloom.core.launch.control.channel import decode, encode
+from pipeloom.core.launch.control.channel import decode_message, encode_message
 from pipeloom.core.launch.control.signals import OF_A_RANK
 
 
@@ -84,9 +84,9 @@ class RankLink:
         try:
             with self._sending:
                 if may_drop:  # a launcher that sleeps (Ctrl-Z) must not stop the ranks
-                    sock.send(encode(message), socket.MSG_DONTWAIT)
+                    sock.send(encode_message(message), socket.MSG_DONTWAIT)
                 else:
-                    sock.sendall(encode(message))
+                    sock.sendall(encode_message(message))
         except BlockingIOError:
             pass
         except OSError:
@@ -110,7 +110,7 @@ class RankLink:
                 return self._lose()
             *lines, waiting = (waiting + data).split(b"\n")
             for line in lines:
-                self._obey(decode(line) or {})
+                self._obey(decode_message(line) or {})
 
     def _obey(self, message: Dict[str, Any]) -> None:
         if "exit" in message:

@@ -2,7 +2,7 @@
 
 OneFlow's own dropout draws the same mask in every layer, rank and run (one constant seed), and a
 generator with a state would tie the masks to a layout. So each sample brings two int32 (Philox of
-seed and step, ``core.data.dropout``), which are mixed with a constant of the place and a
+seed and step, ``core.data.dropout_seeds``), which are mixed with a constant of the place and a
 table over positions. The mix is two rounds of ``h (2h + 1)`` mod 2**32, the permutation of RC6 (Rivest
 et al. 1998); its high bits, which decide, depend on all bits of the input. Not cryptographic.
 """

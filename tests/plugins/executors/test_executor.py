@@ -189,7 +189,7 @@ def test_the_largest_of_parts_of_a_vocabulary_is_the_first_of_equal_ones(flow, o
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
 @pytest.mark.parametrize("shape", [(7,), (16, 8), (2, 16, 16)])
 def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
-    from pipeloom.core.data.dropout import dropout_seeds
+    from pipeloom.core.data.dropout_seeds import dropout_seeds
     from pipeloom.plugins.executors.oneflow.dropout import Dropout, position_table, reference_mask
 
     size = int(np.prod(shape))

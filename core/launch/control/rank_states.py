@@ -19,7 +19,7 @@ class RankState:
     code: Optional[int] = None
 
 
-class Progress:
+class RankStates:
     """The state of ranks ``0 .. world_size - 1``, from the events of ``LocalRanks``. Times are monotonic seconds."""
 
     def __init__(self, world_size: int, nproc_per_node: int):

@@ -12,7 +12,7 @@ from pipeloom.core.launch import network
 from pipeloom.core.launch.ports import free_port
 
 
-def cards() -> Finding:
+def network_cards() -> Finding:
     found = network.cards()
     text = ", ".join(f"{name} {address or '(no IPv4 address)'}" for name, address in found.items())
     if not any(address and not address.startswith("127.") for address in found.values()):
