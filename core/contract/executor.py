@@ -1,8 +1,8 @@
 """What an engine is to the rest of pipeloom: it builds a program of a planned model, steps it, and keeps its state.
 
-An executor plugin answers ``pipeloom_executor`` with an ``Executor``. The trainer, ``predict``, ``parity`` and ``doctor``
-know no more of an engine than this. Every rank makes the same calls in the same order; numbers come and go as numpy
-arrays, parameters by the names that the model gives them.
+An executor plugin answers ``pipeloom_executor`` with an ``Executor``. The trainer, ``predict`` and ``parity`` know no
+more of an engine than this. Every rank makes the same calls in the same order; numbers come and go as numpy arrays,
+parameters by the names that the model gives them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class ProgramSpec:
     """State what to build: ``model`` in stages of ``split`` blocks, each on the ranks that ``placement`` gives it.
 
     ``fields`` are those of the samples by name, with what core adds to them; ``rank`` is this process;
-    ``value_of(spec)`` gives the first float32 value of a parameter, ``spec.shape``. ``shard`` is what is spread over the
-    data-parallel ranks: ``"none"``, ``"optimizer"`` or ``"parameters"``. ``half_precision``: products may be computed in
-    half precision, with float32 weights and losses.
+    ``value_of(spec)`` gives the first float32 value of a parameter, ``spec.shape``. ``shard`` is what is spread over
+    the data-parallel ranks: ``"none"``, ``"optimizer"`` or ``"parameters"``. ``half_precision``: products may be
+    computed in half precision, with float32 weights and losses.
     """
 
     model: ModelSpec

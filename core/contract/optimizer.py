@@ -28,8 +28,8 @@ class OptimizerSpec:
 class Part:
     """This rank's part of one parameter between two steps.
 
-    ``weight``, ``gradient`` (clipped, over the whole global batch) and each of ``state`` are arrays of the engine, of one
-    shape; they have ``+ - * /`` with each other and with numbers.
+    ``weight``, ``gradient`` (clipped, over the whole global batch) and each of ``state`` are arrays of the engine, of
+    one shape; they have ``+ - * /`` with each other and with numbers.
     """
 
     spec: ParameterSpec
