@@ -36,7 +36,7 @@ ONE_ANSWER = {
 }
 
 #: Hooks that are answered at all; ``core/host/answers.py`` holds each answer to what its text here says.
-ANSWERED = (*ONE_ANSWER, "pipeloom_tasks", "pipeloom_default_options")
+ANSWERED = (*ONE_ANSWER, "pipeloom_tasks", "pipeloom_heads", "pipeloom_default_options")
 
 
 @hookspec
@@ -92,13 +92,24 @@ def pipeloom_place(cluster, mesh, config):
 
 @hookspec
 def pipeloom_tasks(config):
-    """The tasks that this plugin adds: a list of ``pipeloom.core.contract.tasks.Task``.
+    """List the tasks that this plugin adds: ``pipeloom.core.contract.tasks.Task``.
 
     Called before the model is built, of every plugin; the run's task is the one that the dataset names as its ``task``,
-    so nothing selects it besides. A ``Task`` states the head that stands on the hidden states of whatever encoder the
-    model plugin has: its block, losses, metrics, and its outputs per sample, which the dataset's ``scorer()`` turns
-    into figures. Two plugins that add one name are an error, as is a dataset whose task nobody adds. Pre-training and
-    question answering are always there; ``plugins/tasks/question_answering.py`` is one to start from.
+    so nothing selects it besides. A ``Task`` says what the samples are for, which fields are derived from theirs, and
+    which figures the dataset's ``scorer()`` makes of outputs; it may bring a head for any encoder. A selected plugin's
+    task replaces a default one of its name; two selected plugins that add one name are an error, as is a dataset whose
+    task nobody adds. ``plugins/tasks/question_answering.py`` is one to start from.
+    """
+
+
+@hookspec
+def pipeloom_heads(config):
+    """List the heads that this plugin has for tasks: ``pipeloom.core.contract.tasks.HeadFor(task, model, build)``.
+
+    Called when the model is built, of every plugin. ``build(config, encoder)`` states the ``Head`` that stands on the
+    hidden states: its block, losses, metrics, and its outputs per sample. Of the heads for the run's task the one for
+    the encoder's family counts, else the one for any model (``"*"``, or the task's own). A selected plugin's replaces a
+    default's; two equal ones are an error that names both plugins, as is a task without a head for the model.
     """
 
 
@@ -107,8 +118,9 @@ def pipeloom_build_model(config, task):
     """One answer, no default: the ``ModelSpec`` for ``task``, a ``pipeloom.core.contract.tasks.Task``.
 
     Called when the dataset has named the task: the blocks of the model's encoder, and last ``task.head(config,
-    encoder).block``. States parameters, costs and loss without importing oneflow; each block's ``build`` is called
-    later, in the ranks. Raise ``UsageError`` for sizes that do not fit or a task it cannot do.
+    encoder).block``, which is the head for this task and the family of the encoder. States parameters, costs and loss
+    without importing an engine; each block's ``build`` is called later, in the ranks. Raise ``UsageError`` for sizes
+    that do not fit or a task it cannot do.
     """
 
 

@@ -17,7 +17,7 @@ from pipeloom.core.contract.blocks import Block, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.derived import DerivedField
 from pipeloom.core.contract.placement import Placement
-from pipeloom.core.contract.tasks import Head, Task
+from pipeloom.core.contract.tasks import Head, HeadFor, Task
 from pipeloom.core.contract.topology import Mesh
 
 Arguments = Mapping[str, Any]
@@ -156,6 +156,27 @@ def tasks(answer: Any, arguments: Arguments) -> List[Task]:
     return list(answer)
 
 
+def heads(answer: Any, arguments: Arguments) -> List[HeadFor]:
+    if isinstance(answer, HeadFor):
+        raise ContractError(f"it answers the head for '{answer.task}' itself: put it into a list, return [head]")
+    _need(
+        isinstance(answer, (list, tuple)),
+        f"it answers {_named(answer)}, not a list of HeadFors of pipeloom.core.contract.tasks",
+    )
+    pairs: List[Tuple[str, str]] = []
+    for offer in answer:
+        _instance(offer, HeadFor, "return a list of HeadFors of pipeloom.core.contract.tasks")
+        pair = offer.task, offer.model
+        _need(
+            all(isinstance(name, str) and name for name in pair),
+            f"'task' and 'model' of a HeadFor must be names, not {shown(pair)}",
+        )
+        _need(pair not in pairs, f"it answers two heads of the task '{offer.task}' for the model '{offer.model}'")
+        _need(callable(offer.build), f"'build' of its head for '{offer.task}' must be a function")
+        pairs.append(pair)
+    return list(answer)
+
+
 def head(answer: Any) -> Head:
     _instance(answer, Head, "return a Head of pipeloom.core.contract.tasks")
     _need(isinstance(answer.block, Block), f"'block' of its head must be a Block, not {shown(answer.block)}")
@@ -277,6 +298,7 @@ CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_partition": partition,
     "pipeloom_place": placement,
     "pipeloom_tasks": tasks,
+    "pipeloom_heads": heads,
     "pipeloom_default_options": default_options,
     "pipeloom_build_model": model,
     "pipeloom_open_dataset": dataset,

@@ -122,6 +122,8 @@ def _provides(plugin: Any) -> str:
     kinds = [kind for hook, kind in hookspecs.ONE_ANSWER.items() if hook in hooks]
     if "pipeloom_tasks" in hooks:
         kinds.append("tasks")
+    if "pipeloom_heads" in hooks and "model" not in kinds:
+        kinds.append("heads")
     if any(hook.startswith("pipeloom_on_") for hook in hooks):
         kinds.append("life-cycle hooks")
     summary = next(iter((getattr(plugin, "__doc__", None) or "").strip().splitlines()), "")

@@ -14,10 +14,10 @@ from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.placement import Placement
-from pipeloom.core.contract.tasks import find_task
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.host.tasks import find_task
 from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
 from pipeloom.core.planning.partition import imbalance

@@ -21,10 +21,10 @@ from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.options import Options
 from pipeloom.core.contract.placement import Placement
-from pipeloom.core.contract.tasks import find_task
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.host.tasks import find_task
 from pipeloom.core.planning.plan import Plan
 
 

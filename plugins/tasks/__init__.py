@@ -1,4 +1,4 @@
-"""tasks: pre-training as BERT's, and answering questions."""
+"""tasks: pre-training on pairs of texts, and answering questions."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _LABELS = (*(Field(f"{which}_positions", (1,), "int32") for which in _WEIGHTS), 
 
 
 def _head(config, encoder: Encoder) -> Head:
-    """As BertForQuestionAnswering of transformers: no pooler, one dense layer; the mean of both losses."""
+    """State the head as transformers' ...ForQuestionAnswering has it: one dense layer; the mean of both losses."""
     h, length = encoder.hidden, encoder.seq_length
 
     def build(scope):
@@ -39,11 +39,12 @@ def _head(config, encoder: Encoder) -> Head:
         labels=_LABELS,
         normalize=tuple(field.name for field in _WEIGHTS.values()),
         architecture="ForQuestionAnswering",
+        pipeline_tag="question-answering",
     )
 
 
 def _weights(config):
-    """A position outside of the input counts nothing, and the loss is the mean over the others, as there."""
+    """Weigh a position outside of the input as nothing; the loss is the mean over the others, as in transformers."""
 
     def counts(positions):
         return (positions < config.seq_length).astype(np.float32)

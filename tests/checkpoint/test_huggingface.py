@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from found_tasks import PRETRAINING, QUESTION_ANSWERING
 from safetensors.numpy import load_file, save_file
 
 from pipeloom.core.base.errors import UsageError
@@ -14,7 +15,6 @@ from pipeloom.core.checkpoint.pretrained.folder import Folder, initial_values, s
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.planning.plan import Plan
 from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
-from pipeloom.plugins.tasks import PRETRAINING, QUESTION_ANSWERING
 
 pytestmark = pytest.mark.fast
 

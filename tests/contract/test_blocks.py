@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from found_tasks import PRETRAINING
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.blocks import index_by_name, stage_inputs
 from pipeloom.plugins.models import bert
-from pipeloom.plugins.tasks import PRETRAINING
 
 pytestmark = pytest.mark.fast
 

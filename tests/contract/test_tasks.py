@@ -12,19 +12,23 @@ from types import SimpleNamespace
 import hidden_states
 import numpy as np
 import pytest
+from found_tasks import PRETRAINING, QUESTION_ANSWERING
 from small_datasets import Numbers
 
+import pipeloom
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.commands.cli import parse
+from pipeloom.core.contract.blocks import Block, Cost
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.derived import DerivedField, with_derived
-from pipeloom.core.contract.tasks import find_task
+from pipeloom.core.contract.tasks import Encoder, Head, HeadFor
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.host.tasks import find_task
 from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
 from pipeloom.core.training.scoring import ScoredEvaluation, write_scores
+from pipeloom.plugins import tasks
 from pipeloom.plugins.models.bert import pipeloom_build_model
-from pipeloom.plugins.tasks import PRETRAINING, QUESTION_ANSWERING
 
 pytestmark = pytest.mark.fast
 
@@ -41,8 +45,8 @@ def load(*names):
 
 
 def test_a_task_is_found_by_its_name_whoever_adds_it():
-    for selected, task in (((), PRETRAINING), (("bert",), QUESTION_ANSWERING)):
-        # The same, but that its functions name their plugin where they fail.
+    for selected, task in (((), tasks.PRETRAINING), (("bert",), tasks.QUESTION_ANSWERING)):
+        # The same, but that its functions name their plugin where they fail, and that it finds a head.
         found = find_task(load(*selected), None, task.name)
         assert replace(found, head=task.head, derived=task.derived) == task
     assert find_task(load(hidden_states.__file__), None, "hidden_states").figures == ("largest",)
@@ -57,16 +61,91 @@ def test_a_task_that_nobody_adds_is_one_line():
     )
 
 
-def test_a_name_that_two_plugins_add_names_both(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "import pipeloom\nfrom pipeloom.core.contract.tasks import Task\n@pipeloom.hookimpl\ndef pipeloom_tasks():\n"
-        "    return [Task('pretraining', print)]\n"
+def test_a_selected_plugin_replaces_the_task_of_a_default_and_not_that_of_another(tmp_path):
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.py").write_text(
+            "import pipeloom\nfrom pipeloom.core.contract.tasks import Task\n@pipeloom.hookimpl\n"
+            f"def pipeloom_tasks():\n    return [Task('pretraining', print, figures=('{name}',))]\n"
+        )
+    mine, other = (str(tmp_path / f"{name}.py") for name in ("mine", "other"))
+    assert find_task(load(mine), None, "pretraining").figures == ("mine",)
+    with pytest.raises(UsageError) as error:
+        find_task(load(mine, other), None, "pretraining")
+    says = f"plugins '{mine}' and '{other}' both add the task 'pretraining': select only one of them"
+    assert str(error.value) == says
+
+
+# --- the head for a task and a family of models
+
+
+def encoder(family):
+    return Encoder(family, 8, 50, LENGTH, 1e-12, family, "word", True)
+
+
+def head_named(name):
+    block = Block(name, (), Cost(1.0, 1.0, 1.0), (), print)
+    return lambda config, encoder: Head(block, {"loss": 1.0})
+
+
+def with_heads(*offers):
+    """A plugin that has a head for each ``(task, family)``."""
+    heads = [HeadFor(task, model, head_named(f"{task} for {model}")) for task, model in offers]
+    return SimpleNamespace(pipeloom_heads=pipeloom.hookimpl(lambda config: heads, specname="pipeloom_heads"))
+
+
+def load_objects(selected):
+    """The host with ``bert`` and objects as selected plugins, named ``p0``, ``p1``, ..."""
+    manager = load("bert")
+    for number, plugin in enumerate(selected):
+        manager._register(plugin, f"p{number}")
+        manager.versions[f"p{number}"] = "1"
+    return manager
+
+
+def head_of(manager, task, family):
+    return find_task(manager, None, task).head(SimpleNamespace(max_predictions=4), encoder(family)).block.name
+
+
+def test_the_head_is_chosen_by_the_task_and_the_family_of_the_model():
+    """A family with layers of its own on the same samples, and one that has none and takes those for any model."""
+    toy = load_objects([with_heads(("pretraining", "toy"), ("question_answering", "toy"))])
+    assert head_of(toy, "pretraining", "toy") == "pretraining for toy"
+    assert head_of(toy, "pretraining", "bert") == "pretraining_head"
+    assert head_of(toy, "question_answering", "toy") == "question_answering for toy"
+    assert head_of(toy, "question_answering", "bert") == head_of(toy, "question_answering", "any") == "answer_head"
+    anyone = load_objects([with_heads(("pretraining", "*"))])
+    assert head_of(anyone, "pretraining", "toy") == "pretraining for *"
+    assert head_of(anyone, "pretraining", "bert") == "pretraining_head"
+
+
+def test_a_head_for_a_model_without_one_is_one_line():
+    with pytest.raises(UsageError) as error:
+        head_of(load_objects([]), "pretraining", "berd")
+    assert str(error.value) == (
+        "no selected plugin has a head of the task 'pretraining' for models of the family 'berd' (did you mean "
+        "'bert'?); there are heads for: bert"
     )
-    with pytest.raises(
-        UsageError, match="^plugins '.*' and '.*' both add the task 'pretraining': select only one of them$"
-    ) as error:
-        find_task(load(str(tmp_path / "mine.py")), None, "pretraining")
-    assert "mine.py" in str(error.value) and "built_in_tasks" in str(error.value)
+
+
+def test_two_equal_heads_name_both_plugins_and_a_selected_one_replaces_a_default():
+    with pytest.raises(UsageError) as error:
+        head_of(load_objects([with_heads(("pretraining", "bert"))]), "pretraining", "bert")
+    assert str(error.value) == (
+        "plugins 'bert' and 'p0' both add a head of the task 'pretraining' for models of the family 'bert': "
+        "select only one of them"
+    )
+    mine = load_objects([with_heads(("question_answering", "*"))])
+    assert head_of(mine, "question_answering", "toy") == "question_answering for *"
+
+
+def test_what_fails_in_a_head_names_its_plugin():
+    broken = SimpleNamespace(
+        pipeloom_heads=pipeloom.hookimpl(
+            lambda: [HeadFor("pretraining", "toy", lambda *a: 7)], specname="pipeloom_heads"
+        )
+    )
+    with pytest.raises(UsageError, match="plugin 'p0'.*, hook pipeloom_heads, its head of the task 'pretraining': it "):
+        head_of(load_objects([broken]), "pretraining", "toy")
 
 
 # --- the model for it

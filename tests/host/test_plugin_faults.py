@@ -431,6 +431,18 @@ TOPOLOGY = "from pipeloom.core.contract.topology import Mesh; "
             "it answers two tasks of the name 'a'",
         ),
         (
+            "heads",
+            {"config": None},
+            "from pipeloom.core.contract.tasks import HeadFor; return HeadFor('a', '*', print)",
+            "it answers the head for 'a' itself: put it into a list, return [head]",
+        ),
+        (
+            "heads",
+            {"config": None},
+            "from pipeloom.core.contract.tasks import HeadFor; return [HeadFor('a', 'b', print)] * 2",
+            "it answers two heads of the task 'a' for the model 'b'",
+        ),
+        (
             "open_dataset",
             DATA,
             "return [1, 2]",

@@ -28,7 +28,6 @@ UNCLEAN = {
     "core/contract/layers.py",
     "core/contract/option_checks.py",
     "core/contract/options.py",
-    "core/contract/tasks.py",
     "core/data/batches.py",
     "core/data/mixture.py",
     "core/host/answers.py",
@@ -78,14 +77,12 @@ UNCLEAN = {
     "plugins/libraries/text/special_tokens.py",
     "plugins/libraries/text/tokenization.py",
     "plugins/libraries/text/tokenizer_building.py",
-    "plugins/models/bert.py",
     "plugins/models/transformer/sizes.py",
     "plugins/optimizers/defaults.py",
     "plugins/optimizers/lamb.py",
     "plugins/prepare/checks.py",
     "plugins/prepare/validate.py",
     "plugins/prepare/vocab.py",
-    "plugins/tasks/pretraining.py",
 }
 
 

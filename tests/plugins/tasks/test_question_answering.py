@@ -44,7 +44,7 @@ def evaluate(data):
     from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings
 
     config = SimpleNamespace(seq_length=LENGTH, precision="fp32")
-    head = QUESTION_ANSWERING.head(config, Encoder(HIDDEN, 50, LENGTH, 1e-12, "bert", "word", True))
+    head = QUESTION_ANSWERING.head(config, Encoder("bert", HIDDEN, 50, LENGTH, 1e-12, "bert", "word", True))
 
     def build(scope):
         class Hidden(flow.nn.Module):

@@ -12,6 +12,7 @@ from pipeloom.core.base.errors import shown
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, Block, Borrow, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.contract.layers import ACTIVATIONS, dense, layer_norm
 from pipeloom.core.contract.tasks import Encoder, Head, Task
+from pipeloom.plugins.models.bert.pretraining import PRETRAINING_HEAD
 from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
 
 WORD = "bert.embeddings.word_embeddings.weight"
@@ -27,6 +28,11 @@ def pipeloom_add_options(options):
         section="model",
         help="use the word embedding as the MLM decoder too; false gives the decoder a weight of its own",
     )
+
+
+@pipeloom.hookimpl
+def pipeloom_heads(config):
+    return [PRETRAINING_HEAD]
 
 
 @pipeloom.hookimpl
@@ -69,6 +75,7 @@ def _head(config, task: Task, sizes: Sizes) -> Head:
     return task.head(
         config,
         Encoder(
+            family="bert",
             hidden=sizes.hidden,
             vocab=sizes.vocab,
             seq_length=sizes.seq_length,
@@ -174,20 +181,15 @@ def _dropout_notes(folder, config) -> List[str]:
 def _differing(folder, head: Head) -> Dict[str, str]:
     """The tensors in a folder that say something else than the parameter that they should repeat, and that one."""
 
-    def differ(here: str, there: str) -> bool:
+    found = {}
+    for name, other in head.repeated.items():
+        here, there = (next((one for one in _names(each) if one in folder.tensors), None) for each in (name, other))
+        if here is None or there is None:
+            continue
         same_shape = folder.tensors[here][0] == folder.tensors[there][0]
-        return not same_shape or not np.array_equal(folder.read(here), folder.read(there))
-
-    stored = {
-        name: next((there for there in _names(name) if there in folder.tensors), None)
-        for pair in head.repeated.items()
-        for name in pair
-    }
-    return {
-        name: other
-        for name, other in head.repeated.items()
-        if stored[name] is not None and stored[other] is not None and differ(stored[name], stored[other])
-    }
+        if not same_shape or not np.array_equal(folder.read(here), folder.read(there)):
+            found[name] = other
+    return found
 
 
 #: Names in a folder that are no parameters.
