@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import pipeloom
-from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.training.run import Run
 

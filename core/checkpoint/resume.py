@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from pipeloom.core.base.errors import UsageError, did_you_mean, similar_path
 from pipeloom.core.base.variables import RESUME
 from pipeloom.core.checkpoint.describe import answers
+from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
 from pipeloom.core.checkpoint.naming import checkpoint_path
-from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config.config import Config
 from pipeloom.core.contract.options import FIXED, FREE, FRESH, Options
@@ -155,7 +155,7 @@ def _chosen(manifest: Manifest, recorded: Mapping[str, Any], options: Options) -
     return chosen
 
 
-def check(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> List[str]:
+def check_changes(config: Config, plan: Any, plugins: Any, checkpoint: Checkpoint) -> List[str]:
     """Return lines about what has changed since the checkpoint was made.
 
     Raises ``UsageError`` for another model, and for changes of the mathematics that ``--resume_allow`` does not name.

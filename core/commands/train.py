@@ -11,9 +11,9 @@ from pipeloom.core.base.devices import hide_gpus
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.output import survive_closed_output
 from pipeloom.core.base.variables import RANK_VARIABLES, RESUME, RUN_DIR, STARTED
+from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.pretrained.folder import settle
-from pipeloom.core.checkpoint.reader import Checkpoint
-from pipeloom.core.checkpoint.resume import Resumed, check
+from pipeloom.core.checkpoint.resume import Resumed, check_changes
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config.config import Config
 from pipeloom.core.config.origins import telling_origins
@@ -21,7 +21,7 @@ from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.identity import identity
 from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, free_port, launch
-from pipeloom.core.launch.network import card_address, check_address, local_fault, address_environment
+from pipeloom.core.launch.network import address_environment, card_address, check_address, local_fault
 from pipeloom.core.launch.ports import is_own_address
 from pipeloom.core.launch.processes import own_command
 from pipeloom.core.launch.rank import run_rank
@@ -193,7 +193,7 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
     return [
         *resumed.notes,
         f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
-        *check(settle(plan).config, plan, plugins, checkpoint),
+        *check_changes(settle(plan).config, plan, plugins, checkpoint),
     ]
 
 

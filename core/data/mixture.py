@@ -28,7 +28,8 @@ class MixedDataset(Dataset):
             for what in ("task", "vocab_size", "fields"):
                 if getattr(other, what) != getattr(first, what):
                     raise UsageError(
-                        f"the {what} of '{other.describe()}' is not that of '{first.describe()}': such sets cannot be mixed"
+                        f"the {what} of '{other.describe()}' is not that of '{first.describe()}': such sets cannot be "
+                        f"mixed"
                     )
         self.task, self.fields, self.vocab_size = first.task, first.fields, first.vocab_size
         self.vocabulary = next((dataset.vocabulary for dataset in datasets if dataset.vocabulary is not None), None)
@@ -41,7 +42,8 @@ class MixedDataset(Dataset):
             for dataset, weight, share in zip(datasets, weights, shares):
                 if not share:
                     raise UsageError(
-                        f"the weight {weight:g} of '{dataset.describe()}' is less than one part in {LONGEST_PATTERN} of the "
+                        f"the weight {weight:g} of '{dataset.describe()}' is less than one part in {LONGEST_PATTERN} "
+                        f"of the "
                         "mixture: make it larger, or leave that out"
                     )
             self.mixture = Mixture(tuple(sizes), tuple(shares))

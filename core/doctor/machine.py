@@ -109,7 +109,7 @@ def run_folder() -> Finding:
 
 
 def cache() -> Finding:
-    from pipeloom.core.base.folders import cache_root
+    from pipeloom.core.base.cache import cache_root
 
     return _folder(cache_root(), "choose another by PIPELOOM_CACHE")
 

@@ -124,7 +124,8 @@ class Statistics:
         counts, found = self.counts, {}
         if counts["places"]:
             found["tokens"] = (
-                f"{counts['tokens'] / records:.1f} a record, {100 - 100 * counts['tokens'] / counts['places']:.1f} % padding"
+                f"{counts['tokens'] / records:.1f} a record, {100 - 100 * counts['tokens'] / counts['places']:.1f} % "
+                f"padding"
             )
             if self._special is not None:
                 unknown = 100 * counts["unknown"] / max(1, counts["tokens"])
@@ -133,7 +134,8 @@ class Statistics:
             share: Callable[[int], str] = lambda count: f"{100 * count / counts['masked']:.2f} %"
             other = counts["masked"] - counts["kept"] - counts["[MASK]"]
             how = (
-                f": {share(counts['[MASK]'])} [MASK], {share(counts['kept'])} the word itself, {share(other)} another word"
+                f": {share(counts['[MASK]'])} [MASK], {share(counts['kept'])} the word itself, {share(other)} another "
+                f"word"
                 if self._special is not None
                 else ""
             )

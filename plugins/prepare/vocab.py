@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(1000),
         default=100_000_000,
         metavar="N",
-        help="train on documents with so many characters together, chosen at random: what bounds the memory [100000000]",
+        help="train on documents with so many characters together, chosen at random: what bounds the memory "
+        "[100000000]",
     )
     add("--seed", type=at_least(0), default=1, metavar="N", help="of that choice [1]")
     add_workers_argument(add)
@@ -142,7 +143,8 @@ def _prepare(options: argparse.Namespace, folder: Path) -> int:
     if not any(map(len, samples)):
         raise UsageError(f"--input has no document with text{f' (left out: {listed(left_out)})' if left_out else ''}")
     print(
-        f"training on {sum(map(len, samples)):,} documents with {sum(sample.characters for sample in samples):,} characters",
+        f"training on {sum(map(len, samples)):,} documents with {sum(sample.characters for sample in samples):,} "
+        f"characters",
         flush=True,
     )
     started = time.monotonic()

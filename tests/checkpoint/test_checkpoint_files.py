@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from pipeloom.core.base import files
 from pipeloom.core.base.errors import RunError
 from pipeloom.core.checkpoint import tensors, writing
+from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, optimizer_key, read_manifest, verify
-from pipeloom.core.checkpoint.reader import Checkpoint
 from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.checkpoint.store import Store
 from pipeloom.core.contract.blocks import ParameterSpec

@@ -16,7 +16,7 @@ from mutations import Files, Mutation, Target, change_somewhere
 from plugin_targets import PLUGIN_TARGETS
 from squad_targets import SQUAD_TARGETS
 
-from pipeloom.core.checkpoint.reader import Checkpoint
+from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.commands.checkpoint import describe
 from pipeloom.core.commands.cli import parse

@@ -1,4 +1,6 @@
-"""Dataset plugin: questions about paragraphs (SQuAD 1.1 and 2.0), from raw JSON or from folders of ``prepare squad``."""
+"""Dataset plugin: questions about paragraphs (SQuAD 1.1 and 2.0), from raw JSON or from folders of ``prepare
+squad``.
+"""
 
 from __future__ import annotations
 
@@ -214,9 +216,9 @@ def _converted(config, split, sources):
     """The folder of the cache with the inputs of raw files."""
     import json
 
-    from pipeloom.core.base.folders import ensure_folder
     from pipeloom.plugins.datasets.squad.features import FeatureSettings
     from pipeloom.plugins.datasets.squad.records import Conversion
+    from pipeloom.plugins.libraries.preparation.folders import ensure_folder
 
     sizes = FeatureSettings(config.seq_length, config.doc_stride, config.max_query_length)
     conversion = Conversion(tuple(sources), split, _vocab(config, sources[0]), config.lowercase, sizes)
@@ -245,9 +247,9 @@ def _vocab(config, source):
 
 def _checked(config, split, option, folder):
     """A folder of ``prepare squad``, where it was made as the options say."""
-    from pipeloom.core.base.folders import is_intact
     from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.preparation.folders import is_intact
 
     settings = read_meta(folder)["settings"]
     if settings["split"] != split:
@@ -263,7 +265,8 @@ def _checked(config, split, option, folder):
     given = None if config.vocab is None else Vocabulary(Path(config.vocab).expanduser(), config.lowercase)
     if given is not None and given.digest() != settings["vocab"]:
         raise UsageError(
-            f"--{option} {folder} was made with another vocabulary than --vocab {config.vocab}: leave --vocab out, or make it again"
+            f"--{option} {folder} was made with another vocabulary than --vocab {config.vocab}: leave --vocab out, or "
+            f"make it again"
         )
     if not is_intact(folder):
         raise UsageError(

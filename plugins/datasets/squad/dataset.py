@@ -90,7 +90,8 @@ class SquadDataset(Dataset):
         missing = set(features.question_ids).difference(question.id for question in articles.questions)
         if missing:
             raise UsageError(
-                f"{self.path / QUESTIONS} lacks {len(missing)} of the questions in {FEATURES}, for instance {min(missing)}: "
+                f"{self.path / QUESTIONS} lacks {len(missing)} of the questions in {FEATURES}, for instance "
+                f"{min(missing)}: "
                 "make the folder again with 'prepare squad'"
             )
         return SquadScorer(articles.questions, features, self._answers, articles.version_2, self._f1_unit)

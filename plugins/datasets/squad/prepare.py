@@ -98,7 +98,8 @@ def _convert(conversion: Any, output: Path, overwrite: bool) -> int:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(
-        f"{output}: {meta['num_samples']} inputs of {conversion.sizes.seq_length} tokens from {meta['questions']} questions for "
+        f"{output}: {meta['num_samples']} inputs of {conversion.sizes.seq_length} tokens from {meta['questions']} "
+        f"questions for "
         f"{conversion.split}, {meta['left_out']} left out, SQuAD {'2.0' if meta['version_2'] else '1.1'} "
         f"({size / 1e6:.1f} MB in {time.monotonic() - begin:.1f} s)"
     )
@@ -106,9 +107,11 @@ def _convert(conversion: Any, output: Path, overwrite: bool) -> int:
 
 
 def _is_there(output: Path, settings: Dict[str, Any], overwrite: bool) -> bool:
-    """Whether ``output`` is already what is asked for. Raises ``UsageError`` where it is something else that must stay."""
-    from pipeloom.core.base.folders import is_intact
+    """Whether ``output`` is already what is asked for. Raises ``UsageError`` where it is something else that must
+    stay.
+    """
     from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.preparation.folders import is_intact
 
     if is_vacant(output):
         return False

@@ -89,7 +89,8 @@ def _vocab_size(asked, paths):
             continue
         if known is not None and found.digest() != known.digest():
             raise UsageError(
-                f"--ofrecord_path: {source} and {path} have different vocabularies (vocab.txt): their numbers mean different words; "
+                f"--ofrecord_path: {source} and {path} have different vocabularies (vocab.txt): their numbers mean "
+                f"different words; "
                 "prepare them with the same one"
             )
         known, source = found, path
@@ -111,12 +112,14 @@ def _held_out(config):
         pieces = paths_in(config.eval_path)
         if len(pieces) > 1 or path_and_weight(pieces[0], "--eval_path")[1] is not None:
             raise UsageError(
-                f"--eval_path {config.eval_path}: an evaluation reads one file or folder, once over: give one, without a weight"
+                f"--eval_path {config.eval_path}: an evaluation reads one file or folder, once over: give one, without "
+                f"a weight"
             )
         return _records(config, config.eval_path, config.vocab_size)
     if config.ofrecord_path is not None:
         raise UsageError(
-            f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with --eval_path"
+            f"--eval_every {config.eval_every}: which records are held out from --ofrecord_path? give others with "
+            f"--eval_path"
         )
     return _records(config, ensure_held_out(config.seq_length, config.max_predictions), config.vocab_size)
 

@@ -21,7 +21,9 @@ _SIZE = np.dtype("<u4")
 
 @dataclass(frozen=True)
 class Source:
-    """The documents of one input in the corpus: ``first`` and on, ``documents`` of them, with ``tokens`` tokens in all."""
+    """The documents of one input in the corpus: ``first`` and on, ``documents`` of them, with ``tokens`` tokens in
+    all.
+    """
 
     first: int
     documents: int

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Dict, List, Set
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.base.folders import ensure_folder
 from pipeloom.plugins.datasets.wiki_ofrecord import sample
+from pipeloom.plugins.libraries.preparation.folders import ensure_folder
 
 # Modules about the language itself, as the training text is; each is a document.
 _MODULES = (

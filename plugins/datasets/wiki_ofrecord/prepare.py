@@ -115,7 +115,7 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.datasets.wiki_ofrecord.examples import ExampleSettings
     from pipeloom.plugins.libraries.corpus.inputs import find_inputs
-    from pipeloom.plugins.libraries.preparation.output import OutputFolder
+    from pipeloom.plugins.libraries.preparation.output_folder import OutputFolder
 
     inputs = find_inputs(options.input, reading_settings(options))
     examples = ExampleSettings(
@@ -215,11 +215,13 @@ def _check(sources: Sequence[Any], inputs: Sequence[Any], left_out: Dict[str, in
     for source, given in zip(sources, inputs):
         if not source.documents and (given.weight is not None or len(inputs) == 1):
             raise UsageError(
-                f"--input: no document with text in {', '.join(map(str, given.files[:3]))}{' ...' if len(given.files) > 3 else ''}{why}"
+                f"--input: no document with text in "
+                f"{', '.join(map(str, given.files[:3]))}{' ...' if len(given.files) > 3 else ''}{why}"
             )
     if sum(source.documents for source in sources) < 2:
         raise UsageError(
-            "--input has one document, and a random next sentence comes from another one: give more files, or cut them into documents "
+            "--input has one document, and a random next sentence comes from another one: give more files, or cut them "
+            "into documents "
             f"with --text_documents blank_lines (or lines, or sentences){why}"
         )
 
@@ -240,7 +242,8 @@ def _say(path: Path, seconds: float) -> None:
     samples, counts = meta["num_samples"], Counter(meta["counts"])
     documents, tokens = (sum(source[what] for source in meta["sources"]) for what in ("documents", "tokens"))
     print(
-        f"{path}: {samples:,} samples in {meta['settings']['parts']} parts from {documents:,} documents with {tokens:,} tokens "
+        f"{path}: {samples:,} samples in {meta['settings']['parts']} parts from {documents:,} documents with "
+        f"{tokens:,} tokens "
         f"({samples / seconds:,.0f} samples/s)"
     )
     print(

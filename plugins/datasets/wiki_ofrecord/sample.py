@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set, Union
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.base.folders import ensure_folder, write_folder
+from pipeloom.plugins.libraries.preparation.folders import ensure_folder, write_folder
 
 # What decides the bytes besides the text; a change of any of it makes a new folder. Raise "format" when
 # the code that makes text, vocabulary or examples changes what comes out.

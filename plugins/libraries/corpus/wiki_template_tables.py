@@ -41,7 +41,8 @@ COMMON = _table(
     {
         "lang,transl,transliteration,script,resize,color,colour,font color,background color,langue,язык": last,
         "langx": second,
-        "nowrap,nobr,no break,abbr,tooltip,nihongo,visible anchor,vanchor,text,clarify span,citation needed span": first,
+        "nowrap,nobr,no break,abbr,tooltip,nihongo,visible anchor,vanchor,text,clarify span,citation needed "
+        "span": first,
         "smallcaps,sc,sc2,smallcaps all,small,smaller,big,large,larger,nobold,noitalic,underline,em,strong,bold": first,
         "italic,keypress,key press,kbd,samp,var,mvar,mono,tt,tq,gr,sub,sup,sup sub,aut,chem2,dubious span,iw2": first,
         "quote,cquote,quotation,blockquote,bq,rquote,quote without source": first,

@@ -60,7 +60,9 @@ class PartEntry:
 
 
 class Index:
-    """``entries``: one for each part. ``lengths`` and ``crcs``: of the messages of all their records, int32 and uint32."""
+    """``entries``: one for each part. ``lengths`` and ``crcs``: of the messages of all their records, int32 and
+    uint32.
+    """
 
     def __init__(self, entries: Sequence[PartEntry], lengths: np.ndarray, crcs: np.ndarray) -> None:
         self.entries, self.lengths, self.crcs = list(entries), lengths, crcs
@@ -94,7 +96,10 @@ class Index:
 
 
 def _advice(folder: Path) -> str:
-    return f"copy the folder again; or, if it is right as it is, remove {INDEX} and run 'entry.py prepare validate {folder}'"
+    return (
+        f"copy the folder again; or, if it is right as it is, remove {INDEX} and run 'entry.py prepare validate "
+        f"{folder}'"
+    )
 
 
 class IndexWriter:

@@ -52,7 +52,9 @@ def ordered_map(
 
 
 def _submit(executor: ProcessPoolExecutor, item: Any) -> Future:
-    """Workers are started here, and inherit what is masked: an interrupt at the terminal goes to all processes there."""
+    """Workers are started here, and inherit what is masked: an interrupt at the terminal goes to all processes
+    there.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _MASKED)
     try:
         return executor.submit(_work, item)

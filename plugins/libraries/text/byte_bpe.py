@@ -28,7 +28,8 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int = 2
     least = len(SPECIAL_TOKENS) + len(alphabet)
     if vocab_size < least:
         raise UsageError(
-            f"a vocabulary of {vocab_size} tokens is too small for the {len(alphabet)} bytes and {len(SPECIAL_TOKENS)} special tokens: "
+            f"a vocabulary of {vocab_size} tokens is too small for the {len(alphabet)} bytes and {len(SPECIAL_TOKENS)} "
+            f"special tokens: "
             f"give at least {least}"
         )
     tokenizer = _pipeline(models.BPE())

@@ -14,10 +14,11 @@ import time
 import numpy as np
 import pytest
 
-from pipeloom.core.base import folders
+from pipeloom.core.base.cache import cache_root
 from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.datasets.wiki_ofrecord import held_out_sample, sample
 from pipeloom.plugins.libraries.ofrecord.records import decode, index_part
+from pipeloom.plugins.libraries.preparation import folders
 
 pytestmark = pytest.mark.fast
 
@@ -161,7 +162,7 @@ def test_an_interrupt_anywhere_leaves_nothing(cheap, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for target in ("os.fsync", "os.replace", "pipeloom.core.base.folders._checksum"):
+    for target in ("os.fsync", "os.replace", "pipeloom.plugins.libraries.preparation.folders._checksum"):
         with monkeypatch.context() as patch:
             patch.setattr(target, interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -210,11 +211,11 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("PIPELOOM_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert str(folders.cache_root()) == "/home/someone/.cache/pipeloom"
+    assert str(cache_root()) == "/home/someone/.cache/pipeloom"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert str(folders.cache_root()) == "/xdg/pipeloom"
+    assert str(cache_root()) == "/xdg/pipeloom"
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path))
-    assert folders.cache_root() == tmp_path
+    assert cache_root() == tmp_path
 
 
 @pytest.mark.parametrize("root", ["a_file", "a_file/below", "/proc/pipeloom"])

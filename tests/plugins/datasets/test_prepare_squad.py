@@ -15,11 +15,11 @@ import pytest
 from shared_data import shared
 from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
-from pipeloom.core.base import folders
 from pipeloom.core.commands.cli import main
 from pipeloom.plugins.datasets.squad.articles import LeftOut, read_articles
 from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.ofrecord.records import decode, index_part
+from pipeloom.plugins.libraries.preparation import folders
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 fast = pytest.mark.fast
@@ -256,7 +256,7 @@ def test_an_empty_folder_is_filled(files, prepare):
 @fast
 @pytest.mark.parametrize(
     "target",
-    ["os.fsync", "os.replace", "pathlib.Path.write_bytes", "pipeloom.core.base.folders._checksum"],
+    ["os.fsync", "os.replace", "pathlib.Path.write_bytes", "pipeloom.plugins.libraries.preparation.folders._checksum"],
 )
 @pytest.mark.parametrize(
     "error, says",
@@ -303,7 +303,7 @@ def test_a_failure_between_the_two_renames_puts_the_old_folder_back(files, prepa
 def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes(files, prepare, tmp_path):
     command = ["prepare", "squad", *(f"--{name}={value}" for name, value in files.items())]
     code = (
-        "import os, signal, sys; from pipeloom.core.base import folders; from pipeloom.__main__ import run as main;"
+        "import os, signal, sys; from pipeloom.plugins.libraries.preparation import folders; from pipeloom.__main__ import run as main;"
         "folders._checksum = lambda path: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
     )
     process = subprocess.run(

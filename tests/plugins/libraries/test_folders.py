@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from pipeloom.core.base.folders import is_intact, write_folder
+from pipeloom.plugins.libraries.preparation.folders import is_intact, write_folder
 
 pytestmark = pytest.mark.fast
 

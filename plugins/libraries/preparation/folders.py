@@ -5,16 +5,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import time
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
+from pipeloom.core.base.cache import cache_root
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import remove_abandoned, whole_folder
-from pipeloom.core.base.variables import CACHE
 
 _LOCK_SECONDS = 60  # how long to wait for another process that builds
 
@@ -99,21 +98,3 @@ def _only_builder(root: Path) -> Iterator[None]:
             except OSError:
                 break
         yield
-
-
-def cache_root() -> Path:
-    """Return the folder of the cache, which need not exist yet.
-
-    It is ``$PIPELOOM_CACHE``, else ``$XDG_CACHE_HOME/pipeloom``, else ``~/.cache/pipeloom``. Raises ``UsageError``
-    where there is no home folder for it.
-    """
-    chosen = os.environ.get(CACHE)
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base:
-        return Path(base) / "pipeloom"
-    try:
-        return Path.home() / ".cache" / "pipeloom"
-    except RuntimeError:
-        raise UsageError("there is no home folder for the cache; set PIPELOOM_CACHE to a folder") from None
