@@ -5,7 +5,7 @@ A batch is split over the data-parallel ranks; ``read`` gives one rank the value
 
 from __future__ import annotations
 
-from typing import Dict, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class TrainingBatches:
         """The fields ``names`` of the samples of rank ``position`` of ``width`` in step ``step`` (from 0), and the
         core's fields.
         """
-        indices = self._order.indices(step)
+        indices: Any = self._order.indices(step)
         mine = _share(len(indices), position, width)
         names = [name for name in names if name not in CORE_FIELDS]
         whole = [name for name in names if name in self._normalize]
@@ -57,7 +57,7 @@ class HeldOutBatches:
         self._totals: Dict[str, float] = {}
 
     def __len__(self) -> int:
-        return -(-len(self._dataset) // self._batch_size)
+        return (len(self._dataset) + self._batch_size - 1) // self._batch_size
 
     def samples(self, step: int) -> range:
         """The indices of the samples of batch ``step``, without what fills it up; they are its first ones, in this
@@ -79,7 +79,8 @@ class HeldOutBatches:
         ]
         counts = (indices < samples).astype(np.float32)
         names = [name for name in names if name not in CORE_FIELDS]
-        values = self._dataset.read(np.where(indices < samples, indices, 0), names)
+        real: Any = np.where(indices < samples, indices, 0)
+        values = self._dataset.read(real, names)
         for name in self._normalize.intersection(names):
             weights = counts.reshape(-1, *[1] * (values[name].ndim - 1))
             values[name] = _divided(values[name], self._total(name)) * weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -52,14 +52,15 @@ class MixedDataset(Dataset):
         return int(self._starts[-1])
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
-        indices = np.asarray(indices, dtype=np.int64)
-        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"samples {indices.min()} to {indices.max()} of {len(self)}")
-        batch = {name: np.empty((len(indices), *self.fields[name].shape), self.fields[name].dtype) for name in names}
-        owners = np.searchsorted(self._starts, indices, side="right") - 1
+        places = np.asarray(indices, dtype=np.int64)
+        if len(places) and not 0 <= places.min() <= places.max() < len(self):
+            raise IndexError(f"samples {places.min()} to {places.max()} of {len(self)}")
+        batch = {name: np.empty((len(places), *self.fields[name].shape), self.fields[name].dtype) for name in names}
+        owners = np.searchsorted(self._starts, places, side="right") - 1
         for number in np.unique(owners):
             rows = owners == number
-            for name, value in self.datasets[number].read(indices[rows] - self._starts[number], names).items():
+            own: Any = places[rows] - self._starts[number]
+            for name, value in self.datasets[number].read(own, names).items():
                 batch[name][rows] = value
         return batch
 

@@ -201,7 +201,7 @@ class _Validation:
                     f"{'has no' if name not in found else 'has a'} field '{name}', the first record "
                     f"{'has' if name not in found else 'has not'}"
                 )
-            if found[name] != self._first[name] and self._first[name][0] != object:
+            if found[name] != self._first[name] and self._first[name][0] != np.dtype(object):
                 raise BadRecord(
                     f"field '{name}' is {_kind(found[name])}, in the first record {_kind(self._first[name])}"
                 )
@@ -244,4 +244,4 @@ class _Validation:
 
 def _kind(kind: Tuple[np.dtype, int]) -> str:
     dtype, size = kind
-    return "bytes" if dtype == object else f"{dtype}[{size}]"
+    return "bytes" if dtype == np.dtype(object) else f"{dtype}[{size}]"

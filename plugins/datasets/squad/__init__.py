@@ -175,8 +175,8 @@ def _training(config):
             raise UsageError(
                 f"--squad_train: {named[0][0]} and {path} have different vocabularies: prepare them with the same one"
             )
-    weights = [weight for _, weight in named]
-    return MixedDataset(datasets, None if weights[0] is None else weights)
+    weights = [weight for _, weight in named if weight is not None]  # all have one, or none has
+    return MixedDataset(datasets, weights or None)
 
 
 def _held_out(config):

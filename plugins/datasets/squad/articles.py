@@ -194,8 +194,8 @@ class _Reader:
 
     def _take(self, raw: _Raw, impossible: bool) -> None:
         name = raw.id if raw.id is not None else str(self._number)
-        texts = (raw.text, raw.context) if self._training else map(whole, (raw.text, raw.context))
-        question = Question(self._own_id(name, raw), *texts, raw.answers or (), impossible)
+        text, context = (raw.text, raw.context) if self._training else (whole(raw.text), whole(raw.context))
+        question = Question(self._own_id(name, raw), text, context, raw.answers or (), impossible)
         unusable = _unusable(question) if self._training else ""
         if unusable:
             self.left_out.add(unusable, question.id)

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -212,7 +212,7 @@ class Features:
                 raise ValueError(f"{name} is {getattr(self, name).shape}, not {shape}")
         contexts = len(self.context_starts) - 1
         numbers, first, count, start, end = self.windows.T
-        fit = (
+        fit: Any = (
             all(isinstance(name, str) for name in self.question_ids)
             and (self.context_spans >= 0).all()
             and _are_starts(self.context_starts, tokens)

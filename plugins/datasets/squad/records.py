@@ -152,7 +152,7 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 
 # What of meta.json is read again, and its types.
-_META = {
+_META: Dict[str, Dict[str, Any]] = {
     "": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
     "settings": {
         "format": int,

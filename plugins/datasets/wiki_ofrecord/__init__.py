@@ -71,8 +71,8 @@ def _mixed(config):
     datasets = [_records(config, path, vocab_size) for path in paths]
     if len(datasets) == 1:
         return datasets[0]
-    weights = [weight for _, weight in named]
-    return MixedDataset(datasets, None if weights[0] is None else weights)
+    weights = [weight for _, weight in named if weight is not None]  # all have one, or none has
+    return MixedDataset(datasets, weights or None)
 
 
 def _vocab_size(asked, paths):

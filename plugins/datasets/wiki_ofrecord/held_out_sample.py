@@ -90,7 +90,7 @@ def held_out_documents(sources: Dict[str, str]) -> List[List[str]]:
 def _docstrings(source: str) -> List[str]:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = [ast.get_docstring(node) for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
-    return [_QUOTED.sub(lambda match: f'"{match[match.lastindex]}"', text) for text in found if text]
+    return [_QUOTED.sub(lambda match: f'"{match[match.lastindex or 0]}"', text) for text in found if text]
 
 
 def _sources() -> Dict[str, str]:

@@ -127,7 +127,7 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     )
     vocabulary = Vocabulary(Path(options.vocab).expanduser(), options.lowercase)
     tokenizer, options.lowercase = vocabulary.load(), vocabulary.lowercases()
-    tokenizer.mask_id  # without one there is nothing to learn
+    _ = tokenizer.mask_id  # raises where there is none: nothing could be learned
     for line in tokenizer.notes:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     started = time.monotonic()

@@ -43,7 +43,8 @@ def sample_documents() -> List[List[str]]:
     Headings, code, grammar and tables are left out, and so is a paragraph that an earlier topic had:
     chapters include one another, and a "random" next sentence must not be the true one.
     """
-    topics, seen = _topics(), set()
+    topics = _topics()
+    seen: Set[str] = set()
     documents = [sentences_of(topics[name], seen) for name in sorted(topics)]
     return [sentences for sentences in documents if sentences]
 

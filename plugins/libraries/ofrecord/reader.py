@@ -41,10 +41,10 @@ class OFRecordDataset(Dataset):
             (``{"input_ids": "--seq_length 128"}``); an error about its length then names that option.
         rules: what the values of a record must be together; each is asked where all of its fields are read.
 
-    All parts are scanned for their records, unless the folder has an index (``plugins/libraries/ofrecord/index.py``): then each record
-    is compared with its checksum there when it is read. The first record is checked here, so a wrong path or option
-    fails at once, with a ``UsageError``. Files are mapped at the first read. Reads have no position in the file, so a
-    forked child and threads may read beside each other; ``close`` may come at any time.
+    All parts are scanned for their records, unless the folder has an index (``index.py``): then each record is compared
+    with its checksum there when it is read. The first record is checked here, so a wrong path or option fails at once,
+    with a ``UsageError``. Files are mapped at the first read. Reads have no position in the file, so a forked child and
+    threads may read beside each other; ``close`` may come at any time.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class OFRecordDataset(Dataset):
                 except OSError as error:
                     raise RunError(f"cannot read {part}: {error.strerror or error}") from error
             seen.update(repr((part.name, int(index[-1].sum()), len(index), content)).encode())
-            seen.update(hashlib.sha256(np.ascontiguousarray(index[:, 1])).digest())  # the length of every record
+            seen.update(hashlib.sha256(index[:, 1].tobytes()).digest())  # the length of every record
         return seen.hexdigest()
 
     def close(self) -> None:

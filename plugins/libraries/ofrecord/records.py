@@ -232,7 +232,7 @@ def messages(path: Union[str, Path]) -> Iterator[bytes]:
 
 
 def _scan(path: Path, data: mmap.mmap, size: int) -> np.ndarray:
-    rows = []
+    rows: List[Tuple[int, int]] = []
     position = 0
     while position < size:
         length = _length(

@@ -72,6 +72,7 @@ def _begin(parent: int, make: Callable[..., Callable[[Any], Any]], arguments: tu
 
 
 def _work(item: Any) -> Any:
+    assert _function is not None  # _begin has made it
     try:
         return _function(item)
     finally:

@@ -79,12 +79,12 @@ class SpecialTokens:
         ids = engine.get_vocab(with_added_tokens=False)
         there = list(engine.get_added_tokens_decoder().values())
         known = set(map(repr, there))
-        tokens: List[Union[str, AddedToken]] = [self._added[number] for number in sorted(self._added)]
-        tokens = [token for token in tokens if repr(token) not in known]
-        texts = {*map(str, there), *map(str, tokens)}
+        added = [self._added[number] for number in sorted(self._added) if repr(self._added[number]) not in known]
         roles = set(map(str, self.named.values()))
-        for token in tokens:
-            token.special = token.special or token.content in roles
+        for own in added:
+            own.special = own.special or own.content in roles
+        tokens: List[Union[str, AddedToken]] = [*added]
+        texts = {*map(str, there), *map(str, tokens)}
         for token in (*self.named.values(), *self._extra):
             # A text does not equal a token of that text: then both are added, and the last one counts.
             if str(token) not in texts and token not in tokens:

@@ -35,9 +35,10 @@ class WordPieceTokenizer:
         self.tokens = [""] * (max(ids.values()) + 1)
         for token, number in ids.items():
             self.tokens[number] = token
-        roles = built.roles
+        # ``build`` raises where one of these is missing; a mask token may be.
+        roles = {role: number for role, number in built.roles.items() if number is not None}
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (roles[role] for role in ("pad", "unk", "cls", "sep"))
-        self._mask_id, self._continuing = roles["mask"], built.continuing
+        self._mask_id, self._continuing = roles.get("mask"), built.continuing
 
     @classmethod
     def load(

@@ -87,7 +87,9 @@ def _roles(
             f"{files.source} has no {', '.join(missing)}; a WordPiece vocabulary has "
             f"{' '.join(ROLES.values())} or other tokens in their place"
         )
-    found.update((role, None if texts[role] is None else engine.token_to_id(texts[role])) for role in needed)
+    for role in needed:
+        text = texts[role]
+        found[role] = None if text is None else engine.token_to_id(text)
     return found
 
 
@@ -154,7 +156,7 @@ def _differences(files: TokenizerFiles, taken: Mapping[str, Any], ids: Mapping[s
             "as in transformers"
         )
     whole, model = files.pipeline, files.pipeline["model"]
-    other = [
+    other: List[str] = [
         name for name in ("normalizer", "pre_tokenizer") if name in whole and _plain(whole[name]) != _plain(taken[name])
     ]
     other += [
@@ -214,7 +216,8 @@ def _kinds(part: Any) -> List[Any]:
 def _frame(files: TokenizerFiles, known: Mapping[str, int]) -> Dict[str, int]:
     """The ids of [CLS] and [SEP] in what tokenizer.json puts around texts: BERT's [CLS] A [SEP] B [SEP], nothing
     else."""
-    part, ids = files.pipeline.get("post_processor"), {}
+    part: Any = files.pipeline.get("post_processor")
+    ids: Dict[str, int] = {}
     try:
         if part["type"] == "BertProcessing":
             ids = {role: part[role][1] for role in ("cls", "sep")}

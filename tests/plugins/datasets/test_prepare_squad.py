@@ -303,7 +303,8 @@ def test_a_failure_between_the_two_renames_puts_the_old_folder_back(files, prepa
 def test_a_killed_conversion_leaves_no_folder_and_its_rest_goes(files, prepare, tmp_path):
     command = ["prepare", "squad", *(f"--{name}={value}" for name, value in files.items())]
     code = (
-        "import os, signal, sys; from pipeloom.plugins.libraries.preparation import folders; from pipeloom.__main__ import run as main;"
+        "import os, signal, sys; from pipeloom.plugins.libraries.preparation import folders; from pipeloom.__main__ "
+        "import run as main;"
         "folders._checksum = lambda path: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
     )
     process = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 from preparations import HERE, arguments, digest
 
 from pipeloom.core.commands.cli import main
-from pipeloom.plugins.libraries.preparation import output
+from pipeloom.plugins.libraries.preparation import output_folder
 
 pytestmark = pytest.mark.fast
 
@@ -45,7 +45,7 @@ def test_an_output_of_other_settings_is_left_alone(texts, tmp_path, capsys):
 
 
 def test_one_at_a_time(texts, tmp_path, capsys):
-    with output.OutputFolder(tmp_path / "out", {}, False):
+    with output_folder.OutputFolder(tmp_path / "out", {}, False):
         assert main(arguments(texts, tmp_path / "out")) == 2
     assert "is being made by another process" in capsys.readouterr().err
 
