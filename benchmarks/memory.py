@@ -87,8 +87,8 @@ def recompute_rows(problems: List[str]) -> List[str]:
         ]
         config, plugins = parse(["--plugins", "inter_first,bert,wiki_ofrecord", *ONE.split()])
         plan = make_plan(config, plugins)
-        cost = next(block.cost for block in plan.model.blocks if block.layer)
-        predicted = plan.tokens * (cost.kept_bytes if how == "none" else cost.output_bytes)
+        cost = next(block.cost for block in plan.model.blocks if block.layer).of(plan.batch)
+        predicted = cost.kept_bytes if how == "none" else cost.output_bytes
         found = (memory[1].live - memory[0].live) / (DEEP - SHALLOW)
         registers = (memory[1].registers - memory[0].registers) / (DEEP - SHALLOW)
         saved[how], predicted_saving[how] = found, predicted

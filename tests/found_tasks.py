@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.host.tasks import find_task
+from pipeloom.core.host.task_choice import find_task
 
 
 def found_task(name, *plugins):

@@ -6,7 +6,7 @@ Nothing here imports oneflow: a layout can be planned and checked before the eng
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -64,19 +64,57 @@ def shard_dim(spec: ParameterSpec, data: int, tensor: int) -> Optional[int]:
     return next(free, None)
 
 
+class BatchSize(NamedTuple):
+    """How much is computed at once: ``samples``, and ``tokens`` of all of them together, padding included."""
+
+    samples: float
+    tokens: float
+
+    @classmethod
+    def of(cls, samples: float, seq_length: int) -> BatchSize:
+        """Return the size of ``samples`` of ``seq_length`` tokens each."""
+        return cls(samples, samples * seq_length)
+
+
+class Amounts(NamedTuple):
+    """What a block costs for a batch; ``Cost`` says what each number is."""
+
+    flops: float
+    output_bytes: float
+    kept_bytes: float
+    tensor_bytes: float
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What a block costs per token of the sequence (averaged, where not every token is treated alike).
+    """State what a block costs for each token, and for each sample besides.
 
     ``flops``: floating-point operations of the forward pass; a multiply-add counts 2.
     ``output_bytes``: what it hands to the next block. ``kept_bytes``: what it keeps for backward.
     ``tensor_bytes``: what tensor parallelism all-reduces in forward and backward together.
+    Those that end in ``_per_sample`` do not grow with the length of the sequence: a pooler, a fixed number of
+    predictions.
     """
 
     flops: float
     output_bytes: float
     kept_bytes: float
     tensor_bytes: float = 0.0
+    flops_per_sample: float = 0.0
+    output_bytes_per_sample: float = 0.0
+    kept_bytes_per_sample: float = 0.0
+    tensor_bytes_per_sample: float = 0.0
+
+    def of(self, batch: BatchSize) -> Amounts:
+        """Return the cost of ``batch``."""
+        per_token = self.flops, self.output_bytes, self.kept_bytes, self.tensor_bytes
+        per_sample = (
+            self.flops_per_sample,
+            self.output_bytes_per_sample,
+            self.kept_bytes_per_sample,
+            self.tensor_bytes_per_sample,
+        )
+        return Amounts(*(t * batch.tokens + s * batch.samples for t, s in zip(per_token, per_sample)))
 
 
 @dataclass(frozen=True)
@@ -176,12 +214,13 @@ class ModelSpec:
         """Names of what it returns in evaluation, in that order."""
         return (*self.losses, *self.metrics)
 
-    def flops_per_token(self) -> float:
-        """Forward and backward, ``3 x`` forward: backward computes two products for each one."""
-        return 3 * sum(block.cost.flops for block in self.blocks)
+    def flops(self, batch: BatchSize) -> float:
+        """Return those of a step, forward and backward: ``3 x`` forward, for backward computes two products for each
+        one."""
+        return 3 * sum(block.cost.of(batch).flops for block in self.blocks)
 
     def stage_blocks(self, split: Sequence[int]) -> Tuple[Tuple[Block, ...], ...]:
-        """The blocks of each stage for a partition given as counts."""
+        """Return the blocks of each stage for a partition given as counts."""
         stages, start = [], 0
         for count in split:
             stages.append(self.blocks[start : start + count])

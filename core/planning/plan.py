@@ -9,7 +9,7 @@ from typing import List, Mapping, Optional, Tuple
 from pipeloom.core.base.devices import check_gpus, count_gpus, resolve_device
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.config.config import Config
-from pipeloom.core.contract.blocks import ModelSpec, stage_inputs
+from pipeloom.core.contract.blocks import BatchSize, ModelSpec, stage_inputs
 from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.derived import with_derived
@@ -17,7 +17,7 @@ from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.host.tasks import find_task
+from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
 from pipeloom.core.planning.partition import imbalance
@@ -46,9 +46,9 @@ class Plan:
         return self.config.train_global_batch_size // (self.mesh.data * self.config.grad_acc_steps)
 
     @property
-    def tokens(self) -> int:
-        """Tokens of the global batch of one step, padding included."""
-        return self.config.train_global_batch_size * self.config.seq_length
+    def batch(self) -> BatchSize:
+        """Samples and tokens of the global batch of one step."""
+        return BatchSize.of(self.config.train_global_batch_size, self.config.seq_length)
 
     def recomputed(self) -> List[List[int]]:
         """For each stage the positions of its blocks that ``--recompute`` names: the first ones that are layers."""
@@ -64,7 +64,7 @@ class Plan:
             self.model,
             self.split,
             self.placement,
-            self.tokens,
+            self.batch,
             self.mesh.tensor,
             self.config.grad_acc_steps if self.config.shard == "parameters" else 0,
         )
@@ -83,7 +83,7 @@ class Plan:
         """The plan in a few lines for the log."""
         config, sizes = self.config, self.stage_parameters()
         by_stage = self.model.stage_blocks(self.split)
-        flops = [sum(block.cost.flops for block in blocks) for blocks in by_stage]
+        flops = [sum(block.cost.of(self.batch).flops for block in blocks) for blocks in by_stage]
         stages = "; ".join(
             f"stage {number}: {blocks[0].name}"
             + (f"..{blocks[-1].name}" if len(blocks) > 1 else "")
@@ -93,7 +93,7 @@ class Plan:
         return "\n".join(
             [
                 f"model      {self.model.name}, {self.model.size / 1e6:.2f} M parameters in {len(self.model.blocks)} blocks, "
-                f"{self.model.flops_per_token() / 1e6:.1f} MFLOP a token",
+                f"{self.model.flops(self.batch) / self.batch.tokens / 1e6:.1f} MFLOP a token",
                 f"data       {self.dataset.describe()}",
                 *(
                     [f"evaluation {self.evaluation.describe()}; {self._evaluates()}"]
@@ -219,9 +219,8 @@ def make_plan(
     else:
         split = plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config)
         placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, config=config)
-    model = carry_shared(
-        model, split, placement, config.train_global_batch_size * config.seq_length, mesh.tensor, config.tied_transfer
-    )
+    batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
+    model = carry_shared(model, split, placement, batch, mesh.tensor, config.tied_transfer)
     return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal)
 
 

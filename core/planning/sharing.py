@@ -19,13 +19,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Sequence
 
-from pipeloom.core.contract.blocks import ModelSpec
+from pipeloom.core.contract.blocks import BatchSize, ModelSpec
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.planning.traffic import step_traffic
 
 
 def carry_shared(
-    model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int, how: str
+    model: ModelSpec, split: Sequence[int], placement: Placement, batch: BatchSize, tensor: int, how: str
 ) -> ModelSpec:
     """``model`` with its borrowed parts carried as ``how`` says; a part borrowed on its owner's stage stays so."""
     stage_of = {block.name: stage for stage, blocks in enumerate(model.stage_blocks(split)) for block in blocks}
@@ -37,7 +37,7 @@ def carry_shared(
         return copied
 
     def cost(candidate: ModelSpec):
-        traffic, ways = step_traffic(candidate, split, placement, tokens, tensor), 2 if candidate is copied else 1
+        traffic, ways = step_traffic(candidate, split, placement, batch, tensor), 2 if candidate is copied else 1
         weighed = (traffic.between_nodes(placement).sums(), traffic.sums())
         return tuple(sum(sums.values()) + (ways - 1) * sums["shared"] for sums in weighed)
 

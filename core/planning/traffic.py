@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, Sequence, Tuple
 
-from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec, shard_dim
+from pipeloom.core.contract.blocks import BatchSize, ModelSpec, ParameterSpec, shard_dim
 from pipeloom.core.contract.placement import Placement
 
 #: ``{(from, to): bytes}``; between ranks, or between nodes.
@@ -50,11 +50,11 @@ class Traffic:
 
 
 def step_traffic(
-    model: ModelSpec, split: Sequence[int], placement: Placement, tokens: float, tensor: int = 1, gathers: int = 0
+    model: ModelSpec, split: Sequence[int], placement: Placement, batch: BatchSize, tensor: int = 1, gathers: int = 0
 ) -> Traffic:
-    """The traffic of a step whose global batch has ``tokens`` (samples x sequence), in 4-byte floats.
+    """Return the traffic of a step whose global batch is ``batch``, in 4-byte floats.
 
-    - hidden: a hop carries its share of ``tokens`` times the stage's output forward, and the gradient of that
+    - hidden: a hop carries its share of the stage's output forward, and the gradient of that
       back. Micro-batches share it out and change nothing. The ``tensor`` ranks of a group hold the same
       states; each sends its own part of them (``carry`` in plugins/executors/oneflow/hops.py).
     - shared, borrowed: the outputs of the borrowed part go from the owner's rank to the borrower's of the
@@ -71,16 +71,16 @@ def step_traffic(
     """
     result, stages = Traffic(), placement.stages
     width = len(stages[0])
-    share = tokens / width
+    share = BatchSize(batch.samples / width, batch.tokens / width)
     by_stage = model.stage_blocks(split)
     for hop in placement.hops():
-        _there_and_back(result.hidden, hop.source, hop.target, share * by_stage[hop.stage][-1].cost.output_bytes)
+        _there_and_back(result.hidden, hop.source, hop.target, by_stage[hop.stage][-1].cost.of(share).output_bytes)
 
     stage_of = {block.name: stage for stage, blocks in enumerate(by_stage) for block in blocks}
     for block in model.blocks:
         if block.borrow is not None:
             for source, target in zip(stages[stage_of[block.borrow.owner]], stages[stage_of[block.name]]):
-                _there_and_back(result.shared, source, target, share * block.cost.output_bytes)
+                _there_and_back(result.shared, source, target, block.cost.of(share).output_bytes)
     for spec, holders in copied_parameters(model, split):
         for stage in holders[:-1]:
             for source, target in zip(stages[stage], stages[holders[-1]]):
@@ -104,7 +104,7 @@ def step_traffic(
         )
         for position in range(tensor):
             _all_reduce(result.gradients, ranks[position::tensor], size * _FLOAT_BYTES / 2)
-        amount = sum(block.cost.tensor_bytes for block in blocks) * tokens * tensor / width
+        amount = sum(block.cost.of(share).tensor_bytes for block in blocks) * tensor
         for first in range(0, width, tensor):
             _all_reduce(result.tensor, ranks[first : first + tensor], amount)
     return result

@@ -24,7 +24,7 @@ from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.host.tasks import find_task
+from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.plan import Plan
 
 

@@ -8,7 +8,7 @@ import pytest
 from found_tasks import PRETRAINING
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.contract.blocks import index_by_name, stage_inputs
+from pipeloom.core.contract.blocks import Amounts, BatchSize, Cost, index_by_name, stage_inputs
 from pipeloom.plugins.models import bert
 
 pytestmark = pytest.mark.fast
@@ -160,9 +160,12 @@ def test_flops_are_those_of_the_products(layers, heads, vocab, length, predictio
         max_predictions=predictions,
     )
     assert [block.cost.flops for block in model.blocks[1:-1]] == [layer] * layers
-    assert model.blocks[-1].cost.flops == pytest.approx(head)
+    sample = BatchSize.of(1, length)
+    assert model.blocks[-1].cost.of(sample).flops == pytest.approx(head * length)
+    # Predictions and pooler are a fixed number for each sample, however long it is.
+    assert model.blocks[-1].cost.of(BatchSize(1, 0)).flops == pytest.approx(head * length)
     # Embeddings: additions only, some per value.
-    assert model.flops_per_token() == pytest.approx(3 * (layers * layer + head + 10 * h))
+    assert model.flops(sample) == pytest.approx(3 * length * (layers * layer + head + 10 * h))
     assert [block.cost.output_bytes for block in model.blocks] == [4.0 * h] * (layers + 1) + [0.0]
 
 
@@ -199,3 +202,9 @@ def test_sizes_that_do_not_fit(changes, says):
     with pytest.raises(UsageError) as raised:
         build(**changes)
     assert str(raised.value) == says
+
+
+def test_a_cost_is_by_token_and_by_sample():
+    cost = Cost(2.0, 3.0, 4.0, 5.0, 20.0, 30.0, 40.0, 50.0)
+    assert cost.of(BatchSize.of(2, 10)) == Amounts(80.0, 120.0, 160.0, 200.0)
+    assert Cost(2.0, 3.0, 4.0).of(BatchSize(7, 1)) == Amounts(2.0, 3.0, 4.0, 0.0)

@@ -23,7 +23,7 @@ from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.derived import DerivedField, with_derived
 from pipeloom.core.contract.tasks import Encoder, Head, HeadFor
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.host.tasks import find_task
+from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
 from pipeloom.core.training.scoring import ScoredEvaluation, write_scores

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from pipeloom.core.checkpoint.pretrained.folder import initial_values
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.host.tasks import find_task
+from pipeloom.core.host.task_choice import find_task
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 from pipeloom.plugins.libraries.text.tokenizer_building import digest
 from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles

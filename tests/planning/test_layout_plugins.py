@@ -34,9 +34,14 @@ def test_by_flops_takes_the_head_for_what_it_computes_and_the_embedding_for_noth
     parameters, flops = plan("inter_first", *flags), plan("inter_first,by_flops", *flags)
     assert parameters.split == (5, 1)  # the tied table of 7.8 M counts as parameters, a layer has 0.8 M
     assert flops.split == (4, 2)  # 20 of 128 tokens are predicted: the head is 1.8 layers of work
-    flops_of = [sum(block.cost.flops for block in blocks) for blocks in flops.model.stage_blocks(flops.split)]
+    flops_of = [
+        sum(block.cost.of(flops.batch).flops for block in blocks) for blocks in flops.model.stage_blocks(flops.split)
+    ]
     assert max(flops_of) == min(
-        max(sum(b.cost.flops for b in flops.model.blocks[:k]), sum(b.cost.flops for b in flops.model.blocks[k:]))
+        max(
+            sum(b.cost.of(flops.batch).flops for b in flops.model.blocks[:k]),
+            sum(b.cost.of(flops.batch).flops for b in flops.model.blocks[k:]),
+        )
         for k in range(1, 6)
     )
     assert "% of the FLOPs)" in flops.describe() and "imbalance" in flops.describe()

@@ -138,7 +138,7 @@ def test_two_tensor_groups_give_each_sample_once(folder, tmp_path):
 def folder(tmp_path):
     """A BertModel of one layer."""
     from pipeloom.core.commands.cli import parse
-    from pipeloom.core.host.tasks import find_task
+    from pipeloom.core.host.task_choice import find_task
 
     flags = [
         "--num_hidden_layers",

@@ -12,7 +12,7 @@ from pipeloom.core.base.errors import shown
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, Block, Borrow, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.contract.layers import ACTIVATIONS, dense, layer_norm
 from pipeloom.core.contract.tasks import Encoder, Head, Task
-from pipeloom.plugins.models.bert.pretraining import PRETRAINING_HEAD
+from pipeloom.plugins.models.bert.bert_pretraining import PRETRAINING_HEAD
 from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
 
 WORD = "bert.embeddings.word_embeddings.weight"

@@ -19,7 +19,6 @@ def pretraining_head(config, encoder: Encoder) -> Head:
             "pre-training needs a dataset that has the option max_predictions: how many masked tokens a sample has "
             "room for"
         )
-    predicted = predictions / encoder.seq_length  # predictions per token of the sequence
 
     labels = (
         Field("masked_lm_ids", (predictions,), "int32"),
@@ -43,11 +42,15 @@ def pretraining_head(config, encoder: Encoder) -> Head:
             *dense("cls.seq_relationship", 2, h),
         ),
         Cost(
-            flops=predicted * (2.0 * h * v + 2.0 * h * h) + 2.0 * h * h / encoder.seq_length,
+            flops=0.0,
             output_bytes=0.0,
-            kept_bytes=4.0 * (h + predicted * (v + 4 * h)),
-            # For each prediction the label's row of the decoder and the gradient of its input; the look-ups if tied.
-            tensor_bytes=4.0 * (predicted * (2 * h + 4) + (h if tied else 0)),
+            kept_bytes=4.0 * h,
+            tensor_bytes=4.0 * h if tied else 0.0,  # the look-ups
+            # Transform and decoder for each prediction, and the pooler; what chooses between two is next to nothing.
+            flops_per_sample=predictions * (2.0 * h * v + 2.0 * h * h) + 2.0 * h * h,
+            kept_bytes_per_sample=4.0 * predictions * (v + 4 * h),
+            # For each prediction the label's row of the decoder and the gradient of its input.
+            tensor_bytes_per_sample=4.0 * predictions * (2 * h + 4),
         ),
         inputs=("masked_lm_positions", *(field.name for field in labels), SAMPLE_WEIGHT),
         build=build,
