@@ -172,11 +172,11 @@ def count_lines(root: Path = ROOT) -> Dict[str, Tuple[int, int, int]]:
         room = room_of(path.relative_to(root).as_posix()) or ""
         source = path.read_text(encoding="utf-8")
         files, lines, code = counts.get(room, (0, 0, 0))
-        counts[room] = (files + 1, lines + source.count("\n"), code + len(_code_lines(source)))
+        counts[room] = (files + 1, lines + source.count("\n"), code + len(code_lines(source)))
     return counts
 
 
-def _code_lines(source: str) -> Set[int]:
+def code_lines(source: str) -> Set[int]:
     """Return the numbers of the lines that hold code."""
     no_code = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     numbers: Set[int] = set()
@@ -209,6 +209,12 @@ def rewritten(page: str, name: str, text: str) -> str:
     return f"{head}{begin}{text}\n{end}{tail}"
 
 
+def pictured(page: str) -> str:
+    """Return the page with the picture and the line counts of the code as it is now."""
+    page = rewritten(page, "picture", f"```text\n{picture(imports())}\n```")
+    return rewritten(page, "counts", counts_table())
+
+
 def main() -> None:
     """Print the picture and the counts, or write them into the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -221,8 +227,7 @@ def main() -> None:
             if room_of(each.target) and room_of(each.target) != room_of(each.path):
                 print(f"{each.path}:{each.line}: {each.target}" + (f"  <- {fault(each)}" if fault(each) else ""))
     elif arguments.write:
-        page = rewritten(PAGE.read_text(encoding="utf-8"), "picture", f"```text\n{picture(found)}\n```")
-        PAGE.write_text(rewritten(page, "counts", counts_table()), encoding="utf-8")
+        PAGE.write_text(pictured(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print(picture(found), counts_table(), sep="\n\n")
 

@@ -135,3 +135,8 @@ def test_imports_are_read_wherever_they_stand():
 )
 def test_each_rule_catches_what_breaks_it(path, target, rule):
     assert rooms.fault(rooms.Import(path, 1, target)) == rule
+
+
+def test_lines_of_code_are_counted_without_comments_and_docstrings():
+    source = '"""Two\nlines."""\n\nimport os  # why\n\n\n# a comment\ndef f():\n    """One."""\n    return """a\nb"""\n'
+    assert sorted(rooms.code_lines(source)) == [4, 8, 10, 11]
