@@ -64,7 +64,7 @@ def texts_of(dataset: Dataset) -> Dict[str, bytes]:
     if vocabulary is None:
         return {}
     try:
-        return vocabulary.files().content()
+        return vocabulary.files()
     except UsageError as error:
         raise RunError(str(error)) from None
 

@@ -131,7 +131,7 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
     """
     from pipeloom.plugins.libraries.text.tokenizer_files import PIPELINE, SETTINGS, SPECIAL_NAMES, VOCABULARY
 
-    files, words = vocabulary.files(), vocabulary.load(special_in_text=True)
+    files, words = vocabulary.read(), vocabulary.load(special_in_text=True)
     for line in words.notes:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
     size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from pipeloom.core.data.order import Mixture
-
-if TYPE_CHECKING:  # who only reads records should not wait for what reads text
-    from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
-    from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
+from pipeloom.core.contract.interleaving import Mixture
+from pipeloom.core.contract.tokenizer import TokenizerSource
 
 
 @dataclass(frozen=True)
@@ -30,61 +27,6 @@ class Field:
     dtype: str
     low: Optional[int] = None
     high: Optional[int] = None
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What turns text into token ids: a folder with tokenizer files as HuggingFace has them, or one of these, a
-    vocab.txt or a tokenizer.json.
-
-    ``lowercase``: whether text is turned into small letters first; ``None``: as the files say. The methods raise
-    ``UsageError`` for files that are not there or cannot be followed.
-    """
-
-    path: Path
-    lowercase: Optional[bool] = None
-
-    @classmethod
-    def beside(cls, folder: Path, lowercase: Optional[bool] = None) -> Optional[Vocabulary]:
-        """That of the records in ``folder``, or ``None``. Of a vocab.txt alone ``lowercase`` says the rest."""
-        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-            return cls(folder)
-        return cls(folder / "vocab.txt", lowercase) if (folder / "vocab.txt").is_file() else None
-
-    def files(self) -> TokenizerFiles:
-        """Its files, changed to say ``lowercase``."""
-        from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
-
-        return TokenizerFiles.read(self.path, self.lowercase)
-
-    def beside_records(self) -> Dict[str, bytes]:
-        """The files to put beside records that were made with it, from which ``beside`` makes it again."""
-        content = self.files().content()
-        alone = self.path.is_file() and "vocab.txt" in content
-        return {"vocab.txt": content["vocab.txt"]} if alone else content
-
-    def lowercases(self) -> Optional[bool]:
-        """Whether text is turned into small letters; ``None`` for a tokenizer that puts it in other words."""
-        files = self.files()
-        return True if files.lowercase is None and not files.is_whole else files.lowercase
-
-    def digest(self) -> str:
-        """Hex sha256 of what decides the tokens, but for ``lowercase``: of a vocab.txt where that says everything."""
-        from pipeloom.plugins.libraries.text.tokenizer_building import digest
-
-        return digest(self.files())
-
-    def size(self) -> int:
-        """One more than the largest id."""
-        files = self.files()
-        content = files.content()
-        return max(files.lines().values(), default=-1) + 1 if list(content) == ["vocab.txt"] else len(self.load())
-
-    def load(self, special_in_text: bool = False) -> WordPieceTokenizer:
-        """The tokenizer; see ``WordPieceTokenizer.load``."""
-        from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
-
-        return WordPieceTokenizer.load(self.path, self.lowercase, special_in_text)
 
 
 class Scorer:
@@ -126,7 +68,7 @@ class Dataset:
     #: How training interleaves the sources that the samples come from; ``None``: all samples are one source.
     mixture: Optional[Mixture] = None
     #: What turns text into the token ids, where that is known; checkpoints carry it.
-    vocabulary: Optional[Vocabulary] = None
+    vocabulary: Optional[TokenizerSource] = None
 
     def __len__(self) -> int:
         raise NotImplementedError("abstract")

@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.dataset import Dataset
-from pipeloom.core.data.order import LONGEST_PATTERN, Mixture, shares_of
+from pipeloom.core.contract.interleaving import Mixture
+from pipeloom.core.data.order import LONGEST_PATTERN, shares_of
 
 
 class MixedDataset(Dataset):

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 def vocabulary(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
     """The tokenizer of the records in ``folder``: by what was given, else by what is there, else ``None``."""
-    from pipeloom.core.contract.dataset import Vocabulary
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
     found = Vocabulary.beside(folder, lowercase) if given is None else Vocabulary(Path(given).expanduser(), lowercase)
     return None if found is None else found.load()
@@ -77,8 +77,8 @@ def vocabulary(folder: Path, given: Optional[str], lowercase: Optional[bool]) ->
 def _special_ids(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
     """Those of the vocabulary that was given; else of the one beside the records, where training finds them too, or
     ``None``."""
-    from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.libraries.ofrecord.record_rules import SpecialIds
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
     return (
         SpecialIds.beside(folder) if given is None else SpecialIds.of(Vocabulary(Path(given).expanduser(), lowercase))

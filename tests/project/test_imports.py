@@ -24,8 +24,6 @@ EXCEPTIONS = {
     ("core/commands/predict.py", "plugins/datasets"),
     ("core/commands/prepare.py", "plugins/datasets"),
     ("core/commands/prepare.py", "plugins/prepare"),
-    ("core/contract/dataset.py", "core/data"),
-    ("core/contract/dataset.py", "plugins/libraries"),
     ("core/contract/schedule.py", "oneflow"),
     ("core/host/answers.py", "oneflow"),
     ("core/doctor/ranks.py", "plugins/executors"),

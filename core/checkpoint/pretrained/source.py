@@ -16,7 +16,7 @@ from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_mani
 from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.pretrained.folder import CONFIG, Folder
 from pipeloom.core.checkpoint.store import FOLDER, Store
-from pipeloom.core.contract.dataset import Vocabulary
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenizer_files import has_tokens
 
 
@@ -86,7 +86,7 @@ def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[boo
         return Vocabulary(Path(vocab).expanduser(), lowercase)
     if not has_tokens(folder.path):
         raise folder.error("it says nothing of its vocabulary: give it with --vocab vocab.txt (and --lowercase)")
-    says = Vocabulary(folder.path).files().lowercase
+    says = Vocabulary(folder.path).read().lowercase
     if lowercase is not None and says not in (None, lowercase):
         raise folder.error(f"it was trained with lowercase {str(says).lower()}: leave --lowercase out")
     return Vocabulary(folder.path, lowercase)

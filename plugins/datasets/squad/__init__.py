@@ -235,7 +235,7 @@ def _vocab(config, source):
     start = getattr(config, "init_from", None)  # an option of models; their folders have the vocabulary with them
     found = vocabulary_of(start) if start is not None else None
     if found is not None:
-        says = found.files().lowercase
+        says = found.read().lowercase
         if config.lowercase is not None and says not in (None, config.lowercase):
             raise UsageError(
                 f"--init_from {start} was trained with lowercase {str(says).lower()}: leave --lowercase "
@@ -247,9 +247,9 @@ def _vocab(config, source):
 
 def _checked(config, split, option, folder):
     """A folder of ``prepare squad``, where it was made as the options say."""
-    from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.datasets.squad.records import read_meta
     from pipeloom.plugins.libraries.preparation.folders import is_intact
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
     settings = read_meta(folder)["settings"]
     if settings["split"] != split:

@@ -12,13 +12,14 @@ import numpy as np
 
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import replace_file
-from pipeloom.core.contract.dataset import Dataset, Field, Scorer, Vocabulary
+from pipeloom.core.contract.dataset import Dataset, Field, Scorer
 from pipeloom.plugins.datasets.squad.answers import AnswerSettings, Prediction, predict
 from pipeloom.plugins.datasets.squad.articles import Question, read_articles
 from pipeloom.plugins.datasets.squad.features import Features
 from pipeloom.plugins.datasets.squad.records import FEATURES, FORMAT, QUESTIONS, fields_of, read_meta, rules_of
 from pipeloom.plugins.datasets.squad.scoring import figures
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
 #: The outputs that answers are made of, each float32 ``(samples, seq_length)``.
 LOGITS = ("start_logits", "end_logits")

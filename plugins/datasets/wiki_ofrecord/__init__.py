@@ -79,8 +79,8 @@ def _vocab_size(asked, paths):
     """What was asked for, else the size of the vocabulary that lies beside the records, as 'prepare pretraining' puts
     it there.
     """
-    from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.libraries.ofrecord.record_rules import BERT_VOCAB_SIZE
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
     known, source = None, None
     for path in paths:
@@ -146,7 +146,7 @@ def _vocabulary(folder):
     """The one beside records that 'prepare pretraining' or the embedded sample made; ``None`` where there is none."""
     import json
 
-    from pipeloom.core.contract.dataset import Vocabulary
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
     try:
         lowercase = bool(json.loads((folder / "meta.json").read_bytes())["settings"].get("lowercase", True))

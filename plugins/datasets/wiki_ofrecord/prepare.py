@@ -112,10 +112,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     # Here and not above: --help should not wait for them.
-    from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.datasets.wiki_ofrecord.examples import ExampleSettings
     from pipeloom.plugins.libraries.corpus.inputs import find_inputs
     from pipeloom.plugins.libraries.preparation.output_folder import OutputFolder
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
     inputs = find_inputs(options.input, reading_settings(options))
     examples = ExampleSettings(

@@ -16,7 +16,8 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.contract.dataset import Field, Vocabulary
+from pipeloom.core.contract.dataset import Field
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
 Batch = Mapping[str, np.ndarray]
 

@@ -38,7 +38,7 @@ class WordPieceTokenizer:
         # ``build`` raises where one of these is missing; a mask token may be.
         roles = {role: number for role, number in built.roles.items() if number is not None}
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (roles[role] for role in ("pad", "unk", "cls", "sep"))
-        self._mask_id, self._continuing = roles.get("mask"), built.continuing
+        self._roles, self._mask_id, self._continuing = roles, roles.get("mask"), built.continuing
 
     @classmethod
     def load(
@@ -120,6 +120,15 @@ class WordPieceTokenizer:
         """``encode``, and for each token the characters ``start <= i < end`` of ``text`` that it was made of."""
         encoding = self._encode(text)
         return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, as the tokens spell it; special tokens are left out."""
+        decoder = decoders.WordPiece(prefix=self._continuing)
+        return decoder.decode([self.tokens[number] for number in ids if number not in self._roles.values()])
+
+    def special_id(self, role: str) -> Optional[int]:
+        """Return the id of the token with a role: ``pad``, ``unk``, ``cls``, ``sep`` or ``mask``; ``None`` for none."""
+        return self._roles.get(role)
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         """``encode`` of many sentences at once."""

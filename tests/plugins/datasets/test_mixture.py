@@ -16,8 +16,9 @@ from wiki_records import FIELDS, open_dataset
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.interleaving import Mixture
 from pipeloom.core.data.mixture import MixedDataset, paths_in, weighted_paths
-from pipeloom.core.data.order import Mixture, SampleOrder, shares_of
+from pipeloom.core.data.order import SampleOrder, shares_of
 from pipeloom.core.launch.identity import identity
 from pipeloom.core.planning.plan import make_plan
 from pipeloom.plugins.libraries.ofrecord.records import write_part

@@ -65,8 +65,8 @@ def test_a_seed_decides_and_copies_differ(made, texts, tmp_path):
 @pytest.mark.fast
 def test_a_folder_with_tokenizer_files_is_a_vocabulary(texts, tmp_path):
     """One as transformers 5 writes it. Its files lie beside the records, which the checks and a run then know."""
-    from pipeloom.core.contract.dataset import Vocabulary
     from pipeloom.plugins.datasets.wiki_ofrecord import _vocab_size
+    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
     from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
     folder, out = tmp_path / "bert", tmp_path / "out"
@@ -100,7 +100,7 @@ def test_a_folder_with_tokenizer_files_is_a_vocabulary(texts, tmp_path):
     assert json.loads((out / "meta.json").read_text())["settings"]["lowercase"] is False
     seen = {number for record in records(out) for number in record["input_ids"].tolist()}
     assert {words.index("Python"), words.index("python")} <= seen and words.index("[MASK]") not in seen
-    assert Vocabulary.beside(out).files().content() == {
+    assert Vocabulary.beside(out).files() == {
         name: (folder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")
     }
     assert _vocab_size(None, [out]) == len(words)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.contract.dataset import Vocabulary
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast
@@ -360,7 +360,7 @@ def test_files_are_carried_whole(tmp_path, files, lowercase):
     """What lies beside records, and in a checkpoint, gives the same tokens again."""
     vocabulary = Vocabulary(folder(tmp_path / "f", **files), lowercase)
     right = vocabulary.load(special_in_text=True)
-    for number, content in enumerate((vocabulary.files().content(), vocabulary.beside_records())):
+    for number, content in enumerate((vocabulary.files(), vocabulary.beside_records())):
         copy = tmp_path / f"copy{number}"
         copy.mkdir()
         for name, data in content.items():

@@ -13,8 +13,10 @@ from pipeloom.core.checkpoint.describe import texts_of
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, verify
 from pipeloom.core.checkpoint.pretrained.source import vocabulary_of
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.contract.dataset import FirstSamples, Vocabulary
+from pipeloom.core.contract.dataset import FirstSamples
 from pipeloom.plugins.datasets import squad, wiki_ofrecord
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
+from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast
 
@@ -35,7 +37,7 @@ def test_a_checkpoint_has_what_text_needs_as_a_huggingface_folder_has_it(tmp_pat
     assert texts == {"vocab.txt": "[PAD]\nmüde\n".encode(), **tokenizer}
     for name, content in texts.items():
         (tmp_path / name).write_bytes(content)
-    assert vocabulary_of(str(tmp_path)) == Vocabulary(tmp_path) and Vocabulary(tmp_path).files().lowercase == lowercase
+    assert vocabulary_of(str(tmp_path)) == Vocabulary(tmp_path) and Vocabulary(tmp_path).read().lowercase == lowercase
 
 
 def test_a_dataset_that_knows_of_no_text_adds_nothing():
@@ -82,7 +84,7 @@ def test_a_tokenizer_that_says_nothing(tmp_path, tokenizer):
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     if tokenizer is not None:
         (tmp_path / "tokenizer_config.json").write_text(tokenizer)
-    assert vocabulary_of(str(tmp_path)).files().lowercase is None and vocabulary_of(str(tmp_path)).lowercases() is True
+    assert vocabulary_of(str(tmp_path)).read().lowercase is None and vocabulary_of(str(tmp_path)).lowercases() is True
 
 
 def test_questions_are_read_as_the_model_was_trained(tmp_path):
@@ -93,3 +95,13 @@ def test_questions_are_read_as_the_model_was_trained(tmp_path):
         squad._vocab(config, "x.json")
     for config.lowercase in (None, False):
         assert squad._vocab(config, "x.json") == tmp_path
+
+
+def test_a_tokenizer_as_the_contract_has_it():
+    tokenizer = WordPieceTokenizer.of("[PAD] [UNK] [CLS] [SEP] [MASK] hello world ##s ,".split())
+    ids, offsets = tokenizer.encode_with_offsets("Hello, worlds")
+    assert (ids, offsets) == ([5, 8, 6, 7], [(0, 5), (5, 6), (7, 12), (12, 13)])
+    assert tokenizer.decode([2, *ids, 3, 0]) == "hello, worlds"
+    roles = ("pad", "unk", "cls", "sep", "mask")
+    assert [tokenizer.special_id(role) for role in roles] == [0, 1, 2, 3, 4] and tokenizer.special_id("eos") is None
+    assert len(tokenizer) == 9

@@ -18,7 +18,6 @@ from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.checkpoint.manifest import verify
 from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_of
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec
-from pipeloom.core.contract.dataset import Vocabulary
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.tasks import Encoder
@@ -26,6 +25,7 @@ from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.training.predicting import predict
 from pipeloom.plugins.datasets.squad.answers import AnswerSettings
 from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.tasks import QUESTION_ANSWERING
 
 LENGTH, HIDDEN = 12, 8
@@ -245,7 +245,7 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
     folder = open_pretrained(str(directory)).path
     assert {"vocab.txt", "tokenizer_config.json"} <= set(verify(folder).files) and folder.name == "step_0000020"
     assert vocabulary_of(str(directory)) == vocabulary_of(str(folder)) == Vocabulary(folder)
-    assert Vocabulary(folder).files().lowercase is True
+    assert Vocabulary(folder).read().lowercase is True
     assert (folder / "vocab.txt").read_bytes() == shared("bert-base-uncased-vocab.txt").read_bytes()
     data = SquadDataset(
         next(path for path in _cache() if path.name.startswith("squad-eval")), None, 30522, AnswerSettings()
