@@ -76,22 +76,26 @@ def read(path: Path, name: str) -> np.ndarray:
         return file.get_tensor(name)
 
 
-def read_float32(path: Path, name: str) -> np.ndarray:
-    """Read one tensor as a new float32 array. Raises ``OSError``; ``ValueError`` for a type not in ``FLOATS`` too."""
+def read_float32(path: Path, name: str, index: Optional[Tuple[slice, ...]] = None) -> np.ndarray:
+    """Return one tensor of a file, or the part ``index`` of it, as a new float32 array.
+
+    Raises ``ValueError`` for a type that is not one of ``FLOATS`` too.
+    """
     with opened(path) as file:
         part = file.get_slice(name)
         kind, shape = part.get_dtype(), tuple(part.get_shape())
         if kind not in FLOATS:
             raise ValueError(f"'{name}' is of type {kind}")
         if kind != "BF16":
-            return file.get_tensor(name).astype(np.float32)
+            return (file.get_tensor(name) if index is None else part[index]).astype(np.float32)
     # numpy has no bfloat16: it is the upper half of a float32. The library has checked the header.
     with open(path, "rb") as data:
         (size,) = struct.unpack("<Q", data.read(8))
-        start, end = json.loads(data.read(size))[name]["data_offsets"]
-        data.seek(8 + size + start)
-        halves = np.frombuffer(data.read(end - start), "<u2")
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        start = json.loads(data.read(size))[name]["data_offsets"][0]
+    if 0 in shape:
+        return np.zeros(shape, np.float32)[index or ()]
+    halves = np.memmap(path, "<u2", "r", 8 + size + start, shape)[index or ()]
+    return np.asarray(halves.astype(np.uint32) << 16).view(np.float32)
 
 
 class opened:

@@ -6,9 +6,11 @@ Nothing here imports oneflow: a layout can be planned and checked before the eng
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
+
+from pipeloom.core.contract.weight_adapter import WeightAdapter
 
 if TYPE_CHECKING:
     from pipeloom.core.contract.dataset import Field
@@ -24,10 +26,11 @@ SAMPLE_WEIGHT = "sample_weight"
 class ParameterSpec:
     """One parameter: its name in HuggingFace's layout, shape, and initial distribution.
 
-    ``init`` is ``"normal"`` (mean 0, standard deviation ``std``), ``"zeros"`` or ``"ones"``. ``decay``
-    says whether weight decay applies (not to biases and LayerNorm). ``tensor_dim`` is the dimension along which
-    tensor parallelism splits it, ``None`` for one that every rank of a tensor group has whole. A size that does
-    not divide is filled up with zeros, which the block must keep from having an effect. ``products`` and
+    ``init`` is ``"normal"`` (mean 0, standard deviation ``std``), ``"zeros"``, ``"ones"`` or what a plugin adds by
+    the hook ``pipeloom_initial_distributions``. ``decay`` says whether weight decay applies (not to biases and
+    LayerNorm). ``tensor_dim`` is the dimension along which tensor parallelism splits it, ``None`` for one that every
+    rank of a tensor group has whole. A size that does not divide is filled up with zeros, which the block must keep
+    from having an effect. ``products`` and
     ``lookups``: in how many matrix products, and in how many other ways, a forward pass uses it; with
     ``--shard parameters`` each use gathers it (a product again in the backward pass).
     """
@@ -163,6 +166,16 @@ class Block:
         return sum(parameter.size for parameter in self.parameters)
 
 
+class StartingWeights(Protocol):
+    """Give the values that the parameters of a model start from."""
+
+    def value(self, spec: ParameterSpec) -> Optional[np.ndarray]:
+        """Return the float32 value of a parameter, of ``spec.shape``; ``None`` to draw it from its distribution."""
+
+    def report(self) -> List[str]:
+        """Return lines for the log: what starts from where."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A model for one task.
@@ -172,9 +185,11 @@ class ModelSpec:
     whole held-out set) is the value to report. ``losses`` gives the weight of those that make up the training loss;
     ``metrics`` names those that it returns beside them in evaluation, when the module's ``training`` is false (in
     training nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global
-    batch before they are fed: so every token counts the same, whatever the micro-batch. ``huggingface`` is what
-    ``config.json`` of a HuggingFace folder would say of the model, ``repeated`` the tensors that it has besides where
-    nothing is tied, each with the parameter that it is a copy of.
+    batch before they are fed: so every token counts the same, whatever the micro-batch.
+
+    ``huggingface`` is what ``config.json`` of a HuggingFace folder would say of the model, ``adapter`` how its
+    parameters stand there, ``pipeline_tag`` what model hubs call its task. ``weights`` are those that it starts from,
+    if any, and ``settings`` the options that these decide (sizes).
 
     In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes.
     ``labels`` are the fields that the losses and metrics alone need; where samples have none the block is fed zeros,
@@ -191,7 +206,10 @@ class ModelSpec:
     labels: Tuple["Field", ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
     huggingface: Optional[Mapping[str, Any]] = None
-    repeated: Mapping[str, str] = field(default_factory=dict)
+    adapter: WeightAdapter = WeightAdapter()
+    pipeline_tag: Optional[str] = None
+    weights: Optional[StartingWeights] = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> Tuple[ParameterSpec, ...]:

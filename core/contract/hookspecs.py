@@ -36,7 +36,13 @@ ONE_ANSWER = {
 }
 
 #: Hooks that are answered at all; ``core/host/answers.py`` holds each answer to what its text here says.
-ANSWERED = (*ONE_ANSWER, "pipeloom_tasks", "pipeloom_heads", "pipeloom_default_options")
+ANSWERED = (
+    *ONE_ANSWER,
+    "pipeloom_tasks",
+    "pipeloom_heads",
+    "pipeloom_initial_distributions",
+    "pipeloom_default_options",
+)
 
 
 @hookspec
@@ -121,6 +127,17 @@ def pipeloom_build_model(config, task):
     encoder).block``, which is the head for this task and the family of the encoder. States parameters, costs and loss
     without importing an engine; each block's ``build`` is called later, in the ranks. Raise ``UsageError`` for sizes
     that do not fit or a task it cannot do.
+    """
+
+
+@hookspec
+def pipeloom_initial_distributions(config):
+    """Name the distributions of initial values that this plugin adds: a dict of functions ``(generator, spec)``.
+
+    Each makes the float32 value of ``spec.shape`` of a parameter whose ``ParameterSpec.init`` is its name;
+    ``generator`` is numpy's, seeded by the run's seed and the parameter's name, so that the values are the same in
+    every layout. Called when the model is built and in every rank. ``"normal"``, ``"zeros"`` and ``"ones"`` are always
+    there; a name that is there twice is an error, as is a parameter whose distribution nobody adds.
     """
 
 

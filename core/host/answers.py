@@ -184,6 +184,14 @@ def head(answer: Any) -> Head:
     return answer
 
 
+def initial_distributions(answer: Any, arguments: Arguments) -> Dict[str, Callable]:
+    _need(
+        isinstance(answer, dict) and all(isinstance(name, str) and callable(value) for name, value in answer.items()),
+        f"it answers {_named(answer)}, not a dict: return functions (generator, spec) by their names",
+    )
+    return answer
+
+
 def derived(answer: Any) -> Sequence[DerivedField]:
     _need(
         _is_list(answer, DerivedField),
@@ -299,6 +307,7 @@ CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_place": placement,
     "pipeloom_tasks": tasks,
     "pipeloom_heads": heads,
+    "pipeloom_initial_distributions": initial_distributions,
     "pipeloom_default_options": default_options,
     "pipeloom_build_model": model,
     "pipeloom_open_dataset": dataset,

@@ -16,6 +16,7 @@ from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
 from pipeloom.core.data.order import SampleOrder
+from pipeloom.core.host.initial_distributions import check_distributions
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.goal import Goal
@@ -210,6 +211,7 @@ def make_plan(
     task = find_task(plugins, config, dataset.task)
     dataset = with_derived(dataset, task.derived(config))
     model = plugins.hook.pipeloom_build_model(config=config, task=task)
+    check_distributions(plugins, config, model)
     _check_fields(model, dataset)
     evaluation = open_held_out(config, plugins, dataset, model, task)
     goal = choose_goal(config, task, model, evaluation)

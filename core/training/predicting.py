@@ -11,7 +11,8 @@ import numpy as np
 from pipeloom.core.base.devices import check_gpus, hide_gpus, resolve_device
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import RANK_VARIABLES
-from pipeloom.core.checkpoint.pretrained.folder import Folder, initial_values
+from pipeloom.core.checkpoint.initialization import initial_values
+from pipeloom.core.checkpoint.pretrained.folder import Folder
 from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder, open_pretrained
 from pipeloom.core.config import config as configs
 from pipeloom.core.config.core_options import add_core_options

@@ -20,9 +20,11 @@ from pipeloom.core.checkpoint import tensors  # noqa: E402
 from pipeloom.core.checkpoint.describe import manifest_of, texts_of  # noqa: E402
 from pipeloom.core.checkpoint.loading import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.manifest import Position  # noqa: E402
-from pipeloom.core.checkpoint.pretrained.folder import initial_values, settle, starting_point  # noqa: E402
+from pipeloom.core.checkpoint.initialization import initial_values, starting_point  # noqa: E402
+from pipeloom.core.checkpoint.pretrained.folder import settle  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
 from pipeloom.core.data.batches import TrainingBatches  # noqa: E402
+from pipeloom.core.host.initial_distributions import find_distributions  # noqa: E402
 from pipeloom.core.planning.plan import Plan  # noqa: E402
 from pipeloom.core.training.metrics import StepMeter, check_evaluation  # noqa: E402
 from pipeloom.core.training.run import FINAL_WEIGHTS, Run  # noqa: E402
@@ -51,7 +53,8 @@ class Trainer:
         plan, config = run.plan, run.config
         self.run, self.hook = run, run.plugins.hook
         self.everywhere = flow.placement(plan.cluster.device_type, list(range(plan.cluster.size)))
-        self._build(initial_values(plan.model, config.seed) if checkpoint is None else checkpoint.parameter)
+        drawn = initial_values(plan.model, config.seed, find_distributions(run.plugins, config))
+        self._build(drawn if checkpoint is None else checkpoint.parameter)
         self.order = plan.order()
         self.watch = LossWatch(plan.model.outputs, plan.model.losses, self.read, self.order.indices)
         self.meter = StepMeter(config.train_global_batch_size, config.seq_length, run.total_steps)

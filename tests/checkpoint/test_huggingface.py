@@ -10,8 +10,8 @@ from found_tasks import PRETRAINING, QUESTION_ANSWERING
 from safetensors.numpy import load_file, save_file
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.checkpoint.initialization import initial_value
-from pipeloom.core.checkpoint.pretrained.folder import Folder, initial_values, settle, starting_point
+from pipeloom.core.checkpoint.initialization import initial_value, initial_values, starting_point
+from pipeloom.core.checkpoint.pretrained.folder import Folder, settle
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.planning.plan import Plan
 from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
@@ -199,7 +199,7 @@ def test_untied_by_its_config_and_without_a_decoder_is_said(tensors, tmp_path):
     model = build(write(tmp_path / "bert", tensors, tie_word_embeddings=False))
     check(model, {**tensors, DECODER: tensors[WORD]}, lines=2)
     assert starting_point(model)[1] == f"note       {DECODER} is not there: it starts from {WORD}"
-    assert model.repeated == {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+    assert model.adapter.repeated == {"cls.predictions.decoder.bias": "cls.predictions.bias"}
 
 
 def test_other_sizes_that_a_folder_decides(tensors, tmp_path):
@@ -230,7 +230,7 @@ def test_missing_and_unexpected_are_one_line_each(tensors, tmp_path):
 def test_a_tensor_is_read_when_it_is_asked_for_and_not_before(tensors, tmp_path, monkeypatch):
     read = []
     real = Folder.read
-    monkeypatch.setattr(Folder, "read", lambda self, name: read.append(name) or real(self, name))
+    monkeypatch.setattr(Folder, "read", lambda self, name, index=None: read.append(name) or real(self, name, index))
     model = build(write(tmp_path / "bert", renamed(tensors, ("bert.", ""))))
     assert read == []
     initial_values(model, 5)(next(spec for spec in model.parameters if spec.name == WORD))

@@ -13,7 +13,7 @@ from mutations import Files, Mutation, Target, change_somewhere
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer
 
-from pipeloom.core.checkpoint.pretrained.folder import initial_values
+from pipeloom.core.checkpoint.initialization import initial_values
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.host.task_choice import find_task
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer

@@ -8,17 +8,14 @@ only those of its own stage. Nothing is ever unpickled, and neither transformers
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from pipeloom.core.base.errors import UsageError, shown
 from pipeloom.core.checkpoint import tensors
-from pipeloom.core.checkpoint.initialization import initial_value
-from pipeloom.core.checkpoint.tensors import FLOATS
-from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 
 CONFIG, TENSORS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _REQUIRED = object()
@@ -34,6 +31,8 @@ class Folder:
     #: Tensors that such a model has besides where nothing is tied, each with that which it is a copy of, as far as is
     #: known.
     repeated: Mapping[str, str] = {}
+    #: What model hubs call its task, as far as is known.
+    pipeline_tag: Optional[str] = None
 
     def __init__(self, path: str, option: str = "--init_from") -> None:
         self.path, self._option = Path(path).expanduser(), option
@@ -70,11 +69,14 @@ class Folder:
             can = ", ".join(map(repr, allowed))
             raise self.error(f"'{name}' in {CONFIG} is {shown(value)}; this model can do {can} alone")
 
-    def read(self, name: str) -> np.ndarray:
-        """The tensor ``name`` as a new float32 array; no other tensor is read. Raises ``UsageError``."""
+    def read(self, name: str, index: Optional[Tuple[slice, ...]] = None) -> np.ndarray:
+        """Return the tensor ``name``, or the part ``index`` of it, as a new float32 array; nothing else is read.
+
+        Raises ``UsageError``.
+        """
         file, stored = self._places[name]
         try:
-            return tensors.read_float32(self.path / file, stored)
+            return tensors.read_float32(self.path / file, stored, index)
         except (OSError, ValueError) as error:
             raise self._damaged(file, error) from None
 
@@ -152,91 +154,6 @@ class Folder:
         if isinstance(error, OSError):
             return self.error(f"{file}: {error.strerror or error}")
         return self.error(f"{error}: copy it again")
-
-
-class Weights:
-    """Which tensor of a source each parameter of a model starts from.
-
-    ``source`` is a ``Folder``, or whatever else has ``path``, ``tensors``, ``read`` and ``error``.
-    ``stored_names(name)`` lists the names under which the source may hold the parameter ``name``, the
-    first that is there counts; ``ignored`` holds tensors that are neither used nor worth a word; ``notes`` are lines
-    about what was decided. Raises ``UsageError`` for a tensor of a wrong shape or type, and where not one fits.
-    """
-
-    def __init__(
-        self,
-        source: Any,
-        specs: Sequence[ParameterSpec],
-        stored_names: Callable[[str], Sequence[str]],
-        ignored: Sequence[str] = (),
-        notes: Sequence[str] = (),
-    ) -> None:
-        self._source, self.notes = source, list(notes)
-        #: Parameter -> tensor.
-        self.found: Dict[str, str] = {}
-        #: Parameters that the source does not have; they get their usual initial values.
-        self.missing: List[str] = []
-        for spec in specs:
-            stored = next((name for name in stored_names(spec.name) if name in source.tensors), None)
-            if stored is None:
-                self.missing.append(spec.name)
-                continue
-            self._check(stored, spec)
-            self.found[spec.name] = stored
-        used = {*self.found.values(), *ignored}
-        #: Tensors that belong to no parameter.
-        self.unexpected: List[str] = sorted(name for name in source.tensors if name not in used)
-        if not self.found:
-            examples = ", ".join(self.unexpected[:3]) or "none at all"
-            raise source.error(f"not one of its tensors belongs to this model (it has {examples})")
-
-    def _check(self, stored: str, spec: ParameterSpec) -> None:
-        shape, kind = self._source.tensors[stored]
-        if kind not in FLOATS:
-            raise self._source.error(f"'{stored}' is of type {kind}, which cannot be read here: save it as float32")
-        if shape != tuple(spec.shape):
-            raise self._source.error(f"'{stored}' has the shape {list(shape)}, the model needs {list(spec.shape)}")
-
-    def value(self, spec: ParameterSpec) -> Optional[np.ndarray]:
-        """The float32 initial value of a parameter, ``spec.shape``, or ``None`` where it is missing."""
-        return self._source.read(self.found[spec.name]) if spec.name in self.found else None
-
-    def report(self) -> List[str]:
-        """Lines for the log: what was found, what is missing, what is left over."""
-        lines = [
-            f"weights    {len(self.found)} of {len(self.found) + len(self.missing)} parameters start from "
-            f"{self._source.path}"
-        ]
-        if self.missing:
-            lines.append(f"missing    {len(self.missing)}, with their usual initial values: {', '.join(self.missing)}")
-        if self.unexpected:
-            lines.append(f"unexpected {len(self.unexpected)}, ignored: {', '.join(self.unexpected)}")
-        return [*lines, *(f"note       {note}" for note in self.notes)]
-
-
-@dataclass(frozen=True)
-class PretrainedModel(ModelSpec):
-    """A model that starts from ``weights``; ``settings`` are the options that these decide (sizes)."""
-
-    weights: Optional[Weights] = None
-    settings: Mapping[str, Any] = None  # type: ignore[assignment]
-
-
-def initial_values(model: ModelSpec, seed: int) -> Callable[[ParameterSpec], np.ndarray]:
-    """For each parameter its float32 value at the start: from the model's weights, else by ``seed``."""
-    weights = getattr(model, "weights", None)
-
-    def value_of(spec: ParameterSpec) -> np.ndarray:
-        value = weights.value(spec) if weights is not None else None
-        return initial_value(spec, seed) if value is None else value
-
-    return value_of
-
-
-def starting_point(model: ModelSpec) -> List[str]:
-    """What the log says about the initial values of ``model``; nothing where all come from the seed."""
-    weights = getattr(model, "weights", None)
-    return [] if weights is None else weights.report()
 
 
 def settle(plan: Any) -> Any:

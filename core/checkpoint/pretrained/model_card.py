@@ -42,6 +42,7 @@ _UNTOLD = (
     "resume",
 )
 _SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
+#: What model hubs call the task of a folder that does not say it, by the ending of its class in transformers.
 _TAGS = {"ForPreTraining": "fill-mask", "ForQuestionAnswering": "question-answering"}
 
 
@@ -50,7 +51,8 @@ def model_card(folder: Any, name: str) -> str:
     read.
     """
     architecture = (folder.config.get("architectures") or ["model"])[0]
-    tag = next((tag for ending, tag in _TAGS.items() if architecture.endswith(ending)), None)
+    known = next((tag for ending, tag in _TAGS.items() if architecture.endswith(ending)), None)
+    tag = folder.pipeline_tag or known
     header = [
         "---",
         "library_name: transformers",

@@ -16,13 +16,14 @@ from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_mani
 from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.pretrained.folder import CONFIG, Folder
 from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.contract.weight_adapter import TensorPart, adapter_from
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenizer_files import has_tokens
 
 
 class CheckpointFolder(Folder):
-    """A checkpoint as a folder to start from: what HuggingFace's ``config.json`` would say of its model, its parameters
-    without the optimizer's state. Verified when it is opened. Raises ``UsageError``."""
+    """Open a checkpoint as a HuggingFace folder: its settings and tensors are what such a folder of its model would
+    have, without the optimizer's state. Verified when it is opened. Raises ``UsageError``."""
 
     def _read_config(self) -> Dict[str, Any]:
         try:
@@ -30,22 +31,32 @@ class CheckpointFolder(Folder):
             verify_files(self.path, self.manifest)
         except BadCheckpoint as bad:
             raise self.error(str(bad)) from None
-        config = self.manifest.model.get("huggingface")
-        if not config:
-            raise self.error(f"its model '{self.manifest.model['name']}' says nothing of its sizes")
-        repeated = self.manifest.model.get("repeated", {})
+        model = self.manifest.model
+        if not model.get("huggingface"):
+            raise self.error(f"its model '{model['name']}' says nothing of its sizes")
+        repeated = model.get("repeated", {})
         self.repeated = repeated if isinstance(repeated, dict) else {}
-        return dict(config)
+        self.pipeline_tag = model.get("pipeline_tag")
+        return dict(model["huggingface"])
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
         self._files = {name: file for file, entry in self.manifest.files.items() for name in entry.tensors}
-        return {name: (tuple(shape), "F32") for name, shape in self.manifest.parameters.items()}
-
-    def read(self, name: str) -> np.ndarray:
+        shapes = {name: tuple(shape) for name, shape in self.manifest.parameters.items()}
         try:
-            return tensors.read(self.path / self._files[name], name)
+            self._recipes = adapter_from(self.manifest.model.get("adapter", ())).to_huggingface(shapes)
+        except (KeyError, ValueError, IndexError) as error:
+            raise self.error(f"{MANIFEST}: 'adapter' does not fit its parameters ({error})") from None
+        return {name: (recipe.shape, "F32") for name, recipe in self._recipes.items()}
+
+    def read(self, name: str, index: Optional[Tuple[slice, ...]] = None) -> np.ndarray:
+        value = self._recipes[name].make(self._read_part)
+        return value if index is None else value[index]
+
+    def _read_part(self, part: TensorPart) -> np.ndarray:
+        try:
+            return tensors.read_float32(self.path / self._files[part.name], part.name, part.index)
         except (KeyError, OSError, ValueError) as error:
-            raise self.error(f"'{name}': {error}") from None
+            raise self.error(f"'{part.name}': {error}") from None
 
 
 def vocabulary_of(path: str) -> Optional[Vocabulary]:

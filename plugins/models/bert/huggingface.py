@@ -1,0 +1,98 @@
+"""BERT's HuggingFace folders: ``config.json`` both ways, and how the parameters stand there."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from pipeloom.core.base.errors import shown
+from pipeloom.core.contract.layers import ACTIVATIONS
+from pipeloom.core.contract.tasks import Head
+from pipeloom.core.contract.weight_adapter import WeightAdapter
+from pipeloom.plugins.models.transformer.sizes import Sizes
+
+
+def adapter_for(head: Head) -> WeightAdapter:
+    """Return how the parameters stand in a folder.
+
+    ``BertModel`` saves them without the prefix, and checkpoints converted from TensorFlow (bert-base-uncased) say gamma
+    and beta.
+    """
+    return WeightAdapter(
+        prefix="bert.",
+        spellings=(("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")),
+        aliases=head.aliases,
+        repeated=head.repeated,
+        buffers=("bert.embeddings.position_ids", "bert.embeddings.token_type_ids"),
+    )
+
+
+def config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
+    """Return ``config.json`` of such a model (transformers' ``BertConfig``)."""
+    return {
+        "model_type": "bert",
+        "architectures": [f"Bert{head.architecture}"],
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.intermediate,
+        "vocab_size": sizes.vocab,
+        "max_position_embeddings": sizes.positions,
+        "pad_token_id": sizes.padding,
+        "type_vocab_size": sizes.segments,
+        "hidden_act": sizes.activation,
+        "position_embedding_type": "absolute",
+        "layer_norm_eps": sizes.norm_eps,
+        "hidden_dropout_prob": sizes.hidden_dropout,
+        "attention_probs_dropout_prob": sizes.attention_dropout,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": tied,
+    }
+
+
+def settings_of(folder) -> Dict[str, Any]:
+    """Return the options that a HuggingFace folder decides. Raises ``UsageError`` for what this model does not do."""
+    folder.require("model_type", "bert")
+    folder.require("position_embedding_type", "absolute")
+    for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
+        folder.require(name, False)
+    folder.require("pruned_heads", {}, None)
+    folder.require("quantization_config", None)
+    settings: Dict[str, Any] = {
+        name: folder.setting(name, int)
+        for name in (
+            "num_hidden_layers",
+            "num_attention_heads",
+            "hidden_size",
+            "intermediate_size",
+            "max_position_embeddings",
+            "vocab_size",
+        )
+    }
+    if not folder.setting("tie_word_embeddings", bool, True):
+        settings["tie_embeddings"] = False
+    return settings
+
+
+def fixed_sizes(folder) -> Dict[str, Any]:
+    """Return the sizes that a folder decides and that have no option."""
+    folder.require("hidden_act", *ACTIVATIONS)
+    padding = folder.config.get("pad_token_id", 0)
+    if padding is not None and (type(padding) is not int or not 0 <= padding < folder.setting("vocab_size", int)):
+        raise folder.error(f"'pad_token_id' in config.json must be the id of a token, not {shown(padding)}")
+    segments, activation = folder.setting("type_vocab_size", int, 2), folder.setting("hidden_act", str, "gelu")
+    return dict(
+        norm_eps=folder.setting("layer_norm_eps", float, 1e-12),
+        segments=segments,
+        padding=padding,
+        activation=activation,
+    )
+
+
+def dropout_notes(folder, config) -> List[str]:
+    """Return a line for each dropout that differs from the folder's though nobody asked for that: it is an option of
+    training and not of the folder."""
+    return [
+        f"config.json has {name} {shown(folder.config[name])}, this run {getattr(config, name)} (--{name})"
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        if name not in config.given and folder.config.get(name, getattr(config, name)) != getattr(config, name)
+    ]
