@@ -11,6 +11,7 @@ from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field, FirstSamples
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.tasks import Task
+from pipeloom.core.data.checking import CheckedDataset
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.planning.goal import Goal
 
@@ -36,7 +37,7 @@ def open_held_out(
         raise UsageError(
             f"{asked}the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some"
         )
-    dataset = with_derived(dataset, task.derived(config))
+    dataset = CheckedDataset(with_derived(dataset, task.derived(config)))
     _check(model, training, dataset)
     if samples is None:
         return dataset

@@ -15,6 +15,7 @@ from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
+from pipeloom.core.data.checking import CheckedDataset
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.host.initial_distributions import check_distributions
 from pipeloom.core.host.plugin_manager import PluginManager
@@ -209,7 +210,7 @@ def make_plan(
     _recompute_count(config.recompute, 0)
     plugins.hook.pipeloom_lr_schedule(config=config)  # here for its errors alone: the ranks ask again
     task = find_task(plugins, config, dataset.task)
-    dataset = with_derived(dataset, task.derived(config))
+    dataset = CheckedDataset(with_derived(dataset, task.derived(config)))
     model = plugins.hook.pipeloom_build_model(config=config, task=task)
     check_distributions(plugins, config, model)
     _check_fields(model, dataset)
