@@ -38,6 +38,9 @@ def _packages(folder):
     return found
 
 
+#: What 'prepare' reads text with: wikitext, and the ends of sentences in many languages (by Wikimedia).
+_PREPARE = ["mwparserfromhell", "sentencex"]
+
 setup(
     name="pipeloom",
     version=_version(),
@@ -66,14 +69,13 @@ setup(
         "tokenizers; python_version >= '3.9'",
         "tokenizers<0.21; python_version < '3.9'",  # 0.21 offers itself to 3.8 without a wheel for it
         "safetensors",
-        "mwparserfromhell",  # wikitext, for 'prepare'
-        "sentencex",  # the ends of sentences in many languages, by Wikimedia
         "rich",
         "PyYAML",
     ],
     # wheel: setuptools before 70.1 cannot build one without it, and a test does.
     extras_require={
-        "test": ["pytest", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
+        "prepare": _PREPARE,
+        "test": _PREPARE + ["pytest", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
         "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'
     },
     entry_points={"console_scripts": ["pipeloom = pipeloom.__main__:run"]},

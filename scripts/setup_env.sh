@@ -154,7 +154,7 @@ install() {
     # Editable installs of projects with a pyproject.toml came with pip 21.3; Ubuntu 20.04 has 20.0.
     "$venv/bin/python" -I -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (21, 3))' ||
         pip 'pip>=21.3' || true
-    if ! pip "${constraints[@]}" -e ".${extra:+[$extra]}"; then
+    if ! pip "${constraints[@]}" -e ".[prepare${extra:+,$extra}]"; then
         rm -f "$venv/.pipeloom-installing"  # pip gave up in good order: the next try goes on from here
         die 1 "pip could not install the dependencies into .venv (see above); run this again to go on"
     fi

@@ -28,8 +28,6 @@ PINS = {
     "safetensors": (None, None),
     "rich": (None, None),
     "PyYAML": (None, None),
-    "mwparserfromhell": (None, None),
-    "sentencex": (None, None),
     "nvidia-cudnn-cu11": (None, "9"),
     "nvidia-cublas-cu11": (None, None),
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 from typing import Any, Callable
 
+from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least
 
 
@@ -80,13 +82,26 @@ def add_text_arguments(add: Callable[..., Any]) -> None:
 
 
 def reading_settings(options: argparse.Namespace) -> Any:
-    """What the options say of the reading."""
+    """Return what the options say of the reading. Raises ``UsageError`` where a library for it is missing."""
+    missing = [name for name in ("mwparserfromhell", "sentencex") if not _is_installed(name)]
+    if missing:
+        raise UsageError(
+            f"reading text needs {' and '.join(missing)}, not installed here: pip install 'pipeloom[prepare]' "
+            "(in a checkout: ./run_ppl.sh, or pip install -e '.[prepare]')"
+        )
     # Here and not above: --help should not wait for it.
     from pipeloom.plugins.libraries.corpus.documents import ReadingSettings
 
     return ReadingSettings(
         options.max_characters, options.text_documents, options.bad_input == "skip", options.text_key
     )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # in sys.modules without a spec
+        return False
 
 
 def _key(text: str) -> str:

@@ -115,3 +115,14 @@ def test_a_full_disk_is_one_line(texts, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "No space left on device; the same command goes on from here" in error and error.count("\n") == 1
     assert main(arguments(texts, tmp_path / "out")) == 0
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "vocab"])
+def test_without_the_libraries_that_read_text_it_is_one_line(texts, tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    flags = ["--vocab", str(texts / "vocab.txt")] if kind == "pretraining" else ["--vocab_size", "600"]
+    code = main(["prepare", kind, "--input", str(texts / "*.txt"), *flags, "--output", str(tmp_path / "out")])
+    assert code == 2 and capsys.readouterr().err == (
+        "pipeloom: error: reading text needs mwparserfromhell and sentencex, not installed here: pip install "
+        "'pipeloom[prepare]' (in a checkout: ./run_ppl.sh, or pip install -e '.[prepare]')\n"
+    )
