@@ -20,10 +20,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout is on the path now)
 from pipeloom.core.base.errors import PipeloomError  # noqa: E402
 from pipeloom.core.commands.cli import parse  # noqa: E402
-from pipeloom.core.commands.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
 from pipeloom.core.host.builtin import use_builtin  # noqa: E402
 from pipeloom.core.planning.plan import make_plan  # noqa: E402
 from pipeloom.plugins import TABLE  # noqa: E402
+from pipeloom.plugins.commands.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
 
 use_builtin(TABLE)
 

@@ -27,5 +27,48 @@ ALWAYS = {
     "tensorboard": "pipeloom.plugins.loggers.tensorboard",
 }
 
+#: The commands beside ``train``, and what the list of commands says of them.
+COMMANDS = {
+    "parity": (
+        "pipeloom.plugins.commands.parity",
+        "train in the given layout and in a single process, and compare the two\n"
+        "            (--steps 20 --tolerance 1e-4 and the options of train)",
+    ),
+    "prepare": (
+        "pipeloom.plugins.commands.prepare",
+        "text into training data: prepare pretraining ... (prepare --help lists what there is)",
+    ),
+    "predict": (
+        "pipeloom.plugins.commands.predict",
+        'what a trained model answers: --checkpoint PATH --question "..." --context "..."',
+    ),
+    "export": (
+        "pipeloom.plugins.commands.export",
+        "a checkpoint as a folder that transformers loads: --checkpoint PATH --output DIR",
+    ),
+    "checkpoint": (
+        "pipeloom.plugins.commands.checkpoint",
+        "ls|verify|show PATH: list the checkpoints of a run, verify their checksums, print one",
+    ),
+    "plugins": (
+        "pipeloom.plugins.commands.plugin_list",
+        "list built-in and installed plugins and what they provide",
+    ),
+    "doctor": (
+        "pipeloom.plugins.commands.doctor",
+        "look whether this machine can train: libraries, devices, memory, disks, network, engine\n"
+        "            (--no-engine: only what takes no time)",
+    ),
+}
+
+#: What ``prepare`` makes.
+PREPARE_KINDS = {
+    "pretraining": "pipeloom.plugins.datasets.wiki_ofrecord.prepare",
+    "squad": "pipeloom.plugins.datasets.squad.prepare",
+    "inspect": "pipeloom.plugins.prepare.inspect",
+    "validate": "pipeloom.plugins.prepare.validate",
+    "vocab": "pipeloom.plugins.prepare.vocab",
+}
+
 #: What the command line is handed (``pipeloom/__main__.py``).
-TABLE = BuiltinPlugins(BUILTIN, ALWAYS, Path(__file__).parent)
+TABLE = BuiltinPlugins(BUILTIN, ALWAYS, Path(__file__).parent, COMMANDS, PREPARE_KINDS)

@@ -34,7 +34,6 @@ ROOMS = (
     "checkpoint",
     "launch",
     "training",
-    "doctor",
     "commands",
 )
 #: What plugins of every kind may import.

@@ -17,30 +17,21 @@ from pipeloom.core.base.variables import LAUNCHED, RESUME
 from pipeloom.core.config import cluster_environment
 from pipeloom.core.config import config as configs
 from pipeloom.core.config.core_options import add_core_options
-from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.contract.arguments import Parser, no_such_home, normalize
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import BuiltinPlugins, builtin, use_builtin
+from pipeloom.core.host.command_lookup import find_command
 from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, load_plugin
 from pipeloom.core.launch.interpreter import begin_anew
 from pipeloom.core.launch.network import forget_proxies
 from pipeloom.core.launch.processes import own_command
 
-COMMANDS = ("train", "parity", "prepare", "predict", "export", "checkpoint", "plugins", "doctor")
 DESCRIPTION = """Trains transformers with pipeline x data parallelism on OneFlow.
 
 commands:
   train     (the default) train the model that --plugins select
-  parity    train in the given layout and in a single process, and compare the two
-            (--steps 20 --tolerance 1e-4 and the options of train)
-  prepare   text into training data: prepare pretraining ... (prepare --help lists what there is)
-  predict   what a trained model answers: --checkpoint PATH --question "..." --context "..."
-  export    a checkpoint as a folder that transformers loads: --checkpoint PATH --output DIR
-  checkpoint  ls|verify|show PATH: list the checkpoints of a run, verify their checksums, print one
-  plugins   list built-in and installed plugins and what they provide
-  doctor    look whether this machine can train: libraries, devices, memory, disks, network, engine
-            (--no-engine: only what takes no time)
+{commands}
 
 Ranks count separately: --node_rank numbers the machines, the local rank numbers the devices inside one."""
 
@@ -83,45 +74,15 @@ def _dispatch(arguments: List[str]) -> int:
         print(f"pipeloom {__version__}")
         return 0
     command = arguments[0] if arguments and not arguments[0].startswith("-") else "train"
-    if command not in COMMANDS:
-        close = did_you_mean(command, (*COMMANDS, "--version", "--help"))
-        raise UsageError(f"no command '{command}'{close}; there are: {', '.join(COMMANDS)}")
     if arguments and arguments[0] == command:
         arguments = arguments[1:]
-    if command == "plugins":
-        if arguments:
-            raise UsageError(f"'plugins' takes no arguments, got '{arguments[0]}'")
-        from pipeloom.core.host.listing import describe_plugins
-
-        print(describe_plugins())
-        return 0
-    if command == "checkpoint":
-        from pipeloom.core.commands.checkpoint import checkpoint_command
-
-        return checkpoint_command(arguments)
-    if command == "prepare":
-        from pipeloom.core.commands.prepare import prepare_command
-
-        return prepare_command(arguments)
-    if command == "predict":
-        from pipeloom.core.commands.predict import predict_command
-
-        return predict_command(arguments)
-    if command == "export":
-        from pipeloom.core.commands.export import export_command
-
-        return export_command(arguments)
-    if command == "doctor":
-        from pipeloom.core.doctor import doctor
-
-        return doctor(arguments)
-    if command == "parity":
-        from pipeloom.core.commands.parity import parity, take_options
-
-        options, arguments = take_options(arguments)
-        config, plugins = parse(arguments)
-        with telling_origins(config):
-            return parity(config, plugins, options.steps, options.tolerance)
+    if command != "train":
+        found = find_command(command)
+        if found is None:
+            known = ("train", *builtin().commands)
+            close = did_you_mean(command, (*known, "--version", "--help"))
+            raise UsageError(f"no command '{command}'{close}; there are: {', '.join(known)}")
+        return found.run(arguments)
     if "RANK" in os.environ:  # of another launcher, perhaps; and before a plugin may import the engine
         forget_proxies()
     config, plugins, resumed = parse_run(arguments, os.environ)
@@ -305,7 +266,9 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
 
 
 def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -> Parser:
-    parser = Parser(prog="entry.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = "\n".join(f"  {name:<9} {text}" for name, (_, text) in builtin().commands.items())
+    description = DESCRIPTION.replace("{commands}", commands)
+    parser = Parser(prog="entry.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.known = ["plugins", "strategy", "config", "set", *options.names()]
     _add_general(parser)
     for section in options.sections():

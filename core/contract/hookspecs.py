@@ -38,6 +38,8 @@ ONE_ANSWER = {
 #: Hooks that are answered at all; ``core/host/answers.py`` holds each answer to what its text here says.
 ANSWERED = (
     *ONE_ANSWER,
+    "pipeloom_commands",
+    "pipeloom_prepare_kinds",
     "pipeloom_tasks",
     "pipeloom_heads",
     "pipeloom_initial_distributions",
@@ -93,6 +95,24 @@ def pipeloom_place(cluster, mesh, config):
     OneFlow sorts the ranks of a stage and pairs neighbouring stages by position, so an answer is a set
     of ranks per stage; ``Placement.hops`` tells what will really happen. Nobody answers: an error that
     lists the strategies there are.
+    """
+
+
+@hookspec
+def pipeloom_commands():
+    """List the commands that this plugin adds: ``pipeloom.core.contract.commands.Command``.
+
+    Called of every installed plugin when the command line begins with a name that pipeloom does not have; a command of
+    a built-in one's name is never called. Two plugins with one name are an error that names both.
+    """
+
+
+@hookspec
+def pipeloom_prepare_kinds():
+    """List what this plugin adds to ``prepare``: ``pipeloom.core.contract.commands.PrepareKind``.
+
+    Called of every installed plugin when ``prepare`` is given a kind that pipeloom does not have, and for its ``--help``.
+    Two plugins with one name are an error that names both.
     """
 
 

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from pipeloom.core.base.errors import ContractError, UsageError, shown
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.commands import Command, PrepareKind
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.derived import DerivedField
 from pipeloom.core.contract.placement import Placement
@@ -300,11 +301,33 @@ def default_options(answer: Any, arguments: Arguments) -> Dict[str, Any]:
     return answer
 
 
+def commands(answer: Any, arguments: Arguments) -> List[Command]:
+    return _named_functions(answer, Command, ("run",))
+
+
+def prepare_kinds(answer: Any, arguments: Arguments) -> List[PrepareKind]:
+    return _named_functions(answer, PrepareKind, ("add_arguments", "run"))
+
+
+def _named_functions(answer: Any, kind: type, functions: Sequence[str]) -> List[Any]:
+    if not _is_list(answer, kind):
+        raise ContractError(f"it answers {_named(answer)}, not a list of {kind.__name__}s")
+    for one in answer:
+        where = f"its {kind.__name__} {shown(one.name)}"
+        _need(isinstance(one.name, str) and bool(one.name.strip("-")), f"{where}: 'name' must be a word")
+        _need(isinstance(one.help, str), f"{where}: 'help' must be text, not {shown(one.help)}")
+        for name in functions:
+            _need(callable(getattr(one, name)), f"{where}: '{name}' must be a function")
+    return list(answer)
+
+
 #: Hook -> its check. The other hooks answer nothing.
 CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_choose_layout": layout,
     "pipeloom_partition": partition,
     "pipeloom_place": placement,
+    "pipeloom_commands": commands,
+    "pipeloom_prepare_kinds": prepare_kinds,
     "pipeloom_tasks": tasks,
     "pipeloom_heads": heads,
     "pipeloom_initial_distributions": initial_distributions,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Tuple
 
 
 @dataclass(frozen=True)
 class BuiltinPlugins:
-    """``selectable``: name -> module of what ``--plugins`` selects. ``defaults``: of what every run has besides.
-    ``folder`` has the sources of all of them."""
+    """The built-in plugins, named so that none is imported before it is needed.
+
+    ``selectable``: name -> module of what ``--plugins`` selects. ``defaults``: of what every run has besides.
+    ``folder`` has the sources of all of them. ``commands``: name -> (module, help) of a command, whose module has it as
+    ``COMMAND``. ``prepare_kinds``: name -> module, which has the kind as ``KIND``.
+    """
 
     selectable: Mapping[str, str]
     defaults: Mapping[str, str]
     folder: Path
+    commands: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
+    prepare_kinds: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return name in self.selectable or name in self.defaults

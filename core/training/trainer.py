@@ -18,9 +18,9 @@ from pipeloom.core.base.errors import PipeloomError, RunError  # noqa: E402  (af
 from pipeloom.core.base.files import replace_file  # noqa: E402
 from pipeloom.core.checkpoint import tensors  # noqa: E402
 from pipeloom.core.checkpoint.describe import manifest_of, texts_of  # noqa: E402
+from pipeloom.core.checkpoint.initialization import initial_values, starting_point  # noqa: E402
 from pipeloom.core.checkpoint.loading import Checkpoint  # noqa: E402
 from pipeloom.core.checkpoint.manifest import Position  # noqa: E402
-from pipeloom.core.checkpoint.initialization import initial_values, starting_point  # noqa: E402
 from pipeloom.core.checkpoint.pretrained.folder import settle  # noqa: E402
 from pipeloom.core.checkpoint.saver import Saver  # noqa: E402
 from pipeloom.core.data.batches import TrainingBatches  # noqa: E402

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
+from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.plugins.prepare.validate import vocabulary
 
 SUMMARY = "records as text, with the masked words shown"
@@ -150,3 +151,6 @@ def _array(array: np.ndarray) -> str:
     return (
         f"{'bytes' if array.dtype == object else array.dtype}[{array.size}] {text}{' ...' if array.size > 16 else ''}"
     )
+
+
+KIND = PrepareKind("inspect", SUMMARY, add_arguments, run)

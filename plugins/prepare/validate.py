@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
+from pipeloom.core.contract.commands import PrepareKind
 
 SUMMARY = "every record of a folder checked, statistics, and an index with checksums that the reader uses"
 _BATCH = 1024
@@ -245,3 +246,6 @@ class _Validation:
 def _kind(kind: Tuple[np.dtype, int]) -> str:
     dtype, size = kind
     return "bytes" if dtype == np.dtype(object) else f"{dtype}[{size}]"
+
+
+KIND = PrepareKind("validate", SUMMARY, add_arguments, run)

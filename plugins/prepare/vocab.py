@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tup
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import replace_files
 from pipeloom.core.contract.arguments import at_least, boolean
+from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.core.launch.control.signals import Signals, Stopped
 from pipeloom.plugins.libraries.corpus.text_arguments import (
     add_input_argument,
@@ -287,3 +288,6 @@ def _measured(sentences: _Sentences, made: _Made) -> str:
     unknown = sum(list(ids).count(made.unknown) for ids in encoded) if made.unknown is not None else 0
     share = f", {100 * unknown / tokens:.3g} % of them [UNK]" if unknown else ""
     return f"a word between spaces takes {tokens / max(words, 1):.3f} tokens{share}"
+
+
+KIND = PrepareKind("vocab", SUMMARY, add_arguments, run)

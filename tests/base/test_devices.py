@@ -13,7 +13,7 @@ from jobs import environment
 from pipeloom.core.base import devices
 from pipeloom.core.base.devices import Gpu, Gpus, understand
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.doctor import machine
+from pipeloom.plugins.commands.doctor import machine
 
 pytestmark = pytest.mark.fast
 

@@ -18,7 +18,6 @@ from squad_targets import SQUAD_TARGETS
 
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.resume import find
-from pipeloom.core.commands.checkpoint import describe
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract.blocks import ParameterSpec
@@ -26,6 +25,7 @@ from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import use_builtin
 from pipeloom.plugins import TABLE
+from pipeloom.plugins.commands.checkpoint import describe
 from pipeloom.plugins.libraries.ofrecord.index import INDEX, make_index
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset
 from pipeloom.plugins.libraries.ofrecord.records import decode, encode, index_part, write_part

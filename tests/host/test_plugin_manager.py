@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.commands.cli import parse
+from pipeloom.core.commands.cli import main, parse
 from pipeloom.core.config.config import resolve
 from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract import hookspecs
@@ -357,7 +357,11 @@ def test_every_hook_is_documented(name):
     assert len(text.split()) >= 12 and text.splitlines()[0].rstrip().endswith((".", ":", "``.")), text
     assert re.search(r"\b(Called|called|is over|about to be)\b|One answer", text), "it does not say when it is called"
     arguments = inspect.signature(HOOKS[name]).parameters
-    assert arguments and all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in arguments.values())
+    assert arguments or name in (
+        "pipeloom_commands",
+        "pipeloom_prepare_kinds",
+    )  # called before there is a configuration
+    assert all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in arguments.values())
 
 
 def test_one_answer_hooks_are_those_that_stop_at_the_first():
@@ -409,3 +413,55 @@ def test_the_core_names_no_plugin():
             if names.search(text) and not any(example in text for example in EXAMPLES.get(path.name, ()))
         ]
     assert found == []
+
+
+# --- commands and kinds of 'prepare'
+
+COMMANDS = """import pipeloom
+from pipeloom.core.contract.commands import Command, PrepareKind
+
+@pipeloom.hookimpl
+def pipeloom_commands():
+    return [Command("{name}", "says its arguments", lambda arguments: print("{name}", *arguments) or 7)]
+
+def add(parser):
+    parser.add_argument("--times", type=int, default=1)
+
+@pipeloom.hookimpl
+def pipeloom_prepare_kinds():
+    return [PrepareKind("{name}_data", "some data", add, lambda options: print("data", options.times) or 0)]
+"""
+
+
+def test_an_installed_plugin_adds_a_command_and_a_kind_of_prepare(site, capsys):
+    site.module("count_plugin", COMMANDS.format(name="count"))
+    site.package("pipeloom-count", count="count_plugin")
+    assert main(["count", "one", "--two"]) == 7 and capsys.readouterr().out == "count one --two\n"
+    assert main(["prepare", "count_data", "--times", "3"]) == 0 and capsys.readouterr().out == "data 3\n"
+    assert main(["prepare", "--help"]) == 0 and "  count_data   some data\n" in capsys.readouterr().out
+    assert main(["coun"]) == 2 and "no command 'coun'" in capsys.readouterr().err
+
+
+def test_two_plugins_with_one_command_are_both_named(site, capsys):
+    for plugin in ("first", "second"):
+        site.module(f"{plugin}_plugin", COMMANDS.format(name="count"))
+        site.package(f"pipeloom-{plugin}", **{plugin: f"{plugin}_plugin"})
+    assert main(["count"]) == 2
+    assert "the command 'count' is of two plugins, 'first' and 'second'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "answer, says",
+    [
+        ("None", "pipeloom_commands: it answers None (is a 'return' missing?), not a list of Commands"),
+        ("[Command('', '', print)]", "its Command '': 'name' must be a word"),
+        ("[Command('count', '', 3)]", "its Command 'count': 'run' must be a function"),
+    ],
+)
+def test_a_command_that_is_none_is_the_plugins_fault(site, capsys, answer, says):
+    text = "import pipeloom\nfrom pipeloom.core.contract.commands import Command\n"
+    site.module("count_plugin", text + f"@pipeloom.hookimpl\ndef pipeloom_commands():\n    return {answer}\n")
+    site.package("pipeloom-count", count="count_plugin")
+    assert main(["count"]) == 2
+    error = capsys.readouterr().err
+    assert says in error and "plugin 'count'" in error and error.count("\n") == 1

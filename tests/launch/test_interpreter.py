@@ -8,8 +8,8 @@ import sys
 import pytest
 from jobs import ROOT, environment
 
-from pipeloom.core.doctor import ranks
 from pipeloom.core.launch.processes import RankProcess, tuned_environment
+from pipeloom.plugins.commands.doctor import ranks
 
 pytestmark = pytest.mark.fast
 

@@ -11,6 +11,7 @@ from typing import Any, Dict
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import is_vacant
 from pipeloom.core.contract.arguments import at_least, boolean
+from pipeloom.core.contract.commands import PrepareKind
 
 SUMMARY = "SQuAD questions (JSON, 1.1 and 2.0) into inputs for a model, as OFRecord parts"
 
@@ -140,3 +141,6 @@ def _is_there(output: Path, settings: Dict[str, Any], overwrite: bool) -> bool:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+KIND = PrepareKind("squad", SUMMARY, add_arguments, run)

@@ -14,6 +14,7 @@ from typing import Any, Dict, Sequence
 
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
+from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.core.launch.control.signals import Signals, Stopped
 from pipeloom.plugins.libraries.corpus.text_arguments import (
     add_input_argument,
@@ -261,3 +262,6 @@ def _probability(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not '{text}'")
     return value
+
+
+KIND = PrepareKind("pretraining", SUMMARY, add_arguments, run)

@@ -87,7 +87,7 @@ def prepared(site, split="train", name="train.json", **changes):
 
 def prepare_again(site, folder, *more):
     """The command of ``prepared(site, "eval", "dev.json")`` once more."""
-    from pipeloom.core.commands.prepare import prepare_command
+    from pipeloom.plugins.commands.prepare import prepare_command
 
     prepare_command(
         [

@@ -9,7 +9,7 @@ import pytest
 from jobs import NO_LAYERS, ROOT, TINY, command, environment
 
 from pipeloom.core.commands.cli import main
-from pipeloom.core.commands.parity import Trained, compare
+from pipeloom.plugins.commands.parity import Trained, compare
 
 #: An optimizer whose rate grows with the number of ranks.
 WRONG = """

@@ -11,6 +11,7 @@ from pipeloom.core.base.errors import UsageError, did_you_mean, similar_path
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, read_manifest, verify
 from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.contract.commands import Command
 
 ACTIONS = ("ls", "verify", "show")
 
@@ -116,3 +117,6 @@ def _layout(manifest: Manifest) -> str:
 
 def _figures(title: str, figures: Dict[str, float]) -> List[str]:
     return [f"{title:<10} {', '.join(f'{name} {value:.6g}' for name, value in figures.items())}"] if figures else []
+
+
+COMMAND = Command("checkpoint", "list, verify, print checkpoints", checkpoint_command)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 
-from pipeloom.core.doctor.finding import Finding, bad, ok
+from pipeloom.plugins.commands.doctor.finding import Finding, bad, ok
 
 INSTALL = "./run_ppl.sh or pip install -e . in the checkout installs what is needed"
 

@@ -13,6 +13,7 @@ from pipeloom.core.base.characters import whole
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.output import ESCAPE
 from pipeloom.core.contract.arguments import Parser, at_least, boolean, normalize
+from pipeloom.core.contract.commands import Command
 
 _TASK = "question_answering"
 _LONGEST = 384
@@ -224,3 +225,6 @@ def _write(path: Path, lines: Sequence[str]) -> None:
             replace_file(path.resolve(), content)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+COMMAND = Command("predict", "what a trained model answers", predict_command)

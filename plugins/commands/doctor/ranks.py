@@ -14,12 +14,12 @@ from typing import Dict, List, Optional
 
 import pipeloom
 from pipeloom.core.base.variables import outside_environment
-from pipeloom.core.doctor.finding import Finding, bad, ok
-from pipeloom.core.doctor.software import INSTALL
 from pipeloom.core.launch.interpreter import bearable
 from pipeloom.core.launch.network import local_fault, without_proxies
 from pipeloom.core.launch.ports import free_port, port_listens
 from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
+from pipeloom.plugins.commands.doctor.finding import Finding, bad, ok
+from pipeloom.plugins.commands.doctor.software import INSTALL
 
 IMPORT_SECONDS, RANKS_SECONDS = 60.0, 90.0
 

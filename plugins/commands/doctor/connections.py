@@ -7,9 +7,9 @@ import socket
 from typing import List, Mapping
 
 from pipeloom.core.base.errors import PipeloomError
-from pipeloom.core.doctor.finding import Finding, bad, note, ok
 from pipeloom.core.launch import network
 from pipeloom.core.launch.ports import free_port
+from pipeloom.plugins.commands.doctor.finding import Finding, bad, note, ok
 
 
 def network_cards() -> Finding:

@@ -18,6 +18,8 @@ import numpy as np
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.config.config import Config
+from pipeloom.core.config.origins import telling_origins
+from pipeloom.core.contract.commands import Command
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.processes import die_with, own_command
 from pipeloom.core.planning.plan import make_plan
@@ -178,3 +180,16 @@ def _report(layout: Trained, single: Trained, found: Comparison, tolerance: floa
     print(f"largest difference of a final parameter: {found.parameter:.1e} ({found.worst_parameter})")
     print(f"{'equal' if equal else 'NOT equal'} at tolerance {tolerance:g} over {len(layout.curve)} steps")
     return 0 if equal else 1
+
+
+def parity_command(arguments: Sequence[str]) -> int:
+    """Compare the layout that the options give with a single process; returns the exit code."""
+    from pipeloom.core.commands.cli import parse  # it imports the table of commands
+
+    options, rest = take_options(arguments)
+    config, plugins = parse(rest)
+    with telling_origins(config):
+        return parity(config, plugins, options.steps, options.tolerance)
+
+
+COMMAND = Command("parity", "compare a layout with a single process", parity_command)

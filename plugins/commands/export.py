@@ -14,6 +14,7 @@ from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import is_vacant, whole_folder, write_file
 from pipeloom.core.base.output import ESCAPE
 from pipeloom.core.contract.arguments import Parser, boolean, normalize
+from pipeloom.core.contract.commands import Command
 
 _CARD = "README.md"
 
@@ -157,3 +158,6 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
 def _json(content: Any) -> bytes:
     # Halves of characters, which JSON can name and UTF-8 cannot, stay escapes.
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", ESCAPE)
+
+
+COMMAND = Command("export", "a checkpoint as a folder that transformers loads", export_command)

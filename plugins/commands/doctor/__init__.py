@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Callable, Iterator, List, Sequence, Tuple
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
-from pipeloom.core.doctor.finding import BAD, NOTE, Finding, bad
+from pipeloom.core.contract.commands import Command
+from pipeloom.plugins.commands.doctor.finding import BAD, NOTE, Finding, bad
 
 OPTIONS = ("--no_engine",)
 
@@ -44,7 +45,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
     """The checks in their order; each room is entered only when its first check is due."""
-    from pipeloom.core.doctor import connections, machine, software
+    from pipeloom.plugins.commands.doctor import connections, machine, software
 
     quick: List[Tuple[str, Callable[[], Finding]]] = [
         ("python", software.python),
@@ -67,7 +68,7 @@ def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
     ]
     yield from quick
     if engine:
-        from pipeloom.core.doctor import ranks
+        from pipeloom.plugins.commands.doctor import ranks
 
         yield "engine", ranks.engine
         yield "two ranks", ranks.two_ranks
@@ -79,3 +80,6 @@ def run_check(check: Callable[[], Finding]) -> Finding:
         return check()
     except (Exception, SystemExit) as error:
         return bad(f"this could not be looked at: {type(error).__name__}: {error}")
+
+
+COMMAND = Command("doctor", "look whether this machine can train", doctor)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Optional
 
 from pipeloom.core.base.devices import VISIBLE, count_gpus, find_gpus
-from pipeloom.core.doctor.finding import Finding, bad, note, ok
 from pipeloom.core.launch.processes import tuned_environment
+from pipeloom.plugins.commands.doctor.finding import Finding, bad, note, ok
 
 _GB = 1e9
 #: Memory of a rank of a small model; a rank of OneFlow takes 0.34 GB before it does anything.

@@ -14,10 +14,10 @@ import pytest
 
 from pipeloom.core import doctor as doctors
 from pipeloom.core.commands.cli import main
-from pipeloom.core.doctor import connections, machine, ranks, software
-from pipeloom.core.doctor.finding import bad, note, ok
+from pipeloom.plugins.commands.doctor import connections, machine, ranks, software
+from pipeloom.plugins.commands.doctor.finding import bad, note, ok
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 fast = pytest.mark.fast
 Usage = namedtuple("Usage", "total used free")
 

@@ -1,0 +1,1 @@
+"""Commands beside ``train`` and ``plugins``, each with a ``COMMAND``: ``pipeloom.core.contract.commands.Command``."""
