@@ -20,7 +20,6 @@ UNCLEAN = {
     "core/commands/cli.py",
     "plugins/commands/export.py",
     "plugins/commands/parity.py",
-    "plugins/commands/prepare.py",
     "core/commands/train.py",
     "core/config/cluster_environment.py",
     "core/config/config.py",
