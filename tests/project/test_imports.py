@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,14 @@ def test_imports_are_read_wherever_they_stand():
 )
 def test_each_rule_catches_what_breaks_it(path, target, rule):
     assert rooms.fault(rooms.Import(path, 1, target)) == rule
+
+
+def test_the_page_shows_the_arrows_as_they_are():
+    page = rooms.PAGE.read_text(encoding="utf-8")
+    assert f"```text\n{rooms.picture(rooms.imports())}\n```\n" in page, "run scripts/rooms.py --write"
+    *_, lines, _ = re.search(r"core\*\* \| (\d+) \| (\d+) \| (\d+)", page).groups()
+    now = sum(counts[1] for room, counts in rooms.count_lines().items() if room.startswith("core/"))
+    assert abs(int(lines) - now) < 0.1 * now, "run scripts/rooms.py --write"
 
 
 def test_lines_of_code_are_counted_without_comments_and_docstrings():
