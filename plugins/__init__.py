@@ -21,6 +21,7 @@ BUILTIN = {
 ALWAYS = {
     "by_parameters": "pipeloom.plugins.strategies.by_parameters",
     "built_in_tasks": "pipeloom.plugins.tasks",
+    "oneflow": "pipeloom.plugins.executors.oneflow",
     "optimization": "pipeloom.plugins.optimizers.defaults",
     "console": "pipeloom.plugins.loggers.console",
     "jsonl": "pipeloom.plugins.loggers.jsonl",

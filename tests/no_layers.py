@@ -10,7 +10,7 @@ import dataclasses
 
 import pipeloom
 from pipeloom.plugins.models import bert
-from pipeloom.plugins.models.bert import pipeloom_add_options  # noqa: F401
+from pipeloom.plugins.models.bert import pipeloom_add_options, pipeloom_heads  # noqa: F401
 
 
 @pipeloom.hookimpl

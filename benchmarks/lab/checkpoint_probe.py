@@ -12,7 +12,6 @@ import functools
 import json
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -100,9 +99,10 @@ def _note_sizes(function):
 
 def _wrap_the_rest():
     """What lies in rooms that import the engine; they are loaded when a run is opened."""
-    trainer = sys.modules["pipeloom.core.training.trainer"]
-    trainer.build_stages = _measured("parameters", trainer.build_stages)
-    trainer.TrainingState.load_optimizer = _note_sizes(_measured("optimizer", trainer.TrainingState.load_optimizer))
+    from pipeloom.plugins.executors.oneflow import program
+
+    program.build_stages = _measured("parameters", program.build_stages)
+    program.GraphState.load_optimizer = _note_sizes(_measured("optimizer", program.GraphState.load_optimizer))
 
 
 def _opening(function):

@@ -61,7 +61,7 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
     os.environ.update(_reached_by(plan, os.environ["MASTER_ADDR"]))
     if plan.cluster.device_type == "cpu":
         hide_gpus()
-    from pipeloom.core.training.trainer import train_in_rank  # imports oneflow
+    from pipeloom.core.training.rank_life import train_in_rank
 
     return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)
 

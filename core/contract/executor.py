@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
+from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
@@ -171,6 +172,11 @@ class Evaluator:
 class Program:
     """A model on its ranks."""
 
+    @property
+    def parameters(self) -> Sequence[ParameterSpec]:
+        """Return each parameter once, in the order of ``weights``."""
+        raise NotImplementedError("abstract")
+
     def train(
         self,
         settings: StepSettings,
@@ -185,8 +191,8 @@ class Program:
         """Prepare an evaluation; ``scored`` names the outputs per sample that are handed out."""
         raise NotImplementedError("abstract")
 
-    def weights(self) -> Iterator[Tuple[ParameterSpec, Optional[np.ndarray]]]:
-        """Yield each parameter, whole, on the main rank, ``None`` on the others; all ranks go through it."""
+    def weights(self) -> Iterator[Optional[np.ndarray]]:
+        """Yield the value of each of ``parameters``, ``None`` but on the main rank; all ranks go through it."""
         raise NotImplementedError("abstract")
 
 
@@ -195,11 +201,21 @@ class Executor:
 
     #: As messages call it.
     name: str = ""
+    #: The kinds of ``OptimizerSpec`` that it realises.
+    optimizers: Tuple[str, ...] = ()
     #: Distributions whose versions must be the same on all nodes.
     packages: Tuple[str, ...] = ()
 
     def check(self, cluster: Cluster, config: Any) -> None:
         """Raise ``UsageError`` for what this engine cannot do on such devices, before any rank starts."""
+
+    def check_optimizer(self, optimizer: Union[OptimizerSpec, StepOptimizer]) -> None:
+        """Raise ``UsageError`` for an optimizer that this engine does not have."""
+        if isinstance(optimizer, OptimizerSpec) and optimizer.kind not in self.optimizers:
+            raise UsageError(
+                f"the executor '{self.name}' has no optimizer '{optimizer.kind}'"
+                f"{did_you_mean(optimizer.kind, self.optimizers)}; it has: {', '.join(self.optimizers) or 'none'}"
+            )
 
     def start(self) -> None:
         """Import the engine in this process; raise ``RunError`` or ``UsageError`` in one line where it cannot."""

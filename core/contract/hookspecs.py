@@ -31,6 +31,7 @@ ONE_ANSWER = {
     "pipeloom_place": "strategy",
     "pipeloom_build_model": "model",
     "pipeloom_open_dataset": "dataset",
+    "pipeloom_executor": "executor",
     "pipeloom_build_optimizer": "optimizer",
     "pipeloom_lr_schedule": "learning-rate schedule",
 }
@@ -176,25 +177,32 @@ def pipeloom_open_dataset(config, split):
 
 
 @hookspec(firstresult=True)
+def pipeloom_executor(config):
+    """One answer: the ``Executor`` that runs the plan, of ``pipeloom.core.contract.executor``.
+
+    Called in the launcher, to check that it can do what is planned, and in every rank, which then starts it. Default:
+    OneFlow's nn.Graph pipeline.
+    """
+
+
+@hookspec(firstresult=True)
 def pipeloom_build_optimizer(config, parameters):
-    """One answer: an optimizer over ``parameters``.
+    """One answer: the optimizer, as data or of the plugin's own.
 
-    Either a ``oneflow.optim.Optimizer``, which runs inside the graph, or a
-    ``pipeloom.plugins.executors.oneflow.step_optimizer.StepOptimizer``, which runs between its steps.
-
-    ``parameters`` is a list of ``(ParameterSpec, oneflow tensor)``, the same on every rank; each rank holds what
-    tensor parallelism and ``--shard`` leave it, and with copies of one parameter on two stages both are listed.
-    ``pipeloom.plugins.executors.oneflow.optimization.single_group`` leaves biases out of weight decay. Clipping by
-    ``--clip_grad_norm`` is done before the optimizer sees the gradients, so set none here.
-    Default: AdamW, LAMB or SGD by ``--optimizer``.
+    Either an ``OptimizerSpec``, which the engine realises, or a ``StepOptimizer``, which works between the steps; both
+    of ``pipeloom.core.contract.optimizer``. ``parameters`` is the list of the model's ``ParameterSpec``. Called when the
+    model is built, and again in every rank. Clipping by ``--clip_grad_norm`` is done before the optimizer sees the
+    gradients. Default: AdamW, LAMB or SGD by ``--optimizer``.
     """
 
 
 @hookspec(firstresult=True)
 def pipeloom_lr_schedule(config):
-    """One answer: an ``LRSchedule``: the rate of each step, and its form inside the engine.
+    """One answer: the learning rate of each step, by a method ``at(step)``, for steps from 0.
 
-    Default: constant or linear by ``--lr_schedule``, with ``--warmup_steps``.
+    An ``LRSchedule`` of ``pipeloom.core.contract.schedule`` is computed inside the engine; by another object the
+    optimizer works between the steps, which takes a little longer. Default: by ``--lr_schedule``, with
+    ``--warmup_steps``.
     """
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: one formula for the log, and its form inside the engine."""
+"""Learning-rate schedules: the formula of each."""
 
 from __future__ import annotations
 
@@ -37,39 +37,13 @@ class LRSchedule:
             return self.rate * step / self.warmup_steps
         if self.kind == "constant":
             return self.rate
-        left = max(0.0, (self.total_steps - step) / self._decay_steps)
+        left = max(0.0, (self.total_steps - step) / self.decay_steps)
         share = {"linear": left, "polynomial": left**self.power, "cosine": (1 - math.cos(math.pi * left)) / 2}[
             self.kind
         ]
         return self.final_rate + (self.rate - self.final_rate) * share
 
     @property
-    def _decay_steps(self) -> int:
+    def decay_steps(self) -> int:
+        """Steps from the end of the warmup to the last."""
         return max(1, self.total_steps - self.warmup_steps)
-
-    def for_graph(self, optimizer):
-        """The oneflow scheduler that follows the same formula in a graph; ``None`` for a bare constant."""
-        import oneflow as flow
-
-        schedulers = flow.optim.lr_scheduler
-        if self.kind in ("linear", "polynomial"):
-            inner = schedulers.PolynomialLR(
-                optimizer,
-                decay_batch=self._decay_steps,
-                end_learning_rate=self.final_rate,
-                power=self.power if self.kind == "polynomial" else 1.0,
-            )
-        elif self.kind == "cosine":
-            inner = schedulers.CosineDecayLR(
-                optimizer, decay_steps=self._decay_steps, alpha=self.final_rate / self.rate if self.rate else 0.0
-            )
-        elif self.warmup_steps == 0:
-            return None
-        else:
-            inner = optimizer
-        if self.warmup_steps == 0:
-            return inner
-        # warmup_prefix: the inner schedule starts counting after the warmup.
-        return schedulers.WarmUpLR(
-            inner, warmup_factor=0.0, warmup_iters=self.warmup_steps, warmup_method="linear", warmup_prefix=True
-        )

@@ -12,6 +12,7 @@ import numpy as np
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.executor import Batches
 from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 
@@ -19,7 +20,7 @@ from pipeloom.core.data.order import SampleOrder
 _CHUNK = 4096
 
 
-class TrainingBatches:
+class TrainingBatches(Batches):
     """The global batches of training: one for each step, whose weights sum up to 1."""
 
     def __init__(self, dataset: Dataset, order: SampleOrder, normalize: Sequence[str], seed: int) -> None:
@@ -42,7 +43,7 @@ class TrainingBatches:
         return values
 
 
-class HeldOutBatches:
+class HeldOutBatches(Batches):
     """A held-out set once over, in its own order: the weights of all its batches together sum up to 1.
 
     The last batch is filled up with samples that weigh nothing: the first one of the set, again and again. Of the
@@ -54,6 +55,7 @@ class HeldOutBatches:
     ) -> None:
         self._dataset, self._batch_size, self._normalize = dataset, batch_size, frozenset(normalize)
         self._absent = {field.name: field for field in absent}
+        self.absent = tuple(self._absent)
         self._totals: Dict[str, float] = {}
 
     def __len__(self) -> int:

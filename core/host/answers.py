@@ -17,6 +17,8 @@ from pipeloom.core.contract.blocks import Block, Cost, ModelSpec, ParameterSpec
 from pipeloom.core.contract.commands import Command, PrepareKind
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.derived import DerivedField
+from pipeloom.core.contract.executor import Executor
+from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.tasks import Head, HeadFor, Task
 from pipeloom.core.contract.topology import Mesh
@@ -262,27 +264,23 @@ def _block(block: Block, shapes: Dict[str, Any]) -> None:
         )
 
 
+def executor(answer: Any, arguments: Arguments) -> Executor:
+    _instance(answer, Executor, "return an object of a class derived from pipeloom.core.contract.executor.Executor")
+    return answer
+
+
 def optimizer(answer: Any, arguments: Arguments) -> Any:
-    # The engine is there: only ranks ask for an optimizer.
-    import oneflow as flow
-
-    from pipeloom.plugins.executors.oneflow.step_optimizer import StepOptimizer
-
     if not isinstance(answer, StepOptimizer):
-        _instance(
-            answer,
-            flow.optim.Optimizer,
-            "return an oneflow.optim.Optimizer or a StepOptimizer of pipeloom.plugins.executors.oneflow.step_optimizer",
-        )
+        how = "return an OptimizerSpec or a StepOptimizer of pipeloom.core.contract.optimizer"
+        _instance(answer, OptimizerSpec, how)
     return answer
 
 
 def schedule(answer: Any, arguments: Arguments) -> Any:
-    if not all(callable(getattr(answer, name, None)) for name in ("at", "for_graph")) or isinstance(answer, type):
+    if not callable(getattr(answer, "at", None)) or isinstance(answer, type):
         raise ContractError(
-            f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.contract.schedule, "
-            "or what has its methods "
-            "at(step) and for_graph(optimizer)"
+            f"it answers {_named(answer)}, not an LRSchedule: return one of pipeloom.core.contract.schedule, or what "
+            "has its method at(step)"
         )
     for step in {0, max(0, (getattr(arguments["config"], "train_steps", None) or 1) - 1)}:
         rate = answer.at(step)
@@ -334,6 +332,7 @@ CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_default_options": default_options,
     "pipeloom_build_model": model,
     "pipeloom_open_dataset": dataset,
+    "pipeloom_executor": executor,
     "pipeloom_build_optimizer": optimizer,
     "pipeloom_lr_schedule": schedule,
 }

@@ -192,7 +192,9 @@ def make_plan(
     cluster = resolve_cluster(config, world_size, local_rank_differs)
     # On one device there is nothing to lay out; whatever the strategy would say of more devices does not apply.
     alone = cluster.size == 1
-    config = _resolve_precision(config, cluster)
+    executor = plugins.hook.pipeloom_executor(config=config)
+    executor.check(cluster, config)
+    config = _resolve_precision(config)
     if alone:
         mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel)
         mesh.check(cluster)
@@ -213,6 +215,8 @@ def make_plan(
     dataset = CheckedDataset(with_derived(dataset, task.derived(config)))
     model = plugins.hook.pipeloom_build_model(config=config, task=task)
     check_distributions(plugins, config, model)
+    optimizer = plugins.hook.pipeloom_build_optimizer(config=config, parameters=list(model.parameters))
+    executor.check_optimizer(optimizer)  # the ranks ask for it again
     _check_fields(model, dataset)
     evaluation = open_held_out(config, plugins, dataset, model, task)
     goal = choose_goal(config, task, model, evaluation)
@@ -300,11 +304,7 @@ def _warmup(config: Config, steps: int) -> int:
     return warmup
 
 
-def _resolve_precision(config: Config, cluster: Cluster) -> Config:
-    if config.precision == "amp" and cluster.device_type == "cpu":
-        raise UsageError(
-            "--precision amp needs CUDA devices: OneFlow 0.9.0 has no half-precision products on a CPU; leave it out"
-        )
+def _resolve_precision(config: Config) -> Config:
     return config.replace(loss_scale=config.loss_scale or (1024.0 if config.precision == "amp" else 1.0))
 
 

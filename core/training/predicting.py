@@ -20,13 +20,15 @@ from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.executor import ProgramSpec
 from pipeloom.core.contract.options import Options
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
+from pipeloom.core.data.batches import HeldOutBatches
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.task_choice import find_task
-from pipeloom.core.planning.plan import Plan
+from pipeloom.core.planning.held_out import absent_labels
 
 
 def predict(
@@ -48,11 +50,11 @@ def predict(
     device = resolve_device(device)
     if device == "cuda":
         check_gpus(1)
-    config, model = _open(folder, task, fields, plugins)
+    manager, config, model = _open(folder, task, fields, plugins)
     samples = Samples(model, fields)
     samples.check()
     config = config.replace(train_global_batch_size=min(batch_size, len(samples)), grad_acc_steps=1)
-    return _outputs(config, model, samples, device)
+    return _outputs(manager, config, model, samples, device)
 
 
 class Samples(Dataset):
@@ -94,7 +96,7 @@ class Samples(Dataset):
 
 def _open(
     path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str]
-) -> Tuple[configs.Config, ModelSpec]:
+) -> Tuple[PluginManager, configs.Config, ModelSpec]:
     folder = open_pretrained(path, "--checkpoint")
     made_with: Dict[str, Any] = {}
     names: List[str] = [folder.setting("model_type", str)]
@@ -116,7 +118,7 @@ def _open(
     with telling_origins(config), blaming(manager):
         model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
     _check(folder, model, fields)
-    return config, model
+    return manager, config, model
 
 
 def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -> None:
@@ -144,33 +146,30 @@ def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -
             raise UsageError(f"predicting '{model.task}' needs the field '{name}'")
 
 
-def _outputs(config: configs.Config, model: ModelSpec, samples: Samples, device: str) -> Dict[str, np.ndarray]:
+def _outputs(
+    manager: PluginManager, config: configs.Config, model: ModelSpec, samples: Samples, device: str
+) -> Dict[str, np.ndarray]:
     # Here and not above: what is wrong with the model or the samples is said without waiting for the engine.
-    from pipeloom.plugins.executors.oneflow.engine import import_oneflow
-
     for name in RANK_VARIABLES:
         os.environ.pop(name, None)  # left over from a job, they would make the engine wait for its other ranks
     if device == "cpu":
         hide_gpus()
-    import_oneflow()
-    from pipeloom.plugins.executors.oneflow.axes import axes_of
-    from pipeloom.plugins.executors.oneflow.evaluation import Evaluator
-    from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings
-
     cluster, split = Cluster(1, 1, device), (len(model.blocks),)
-    placement = Placement.of(cluster, [[0]])
     fields = {**{field.name: field for field in model.labels}, **samples.fields}
-    packings, axes = stage_packings(model, split, fields), axes_of(placement, 1)
-    stages, held = build_stages(model, split, axes, packings, device, initial_values(model, config.seed))
-    plan = Plan(config, cluster, Mesh(1, 1), samples, model, split, placement, samples)
+    values = initial_values(model, config.seed)
+    executor = manager.hook.pipeloom_executor(config=config)
+    executor.check(cluster, config)
+    executor.start()
+    program = executor.build(
+        ProgramSpec(model, split, Placement.of(cluster, [[0]]), Mesh(1, 1), fields, rank=0, value_of=values)
+    )
     found = {name: np.zeros((len(samples), *shape), np.float32) for name, shape in model.scores.items()}
 
-    def take(indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+    def receive(indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         for name, values in outputs.items():
             found[name][list(indices)] = values
 
-    def read(tensor: Any) -> np.ndarray:
-        return tensor.to_local().numpy()
-
-    Evaluator(plan, axes, stages, held, packings, 0, read, read).evaluate(take)
+    absent = list(absent_labels(model, samples).values())
+    batches = HeldOutBatches(samples, config.train_global_batch_size, model.normalize, absent)
+    program.evaluator(batches, samples.scored).evaluate(receive)
     return found

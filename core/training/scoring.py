@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Dict
 
 from pipeloom.core.base.errors import RunError
 from pipeloom.core.base.files import whole_folder
 from pipeloom.core.checkpoint.store import name_of
 from pipeloom.core.contract.dataset import Dataset, Scorer
+from pipeloom.core.contract.executor import Collectives, Evaluator
 
 #: The folder of a run with a folder ``step_0000100`` for each evaluation that left files.
 FOLDER = "evaluations"
 
 
 class ScoredEvaluation:
-    """Evaluates and scores. Every rank has one and makes the same calls; the main rank has the scorer and writes.
-
-    ``evaluator`` is a ``plugins.executors.oneflow.evaluation.Evaluator``; ``tell_from_main(text)`` gives every rank what the main
-    one says.
-    """
+    """Evaluate and score. Every rank has one and makes the same calls; the main rank has the scorer and writes."""
 
     def __init__(
-        self, evaluator: Any, dataset: Dataset, directory: Path, is_main: bool, tell_from_main: Callable[[str], str]
+        self, evaluator: Evaluator, dataset: Dataset, directory: Path, is_main: bool, collectives: Collectives
     ) -> None:
         self._evaluator, self._dataset, self._directory = evaluator, dataset, Path(directory) / FOLDER
-        self._is_main, self._tell_from_main = is_main, tell_from_main
+        self._is_main, self._collectives = is_main, collectives
 
     def evaluate(self, step: int) -> Dict[str, float]:
         """Losses, metrics and figures after ``step``, the same on every rank. Raises ``RunError`` where files cannot be
@@ -37,7 +34,7 @@ class ScoredEvaluation:
         scorer = self._dataset.scorer() if self._is_main else None
         metrics = self._evaluator.evaluate(scorer.add if scorer is not None else None)
         figures = write_scores(scorer, self._directory / name_of(step)) if scorer is not None else {}
-        return {**metrics, **json.loads(self._tell_from_main(json.dumps(figures)))}
+        return {**metrics, **json.loads(self._collectives.broadcast_text(json.dumps(figures)))}
 
 
 def write_scores(scorer: Scorer, folder: Path) -> Dict[str, float]:

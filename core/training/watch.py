@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -29,30 +29,34 @@ class LossWatch:
     """Keeps what each step returned until somebody looks, which waits for the devices.
 
     The engine runs forward, backward and update in one call, so a step is judged when its update is done.
-    ``read(tensor)`` gives the numbers of a tensor on every rank, ``records(data_step)`` those of a batch.
+    ``read(handle)`` gives the losses of a step and the sum of the norms after it (``Training.read`` of
+    ``core/contract/executor.py``), ``records(data_step)`` the numbers of the samples of a batch.
     """
 
     def __init__(
-        self, outputs: Sequence[str], loss_weights: Mapping[str, float], read: Callable, records: Callable
+        self,
+        outputs: Sequence[str],
+        loss_weights: Mapping[str, float],
+        read: Callable[[Any], Tuple[np.ndarray, float]],
+        records: Callable,
     ) -> None:
         self._outputs, self._weights = tuple(outputs), dict(loss_weights)
         self._read, self._records = read, records
-        self._unseen: List[Tuple[int, int, object, object]] = []
+        self._unseen: List[Tuple[int, int, Any]] = []
         self._values: Dict[str, float] = {}
         #: Sum of the gradient norms, before clipping, since it was last set to zero.
         self.norm_sum = 0.0
 
-    def note(self, step: int, data_step: int, outputs, norm_sum) -> None:
-        """Step ``step`` with batch ``data_step`` returned ``outputs``; ``norm_sum`` is the sum of the norms after it."""
-        self._unseen.append((step, data_step, outputs, norm_sum))
+    def note(self, step: int, data_step: int, handle: Any) -> None:
+        """Keep the ``handle`` of step ``step`` with batch ``data_step``, to be read later."""
+        self._unseen.append((step, data_step, handle))
 
     def look(self) -> Optional[Damage]:
         """Read all that was noted since the last look; the first step that is damaged, if any."""
         unseen, self._unseen = self._unseen, []
-        for step, data_step, outputs, norm_sum in unseen:
-            packed = self._read(outputs).astype(np.float64).reshape(-1, len(self._outputs)).sum(axis=0)
-            self._values = dict(zip(self._outputs, packed.tolist()))
-            self.norm_sum = float(self._read(norm_sum)[0])
+        for step, data_step, handle in unseen:
+            losses, self.norm_sum = self._read(handle)
+            self._values = dict(zip(self._outputs, losses.tolist()))
             what = self._what_is_wrong()
             if what:
                 return Damage(step, what, [int(index) for index in self._records(data_step)])

@@ -4,7 +4,9 @@ cosine).
 
 import pipeloom
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.optimizer import OptimizerSpec
 from pipeloom.core.contract.schedule import KINDS, LRSchedule
+from pipeloom.plugins.optimizers.lamb import Lamb
 
 
 @pipeloom.hookimpl
@@ -16,7 +18,8 @@ def pipeloom_add_options(options):
         "adamw",
         section="optimization",
         choices=("adamw", "lamb", "sgd"),
-        help="adamw (decoupled weight decay, Loshchilov & Hutter 2019), lamb (You et al. 2020) or sgd (with --momentum)",
+        help="adamw (decoupled weight decay, Loshchilov & Hutter 2019), lamb (You et al. 2020) or sgd (with "
+        "--momentum)",
     )
     add("learning_rate", float, 1e-3, cuda_default=1e-4, section="optimization", minimum=0, help="peak learning rate")
     add(
@@ -86,27 +89,12 @@ def pipeloom_add_options(options):
 
 @pipeloom.hookimpl(trylast=True)
 def pipeloom_build_optimizer(config, parameters):
-    import oneflow as flow
-
-    from pipeloom.plugins.executors.oneflow.optimization import single_group
-
     if config.optimizer == "lamb":
-        from pipeloom.plugins.optimizers.lamb import Lamb
-
-        return Lamb(parameters, (config.adam_beta1, config.adam_beta2), config.adam_eps, config.weight_decay)
+        return Lamb((config.adam_beta1, config.adam_beta2), config.adam_eps, config.weight_decay)
     if config.optimizer == "sgd":
-        kind, settings = flow.optim.SGD, {"lr": config.learning_rate, "momentum": config.momentum}
-    else:
-        kind, settings = (
-            flow.optim.AdamW,
-            {
-                "lr": config.learning_rate,
-                "betas": (config.adam_beta1, config.adam_beta2),
-                "eps": config.adam_eps,
-                "do_bias_correction": True,
-            },
-        )
-    return single_group(kind, parameters, config.weight_decay, **settings)
+        return OptimizerSpec("sgd", config.weight_decay, {"momentum": config.momentum})
+    settings = {"beta1": config.adam_beta1, "beta2": config.adam_beta2, "eps": config.adam_eps}
+    return OptimizerSpec("adamw", config.weight_decay, settings)
 
 
 @pipeloom.hookimpl(trylast=True)

@@ -402,8 +402,7 @@ TOPOLOGY = "from pipeloom.core.contract.topology import Mesh; "
             RATE,
             "return 0.1",
             "it answers 0.1, not an LRSchedule: return one of pipeloom.core.contract.schedule, or "
-            "what has its methods at(step) and "
-            "for_graph(optimizer)",
+            "what has its method at(step)",
         ),
         (
             "lr_schedule",

@@ -97,14 +97,19 @@ def test_two_stages_of_tensor_groups_with_recompute_and_a_vocabulary_that_does_n
 #: Says at the end whether all copies of a parameter are the same bits. Every rank takes part.
 SPY = """
 import pipeloom
-from pipeloom.plugins import optimization
+from pipeloom.plugins.executors.oneflow import OneFlow
 
 seen = []
 
+class Spied(OneFlow):
+    def build(self, spec):
+        program = super().build(spec)
+        seen.extend(pair for stage in program.held for pair in stage)
+        return program
+
 @pipeloom.hookimpl
-def pipeloom_build_optimizer(config, parameters):
-    seen.extend(parameters)
-    return optimization.pipeloom_build_optimizer(config, parameters)
+def pipeloom_executor(config):
+    return Spied()
 
 @pipeloom.hookimpl
 def pipeloom_on_run_end(run, error):
@@ -112,7 +117,8 @@ def pipeloom_on_run_end(run, error):
     everywhere = flow.placement("cpu", list(range(run.plan.cluster.size)))
     copies = {}
     for spec, tensor in seen:
-        copies.setdefault(spec.name, []).append(tensor.to_global(placement=everywhere, sbp=flow.sbp.broadcast).to_local().numpy())
+        whole = tensor.to_global(placement=everywhere, sbp=flow.sbp.broadcast)
+        copies.setdefault(spec.name, []).append(whole.to_local().numpy())
     for name, held in copies.items():
         if len(held) > 1:
             run.say(f"{len(held)} copies of {name} equal: {(held[0] == held[1]).all()}")

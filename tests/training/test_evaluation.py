@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +17,12 @@ from small_datasets import Points, some_work
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.executor import ProgramSpec, StepSettings
+from pipeloom.core.contract.optimizer import OptimizerSpec
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.schedule import LRSchedule
 from pipeloom.core.contract.topology import Cluster, Mesh
-from pipeloom.core.data.batches import TrainingBatches
+from pipeloom.core.data.batches import HeldOutBatches, TrainingBatches
 from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.plugins.datasets.wiki_ofrecord import _fields
@@ -66,45 +67,29 @@ def dropped_regression():
 
 def train_and_evaluate(evaluate_after, steps=4):
     """Losses of training, parameters after each step, evaluations by step."""
-    from pipeloom.plugins.executors.oneflow.engine import import_oneflow
-
-    flow = import_oneflow()
-    from pipeloom.plugins.executors.oneflow.axes import axes_of
-    from pipeloom.plugins.executors.oneflow.evaluation import Evaluator
-    from pipeloom.plugins.executors.oneflow.feed import Feed
-    from pipeloom.plugins.executors.oneflow.graph import PipelineGraph, StepSettings
-    from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings
-    from pipeloom.plugins.executors.oneflow.updates import Updates
+    from pipeloom.plugins.executors.oneflow import OneFlow
 
     model, data = dropped_regression(), Points(32)
     placement = Placement.of(Cluster(1, 1), [[0]])
-    packings, axes = stage_packings(model, [1], data.fields), axes_of(placement, 1)
-    value_of = lambda spec: initial_value(spec, 11)
-    stages, held = build_stages(model, [1], axes, packings, "cpu", value_of)
-    updates = Updates(
-        held,
-        axes,
-        value_of,
-        lambda listed: flow.optim.SGD([tensor for _, tensor in listed], lr=0.1),
+    executor = OneFlow()
+    executor.start()
+    program = executor.build(
+        ProgramSpec(model, (1,), placement, Mesh(1, 1, 1), data.fields, 0, lambda spec: initial_value(spec, 11))
+    )
+    training = program.train(
+        StepSettings(2),
+        OptimizerSpec("sgd"),
         LRSchedule(0.1, "constant", 0, steps),
+        TrainingBatches(data, SampleOrder(32, 8, 2, True), model.normalize, 11),
     )
-    graph = PipelineGraph(model, [1], axes, stages, held, StepSettings(2), updates)
-    feed = Feed(TrainingBatches(data, SampleOrder(32, 8, 2, True), model.normalize, 11), placement, axes, packings, 0)
-    plan = SimpleNamespace(
-        evaluation=Points(13),
-        model=model,
-        placement=placement,
-        split=[1],
-        mesh=Mesh(1, 1, 1),
-        micro_batch_size=4,
-        config=SimpleNamespace(precision="fp32"),
-    )
-    evaluator = Evaluator(plan, axes, stages, held, packings, 0, lambda tensor: tensor.numpy(), None)
+    evaluator = program.evaluator(HeldOutBatches(Points(13), 4, model.normalize))
     losses, parameters, evaluations = [], [], {}
     for step in range(steps + 1):
         if step:
-            losses.append(graph(*feed.inputs(step - 1)).numpy())
-        parameters.append({spec.name: tensor.numpy().copy() for spec, tensor in held[0]})
+            losses.append(training.read(training.step(step - 1))[0])
+            training.finish_step(step)
+        names = [spec.name for spec in program.parameters]
+        parameters.append({name: value.copy() for name, value in zip(names, program.weights())})
         if step in evaluate_after:
             evaluations[step] = evaluator.evaluate()
     return np.array(losses), parameters, evaluations

@@ -8,28 +8,32 @@ from typing import List
 import numpy as np
 import oneflow as flow
 
+from pipeloom.core.contract.executor import Collectives
+from pipeloom.core.contract.topology import Cluster
+
 #: Bytes of a message that travel; what is longer is cut.
 _WIDTH = 512
 
 
-def tell_all(text: str, device_type: str, size: int) -> List[str]:
-    """What each of the ``size`` ranks said, on every rank. All must call it at the same point."""
-    row = np.zeros((1, _WIDTH), np.int32)
-    content = text.encode()[:_WIDTH]
-    row[0, : len(content)] = np.frombuffer(content, np.uint8)
-    local = flow.from_numpy(row)
-    local = local if device_type == "cpu" else local.to(device_type)
-    everywhere = flow.placement(device_type, list(range(size)))
-    rows = local.to_global(placement=everywhere, sbp=[flow.sbp.split(0)], check_meta=False)
-    table = rows.to_global(placement=everywhere, sbp=[flow.sbp.broadcast]).to_local().numpy()
-    return [bytes(line.astype(np.uint8)).rstrip(b"\0").decode(errors="replace") for line in table]
+class EngineCollectives(Collectives):
+    """Exchange texts by the engine's own connections."""
 
+    def __init__(self, cluster: Cluster) -> None:
+        self._device = cluster.device_type
+        self._everywhere = flow.placement(cluster.device_type, list(range(cluster.size)))
 
-def tell_from_main(text: str, device_type: str, size: int) -> str:
-    """What rank 0 said, of any length, on every rank. All must call it at the same point; what the others say does not
-    count.
-    """
-    content = json.dumps(text)  # ASCII: a character a byte
-    length = int(tell_all(str(len(content)), device_type, size)[0])
-    pieces = (tell_all(content[start : start + _WIDTH], device_type, size)[0] for start in range(0, length, _WIDTH))
-    return json.loads("".join(pieces))
+    def all_gather_text(self, text: str) -> List[str]:
+        row = np.zeros((1, _WIDTH), np.int32)
+        content = text.encode()[:_WIDTH]
+        row[0, : len(content)] = np.frombuffer(content, np.uint8)
+        local = flow.from_numpy(row)
+        local = local if self._device == "cpu" else local.to(self._device)
+        rows = local.to_global(placement=self._everywhere, sbp=[flow.sbp.split(0)], check_meta=False)
+        table = rows.to_global(placement=self._everywhere, sbp=[flow.sbp.broadcast]).to_local().numpy()
+        return [bytes(line.astype(np.uint8)).rstrip(b"\0").decode(errors="replace") for line in table]
+
+    def broadcast_text(self, text: str) -> str:
+        content = json.dumps(text)  # ASCII: a character a byte
+        length = int(self.all_gather_text(str(len(content)))[0])
+        pieces = (self.all_gather_text(content[start : start + _WIDTH])[0] for start in range(0, length, _WIDTH))
+        return json.loads("".join(pieces))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Union
+from typing import Dict, List, Sequence
 
 import numpy as np
 import oneflow as flow
 
+from pipeloom.core.contract.executor import Batches
 from pipeloom.core.contract.placement import Placement
-from pipeloom.core.data.batches import HeldOutBatches, TrainingBatches
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.stages import Packing
 
@@ -18,7 +18,7 @@ class Feed:
 
     def __init__(
         self,
-        batches: Union[TrainingBatches, HeldOutBatches],
+        batches: Batches,
         placement: Placement,
         axes: Sequence[StageAxes],
         packings: Sequence[Packing],

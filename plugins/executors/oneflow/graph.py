@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import oneflow as flow
 from oneflow.nn.graph import GraphModule
 
 from pipeloom.core.contract.blocks import ModelSpec, index_by_name
+from pipeloom.core.contract.executor import StepSettings
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor, global_norm, scale_gradients
 from pipeloom.plugins.executors.oneflow.hops import carry
@@ -16,19 +16,6 @@ from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, giv
 from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
 from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage
 from pipeloom.plugins.executors.oneflow.updates import Updates
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """``recomputed``: for each stage the positions of the blocks whose activations are computed again. ``max_norm``: to
-    clip the gradient to, 0 = off. The loss is multiplied by ``loss_scale`` for the backward pass, and its gradients
-    divided by it again. ``half_precision``: the engine chooses what it computes in float16."""
-
-    micro_batches: int = 1
-    recomputed: Sequence[Sequence[int]] = ()
-    max_norm: float = 0.0
-    loss_scale: float = 1.0
-    half_precision: bool = False
 
 
 class PipelineGraph(flow.nn.Graph):
@@ -49,6 +36,7 @@ class PipelineGraph(flow.nn.Graph):
         stages: Sequence[Stage],
         parameters: Sequence[Parameters],
         settings: StepSettings,
+        half_precision: bool = False,
         updates: Optional[Updates] = None,
         scored: Sequence[str] = (),
     ) -> None:
@@ -69,7 +57,7 @@ class PipelineGraph(flow.nn.Graph):
         self.lent: Dict[int, OwnGradient] = {}  # in a dict: a module set on a graph is wrapped for tracing
         if updates is not None and settings.micro_batches > 1:
             self._look_up_ahead()
-        if settings.half_precision:
+        if half_precision:  # the engine chooses what it computes in float16
             self.config.enable_amp(True)
         self.held = list(parameters)
         self.copies = find_copies(parameters)

@@ -10,6 +10,7 @@ from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 import numpy as np
 import oneflow as flow
 
+from pipeloom.core.contract import executor
 from pipeloom.core.contract.blocks import ParameterSpec
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.graph import PipelineGraph
@@ -23,7 +24,7 @@ TRAIN_STEP = "System-Train-TrainStep"
 _KINDS = {"m": "exp_avg", "v": "exp_avg_sq", "momentum": "momentum_buffer"}
 
 
-class TrainingState:
+class GraphState(executor.TrainingState):
     """The live tensors of a run. Every rank makes the same calls in the same order."""
 
     def __init__(
@@ -38,8 +39,8 @@ class TrainingState:
         self._backups: Dict[str, flow.Tensor] = {}
 
     @property
-    def optimizer_class(self) -> str:
-        return self._updates.optimizer_class
+    def optimizer_name(self) -> str:
+        return self._updates.optimizer_name
 
     # -- to disk -------------------------------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class TrainingState:
         if self._updates.between is not None:
             for kind in kinds:
                 for (stage, spec, tensor), state in zip(targets, self._updates.between.state[kind]):
-                    source = self._spread(spec, stage, tensor, lambda spec: value_of(kind, spec))
+                    source = self._spread(spec, stage, tensor, lambda spec, kind=kind: value_of(kind, spec))
                     if self._rank in state.placement.ranks:
                         state.to_local().copy_(source.to_local())
         loaded = {TRAIN_STEP: self._counter(step)}
@@ -148,7 +149,7 @@ class TrainingState:
             for kind in kinds:
                 for stage, spec, tensor in targets:
                     name = f"{names[id(tensor)]}-{suffix_of.get(kind, kind)}"
-                    loaded[name] = self._spread(spec, stage, tensor, lambda spec: value_of(kind, spec))
+                    loaded[name] = self._spread(spec, stage, tensor, lambda spec, kind=kind: value_of(kind, spec))
         self._graph.load_state_dict(loaded, strict=False)
         self._loaded = loaded
 

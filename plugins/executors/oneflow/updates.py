@@ -10,16 +10,18 @@ parameters that the graph sets to minus the gradient, by SGD at rate 1, since a 
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence, Union
 
 import numpy as np
 import oneflow as flow
 
 from pipeloom.core.contract.blocks import ParameterSpec
+from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.optimization import NAMES, between_steps, engine_optimizer, engine_schedule
 from pipeloom.plugins.executors.oneflow.scope import make_parameter
 from pipeloom.plugins.executors.oneflow.stages import Parameters
-from pipeloom.plugins.executors.oneflow.step_optimizer import StepOptimizer
+from pipeloom.plugins.executors.oneflow.step_optimizer import BetweenSteps
 
 
 class Mirror(flow.nn.Module):
@@ -37,16 +39,15 @@ class Mirror(flow.nn.Module):
         self.count = len(parameters)
 
     def forward(self):
-        """Makes the engine see each of them; what is only given a gradient it would not."""
+        """Read each of them: the engine does not know a parameter that is only given a gradient."""
         for number in range(self.count):
             getattr(self, f"of_{number}")
 
 
 class Updates:
-    """How the parameters are updated: in the graph, through masters, or between its steps.
+    """Update the parameters: in the graph, through masters, or between its steps.
 
-    ``build_optimizer`` is the plugins' answer for a list of ``(spec, tensor)``, ``schedule`` the ``LRSchedule``. Hand
-    ``optimizer``, ``scheduler`` and ``mirrors`` to the graph, and call ``after_step`` after each of its steps.
+    Hand ``optimizer``, ``scheduler`` and ``mirrors`` to the graph, and call ``after_step`` after each of its steps.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class Updates:
         held: Sequence[Parameters],
         axes: Sequence[StageAxes],
         value_of: Callable[[ParameterSpec], np.ndarray],
-        build_optimizer: Callable,
-        schedule,
+        optimizer: Union[OptimizerSpec, StepOptimizer],
+        schedule: Any,
     ) -> None:
         self._held, self._schedule, self._rank = held, schedule, flow.env.get_rank()
         self.mirrors = [
@@ -68,22 +69,26 @@ class Updates:
             for stage, parameters in enumerate(self._masters or held)
             for spec, tensor in parameters
         ]
-        self.optimizer = build_optimizer([(spec, tensor) for _, spec, tensor in self.targets])
-        self.optimizer_class = _class_of(self.optimizer)
+        parameters = [(spec, tensor) for _, spec, tensor in self.targets]
         #: The optimizer, if it works between the steps.
-        self.between: Optional[StepOptimizer] = None
+        self.between: Optional[BetweenSteps] = None
         self._records: Sequence[flow.Tensor] = ()
-        if isinstance(self.optimizer, StepOptimizer):
-            self.between, self.scheduler = self.optimizer, None
+        self.optimizer_name = (
+            NAMES[optimizer.kind] if isinstance(optimizer, OptimizerSpec) else type(optimizer).__name__
+        )
+        stepping = between_steps(optimizer, schedule)
+        if stepping is not None:
+            self.between, self.scheduler = BetweenSteps(stepping, parameters), None
             self.mirrors = [Mirror(parameters, here, _zeros) for parameters, here in zip(held, axes)]
             self._records = [tensor for _, tensor in _flat([mirror.parameters_with_specs for mirror in self.mirrors])]
             # It makes of records that are zero minus the gradients.
             self.optimizer = flow.optim.SGD(self._records, lr=1.0)
-        else:
-            self.scheduler = schedule.for_graph(self.optimizer)
+        elif isinstance(optimizer, OptimizerSpec):
+            self.optimizer = engine_optimizer(optimizer, parameters, schedule.rate)
+            self.scheduler = engine_schedule(schedule, self.optimizer)
 
     def after_step(self, number: int) -> None:
-        """What is left to do when the graph has done step ``number`` (from 1); every rank calls it."""
+        """Do what is left when the graph has done step ``number`` (from 1); every rank calls it."""
         if self.between is not None:
             self.between.step(self._records, number, self._schedule.at(number - 1))
             self.drop_gradients()
@@ -106,11 +111,6 @@ class Updates:
                 )
                 if self._rank in parameter.placement.ranks:
                     parameter.to_local().copy_(whole.to_local())
-
-
-def _class_of(optimizer) -> str:
-    """The name of its class, or of the one it was derived from in passing."""
-    return next(kind.__name__ for kind in type(optimizer).__mro__ if "<locals>" not in kind.__qualname__)
 
 
 def _zeros(spec: ParameterSpec) -> np.ndarray:

@@ -15,12 +15,12 @@ from pipeloom.plugins.commands.parity import Trained, compare
 WRONG = """
 import os
 import pipeloom
-from pipeloom.plugins import optimization
+from pipeloom.plugins.optimizers import defaults
 
-@pipeloom.hookimpl(specname="pipeloom_build_optimizer")
-def scaled(config, parameters):
+@pipeloom.hookimpl(specname="pipeloom_lr_schedule")
+def scaled(config):
     config = config.replace(learning_rate=config.learning_rate * float(os.environ["WORLD_SIZE"]))
-    return optimization.pipeloom_build_optimizer(config, parameters)
+    return defaults.pipeloom_lr_schedule(config)
 """
 
 

@@ -10,9 +10,10 @@ import pytest
 from small_datasets import Points, some_work
 
 from pipeloom.core.contract.blocks import SAMPLE_WEIGHT, Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.executor import ProgramSpec, StepSettings
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.schedule import LRSchedule
-from pipeloom.core.contract.topology import Cluster
+from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import TrainingBatches
 from pipeloom.core.data.order import SampleOrder
 
@@ -396,11 +397,7 @@ def train_numpy(data, order, config, schedule, steps):
 def test_steps_of_training_equal_numpy(flow, changes):
     """Twelve steps: weights, losses, metrics and gradient norms, tolerance 2e-5 (float32 against float64)."""
     from pipeloom.core.checkpoint.initialization import initial_value
-    from pipeloom.plugins.executors.oneflow.axes import axes_of
-    from pipeloom.plugins.executors.oneflow.feed import Feed
-    from pipeloom.plugins.executors.oneflow.graph import PipelineGraph, StepSettings
-    from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings
-    from pipeloom.plugins.executors.oneflow.updates import Updates
+    from pipeloom.plugins.executors.oneflow import OneFlow
     from pipeloom.plugins.optimizers.defaults import pipeloom_build_optimizer
 
     config = SimpleNamespace(
@@ -418,24 +415,23 @@ def test_steps_of_training_equal_numpy(flow, changes):
     )
     steps, model, data = 12, regression(), Points(50)
     placement = Placement.of(Cluster(1, 1), [[0]])
-    packings = stage_packings(model, [1], data.fields)
-    axes = axes_of(placement, 1, config.shard)
     value_of = lambda spec: initial_value(spec, config.seed)
-    stages, (parameters,) = build_stages(model, [1], axes, packings, "cpu", value_of)
+    program = OneFlow().build(ProgramSpec(model, (1,), placement, Mesh(1, 1), data.fields, 0, value_of, config.shard))
     schedule = LRSchedule(config.learning_rate, config.kind, config.warmup, steps, power=2.0, final_rate=0.01)
-    updates = Updates([parameters], axes, value_of, lambda listed: pipeloom_build_optimizer(config, listed), schedule)
-    settings = StepSettings(config.micro_batches, (), config.clip_grad_norm, config.loss_scale)
-    graph = PipelineGraph(model, [1], axes, stages, [parameters], settings, updates)
     order = SampleOrder(len(data), 8, seed=2, shuffle=True)
-    feed = Feed(TrainingBatches(data, order, model.normalize, config.seed), placement, axes, packings, rank=0)
+    training = program.train(
+        StepSettings(config.micro_batches, (), config.clip_grad_norm, config.loss_scale),
+        pipeloom_build_optimizer(config, list(model.parameters)),
+        schedule,
+        TrainingBatches(data, order, model.normalize, config.seed),
+    )
     expected, history = train_numpy(data, order, config, schedule, steps)
     norms = 0.0
     for step in range(steps):
-        sums = graph(*feed.inputs(step)).numpy().reshape(config.micro_batches, 2).sum(0)
-        updates.after_step(step + 1)
+        sums, total = training.read(training.step(step))
+        training.finish_step(step + 1)
         np.testing.assert_allclose(sums, [history[step]["error"], history[step]["mean"]], rtol=2e-5, atol=2e-5)
-        total = float(graph.norm_record[0].total.numpy()[0])
         assert total - norms == pytest.approx(history[step]["norm"], rel=2e-5, abs=2e-4)
         norms = total
-    for spec, tensor in parameters:
-        np.testing.assert_allclose(tensor.numpy(), expected[spec.name], rtol=2e-5, atol=2e-5)
+    for spec, value in zip(program.parameters, program.weights()):
+        np.testing.assert_allclose(value, expected[spec.name], rtol=2e-5, atol=2e-5)

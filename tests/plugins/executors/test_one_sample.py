@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.commands.cli import parse
+from pipeloom.core.contract.executor import ProgramSpec, StepSettings
 from pipeloom.core.data.batches import TrainingBatches
 from pipeloom.core.planning.plan import make_plan
 from pipeloom.plugins.datasets.wiki_ofrecord import _fields
@@ -24,12 +25,6 @@ def write_record(path):
 
 def train(flow, path, batch_size):
     """Losses of two steps of SGD and the norms of the gradients; a batch is the one record, again and again."""
-    from pipeloom.plugins.executors.oneflow.axes import axes_of
-    from pipeloom.plugins.executors.oneflow.feed import Feed
-    from pipeloom.plugins.executors.oneflow.graph import PipelineGraph, StepSettings
-    from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings
-    from pipeloom.plugins.executors.oneflow.updates import Updates
-
     options = {
         "plugins": "inter_first,bert,wiki_ofrecord",
         "ofrecord_path": path,
@@ -52,21 +47,27 @@ def train(flow, path, batch_size):
     }
     config, plugins = parse([f"--{name}={value}" for name, value in options.items()])
     plan = make_plan(config, plugins)
-    packings, axes = stage_packings(plan.model, plan.split, plan.dataset.fields), axes_of(plan.placement, 1)
-    value_of = lambda spec: initial_value(spec, 3)
-    stages, held = build_stages(plan.model, plan.split, axes, packings, "cpu", value_of)
     hook = plugins.hook
-    updates = Updates(
-        held,
-        axes,
-        value_of,
-        lambda held: hook.pipeloom_build_optimizer(config=plan.config, parameters=held),
-        hook.pipeloom_lr_schedule(config=plan.config),
+    executor = hook.pipeloom_executor(config=config)
+    program = executor.build(
+        ProgramSpec(
+            plan.model,
+            plan.split,
+            plan.placement,
+            plan.mesh,
+            plan.dataset.fields,
+            0,
+            lambda spec: initial_value(spec, 3),
+        )
     )
-    graph = PipelineGraph(plan.model, plan.split, axes, stages, held, StepSettings(max_norm=1.0), updates)
-    feed = Feed(TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, 3), plan.placement, axes, packings, 0)
-    losses = [graph(*feed.inputs(step)).numpy() for step in range(STEPS)]
-    return np.array(losses), graph.norm_record[0].total.numpy()
+    training = program.train(
+        StepSettings(max_norm=1.0),
+        hook.pipeloom_build_optimizer(config=plan.config, parameters=list(plan.model.parameters)),
+        hook.pipeloom_lr_schedule(config=plan.config),
+        TrainingBatches(plan.dataset, plan.order(), plan.model.normalize, 3),
+    )
+    read = [training.read(training.step(step)) for step in range(STEPS)]
+    return np.array([losses for losses, _ in read]), np.array([read[-1][1]])
 
 
 def test_one_sample_of_one_prediction_trains_as_the_same_one_twice(tmp_path):

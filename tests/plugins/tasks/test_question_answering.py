@@ -19,9 +19,12 @@ from pipeloom.core.checkpoint.manifest import verify
 from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_of
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec
 from pipeloom.core.contract.derived import with_derived
+from pipeloom.core.contract.executor import ProgramSpec
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.tasks import Encoder
 from pipeloom.core.contract.topology import Cluster, Mesh
+from pipeloom.core.data.batches import HeldOutBatches
+from pipeloom.core.planning.held_out import absent_labels
 from pipeloom.core.training.predicting import predict
 from pipeloom.plugins.datasets.squad.answers import AnswerSettings
 from pipeloom.plugins.datasets.squad.dataset import SquadDataset
@@ -39,9 +42,7 @@ def evaluate(data):
     from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 
     flow = import_oneflow()
-    from pipeloom.plugins.executors.oneflow.axes import axes_of
-    from pipeloom.plugins.executors.oneflow.evaluation import Evaluator
-    from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings
+    from pipeloom.plugins.executors.oneflow import OneFlow
 
     config = SimpleNamespace(seq_length=LENGTH, precision="fp32")
     head = QUESTION_ANSWERING.head(config, Encoder("bert", HIDDEN, 50, LENGTH, 1e-12, "bert", "word", True))
@@ -70,16 +71,15 @@ def evaluate(data):
     )
     data = with_derived(data, QUESTION_ANSWERING.derived(config))
     placement = Placement.of(Cluster(1, 1), [[0]])
-    packings = stage_packings(model, [2], {**{field.name: field for field in head.labels}, **data.fields})
-    axes = axes_of(placement, 1)
-    stages, held = build_stages(model, [2], axes, packings, "cpu", lambda spec: initial_value(spec, 3) * 20)
-    plan = SimpleNamespace(
-        evaluation=data, model=model, placement=placement, split=[2], mesh=Mesh(1, 1), micro_batch_size=2, config=config
+    fields = {**{field.name: field for field in head.labels}, **data.fields}
+    program = OneFlow().build(
+        ProgramSpec(model, (2,), placement, Mesh(1, 1), fields, 0, lambda spec: initial_value(spec, 3) * 20)
     )
     taken = []
-    read = lambda tensor: tensor.numpy()
-    metrics = Evaluator(plan, axes, stages, held, packings, 0, read, read).evaluate(lambda *what: taken.append(what))
-    return metrics, taken, {spec.name: tensor.numpy() for spec, tensor in held[0]}
+    absent = list(absent_labels(model, data).values())
+    evaluator = program.evaluator(HeldOutBatches(data, 2, model.normalize, absent), data.scored)
+    metrics = evaluator.evaluate(lambda *what: taken.append(what))
+    return metrics, taken, {spec.name: value for spec, value in zip(program.parameters, program.weights())}
 
 
 def hidden_states():
