@@ -473,7 +473,7 @@ def test_the_ranks_plan_what_their_launcher_planned(monkeypatch, tmp_path, argum
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")
     monkeypatch.setitem(
         sys.modules,
-        "pipeloom.core.training.trainer",
+        "pipeloom.core.training.rank_life",
         SimpleNamespace(train_in_rank=lambda plan, *_: plans.append(plan) or 0),
     )
     assert cli.main(command) == 0
