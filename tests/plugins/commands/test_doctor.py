@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeloom.core import doctor as doctors
 from pipeloom.core.commands.cli import main
+from pipeloom.plugins.commands import doctor as doctors
 from pipeloom.plugins.commands.doctor import connections, machine, ranks, software
 from pipeloom.plugins.commands.doctor.finding import bad, note, ok
 
