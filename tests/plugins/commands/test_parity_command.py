@@ -19,7 +19,7 @@ from pipeloom.plugins.optimizers import defaults
 
 @pipeloom.hookimpl(specname="pipeloom_lr_schedule")
 def scaled(config):
-    config = config.replace(learning_rate=config.learning_rate * float(os.environ["WORLD_SIZE"]))
+    config = config.replace(learning_rate=config.learning_rate * float(os.environ.get("WORLD_SIZE", "1")))
     return defaults.pipeloom_lr_schedule(config)
 """
 
