@@ -41,19 +41,12 @@ UNCLEAN = {
     "core/training/metrics.py",
     "core/training/predicting.py",
     "core/training/run.py",
-    "core/training/scoring.py",
-    "core/training/trainer.py",
     "core/training/watch.py",
     "plugins/executors/oneflow/axes.py",
-    "plugins/executors/oneflow/evaluation.py",
     "plugins/executors/oneflow/graph.py",
     "plugins/executors/oneflow/layers.py",
     "plugins/executors/oneflow/ops.py",
-    "plugins/executors/oneflow/state.py",
-    "plugins/executors/oneflow/step_optimizer.py",
     "plugins/models/transformer/sizes.py",
-    "plugins/optimizers/defaults.py",
-    "plugins/optimizers/lamb.py",
 }
 
 
