@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 import numpy as np
 
 from pipeloom.core.contract.dataset import Field
-from pipeloom.plugins.datasets.squad.records import SPLITS, fields_of
+from pipeloom.plugins.libraries.ofrecord.question_records import SPLITS, fields_of
 from pipeloom.plugins.libraries.ofrecord.record_format import RecordFormat
 from pipeloom.plugins.libraries.ofrecord.record_rules import (
     BERT_VOCAB_SIZE,

@@ -170,7 +170,7 @@ class _Validation:
 
     def _fault_of_folder(self, records: int) -> str:
         """What training would say of a folder of SQuAD inputs whose records are good."""
-        from pipeloom.plugins.datasets.squad.records import META, read_meta
+        from pipeloom.plugins.libraries.ofrecord.question_records import META, read_meta
         from pipeloom.plugins.libraries.preparation.folders import is_intact
 
         if self._kind is None or not self._kind.title.startswith("SQuAD") or not (self._folder / META).exists():

@@ -25,8 +25,6 @@ EXCEPTIONS = {
     ("plugins/commands/doctor/ranks.py", "plugins/executors"),
     ("plugins/models/transformer/bert_modules.py", "oneflow"),
     ("plugins/models/transformer/bert_modules.py", "plugins/executors"),
-    ("plugins/prepare/checks.py", "plugins/datasets"),
-    ("plugins/prepare/validate.py", "plugins/datasets"),
     ("plugins/models/bert/pretraining_head.py", "oneflow"),
     ("plugins/models/bert/pretraining_head.py", "plugins/executors"),
     ("plugins/tasks/question_answering_head.py", "oneflow"),

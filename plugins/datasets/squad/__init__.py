@@ -131,7 +131,7 @@ def pipeloom_default_options(config):
 
 def _settings_of_folder(path):
     """The options that a prepared folder was made with; nothing where ``path`` is none."""
-    from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.ofrecord.question_records import read_meta
 
     folder = Path(path).expanduser() if path is not None else None
     if folder is None or not folder.is_dir():
@@ -163,7 +163,7 @@ def pipeloom_open_dataset(config, split):
 def _training(config):
     """The questions of all files and folders that ``--squad_train`` names."""
     from pipeloom.core.data.mixture import MixedDataset, weighted_paths
-    from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.ofrecord.question_records import read_meta
 
     named = weighted_paths(str(config.squad_train), "--squad_train")
     datasets = [_open(config, "train", "squad_train", [Path(path).expanduser()]) for path, _ in named]
@@ -197,7 +197,7 @@ def _open(config, split, option, sources):
     # Here and not above: listing the plugins should not wait for what reads data.
     from pipeloom.plugins.datasets.squad.answers import AnswerSettings
     from pipeloom.plugins.datasets.squad.dataset import SquadDataset
-    from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.ofrecord.question_records import read_meta
 
     source = ",".join(map(str, sources))
     is_folder = sources[0].is_dir()
@@ -247,7 +247,7 @@ def _vocab(config, source):
 
 def _checked(config, split, option, folder):
     """A folder of ``prepare squad``, where it was made as the options say."""
-    from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.ofrecord.question_records import read_meta
     from pipeloom.plugins.libraries.preparation.folders import is_intact
     from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 

@@ -16,8 +16,9 @@ from pipeloom.core.contract.dataset import Dataset, Field, Scorer
 from pipeloom.plugins.datasets.squad.answers import AnswerSettings, Prediction, predict
 from pipeloom.plugins.datasets.squad.articles import Question, read_articles
 from pipeloom.plugins.datasets.squad.features import Features
-from pipeloom.plugins.datasets.squad.records import FEATURES, FORMAT, QUESTIONS, fields_of, read_meta, rules_of
+from pipeloom.plugins.datasets.squad.records import FEATURES, FORMAT, QUESTIONS
 from pipeloom.plugins.datasets.squad.scoring import figures
+from pipeloom.plugins.libraries.ofrecord.question_records import fields_of, read_meta, rules_of
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 

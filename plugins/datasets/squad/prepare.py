@@ -111,7 +111,7 @@ def _is_there(output: Path, settings: Dict[str, Any], overwrite: bool) -> bool:
     """Whether ``output`` is already what is asked for. Raises ``UsageError`` where it is something else that must
     stay.
     """
-    from pipeloom.plugins.datasets.squad.records import read_meta
+    from pipeloom.plugins.libraries.ofrecord.question_records import read_meta
     from pipeloom.plugins.libraries.preparation.folders import is_intact
 
     if is_vacant(output):

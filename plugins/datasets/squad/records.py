@@ -8,47 +8,26 @@ of ``predictions.json``; ``features.npz``: which tokens of which question each i
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from pipeloom.core.base.errors import UsageError, similar_path
 from pipeloom.core.base.files import sha256_of
-from pipeloom.core.contract.dataset import Field
 from pipeloom.plugins.datasets.squad.articles import Articles, read_articles
 from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.ofrecord.index import make_index
-from pipeloom.plugins.libraries.ofrecord.record_rules import Rule, SpecialIds, answer_rules, text_rules
+from pipeloom.plugins.libraries.ofrecord.question_records import fields_of, read_meta
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 from pipeloom.plugins.libraries.preparation.folders import write_folder
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
-QUESTIONS, FEATURES, META = "questions.json", "features.npz", "meta.json"
-
-#: What the records of each split have besides input_ids, input_mask and segment_ids.
-SPLITS = {"train": ("start_positions", "end_positions"), "eval": ("unique_ids",)}
+QUESTIONS, FEATURES = "questions.json", "features.npz"
 
 #: Raise it when the same settings give another folder.
 FORMAT = 2
-
-
-def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
-    """The fields of the public SQuAD sets, in the order in which a model reads them."""
-    fields = [
-        Field("input_ids", (seq_length,), "int32", low=0, high=vocab_size),
-        *(Field(name, (seq_length,), "int32", low=0, high=2) for name in ("input_mask", "segment_ids")),
-    ]
-    high = None if split == "eval" else seq_length
-    return [*fields, *(Field(name, (1,), "int32", low=0, high=high) for name in SPLITS[split])]
-
-
-def rules_of(split: str, folder: Path) -> List[Rule]:
-    """What the records in ``folder`` keep, where its vocabulary has BERT's special tokens."""
-    special = SpecialIds.beside(folder)
-    return [] if special is None else text_rules(special) if split == "eval" else answer_rules(special)
 
 
 @dataclass(frozen=True)
@@ -136,36 +115,6 @@ def _note_references(articles: Articles, split: str) -> None:
 
 def _one_segment(features: Features) -> Callable[[int], Dict[str, np.ndarray]]:
     return lambda index: {**features.inputs(index), "segment_ids": np.zeros(features.seq_length, np.int32)}
-
-
-def read_meta(folder: Path) -> Dict[str, Any]:
-    """The ``meta.json`` of a folder of SQuAD inputs. Raises ``UsageError`` where ``folder`` is not one."""
-    try:
-        meta = json.loads((folder / META).read_bytes())
-        for where, names in _META.items():
-            for name, kind in names.items():
-                if not isinstance((meta[where] if where else meta)[name], kind):
-                    raise TypeError(name)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raw = " (raw files are named one by one, with commas between them)" if folder.is_dir() else ""
-        raise UsageError(f"{folder} is not a folder of SQuAD inputs: make one with 'prepare squad'{raw}") from None
-    return meta
-
-
-# What of meta.json is read again, and its types.
-_META: Dict[str, Dict[str, Any]] = {
-    "": {"num_samples": int, "questions": int, "reasons": list, "version_2": bool, "vocab_size": int},
-    "settings": {
-        "format": int,
-        "split": str,
-        "lowercase": (bool, type(None)),
-        "seq_length": int,
-        "doc_stride": int,
-        "max_query_length": int,
-        "vocab": str,
-        "input": str,
-    },
-}
 
 
 def digest_of(path: Path) -> str:
