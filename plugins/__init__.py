@@ -40,7 +40,7 @@ COMMANDS = {
         "text into training data: prepare pretraining ... (prepare --help lists what there is)",
     ),
     "predict": (
-        "pipeloom.plugins.commands.predict",
+        "pipeloom.plugins.datasets.squad.predict",
         'what a trained model answers: --checkpoint PATH --question "..." --context "..."',
     ),
     "export": (
