@@ -11,7 +11,7 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -22,6 +22,8 @@ _DTYPES = {
     np.dtype(np.int64): "I64",
     np.dtype(np.int32): "I32",
 }
+#: Bytes of a number, by the type's name in a safetensors header.
+SIZES = {"F32": 4, "F64": 8, "F16": 2, "BF16": 2, "I64": 8, "I32": 4}
 _PIECE = 1 << 24
 
 #: Types of tensors that become float32, as a safetensors header names them.
@@ -34,23 +36,24 @@ def pieces(tensors: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
 
 
 def streamed(
-    kinds: Mapping[str, Tuple[np.dtype, Tuple[int, ...]]],
+    kinds: Mapping[str, Tuple[Union[np.dtype, str], Tuple[int, ...]]],
     arrays: Iterable[np.ndarray],
     metadata: Optional[Mapping[str, str]] = None,
 ) -> Iterator[memoryview]:
     """Yield the bytes of a safetensors file whose ``arrays`` are made one after the other.
 
-    ``kinds``: dtype and shape by name, in the order of ``arrays``. Raises ``TypeError`` as ``pieces``.
-
-    ``metadata``: texts by name that go into the header.
+    ``kinds``: dtype and shape by name, in the order of ``arrays``; or the type's name in a safetensors header, of
+    which the array has the bytes. ``metadata``: texts by name that go into the header. Raises ``TypeError`` as
+    ``pieces``.
     """
     header: Dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, (dtype, shape) in kinds.items():
-        if dtype not in _DTYPES:
+        kind = dtype if isinstance(dtype, str) else _DTYPES.get(dtype)
+        if kind is None:
             raise TypeError(f"tensor {name} is of {dtype}")
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+        size = math.prod(shape) * SIZES[kind]
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
@@ -60,6 +63,29 @@ def streamed(
         for start in range(0, len(data), _PIECE):
             yield data[start : start + _PIECE]
         del array, data  # before the next one is made
+
+
+def in_precision(array: np.ndarray, kind: str) -> np.ndarray:
+    """Return a float32 array as one whose bytes are of the type ``kind``: ``"F32"``, ``"F16"`` or ``"BF16"``.
+
+    Rounded to the nearest, of two as near to the even one, as torch does. Raises ``OverflowError`` where a finite
+    number becomes infinite.
+    """
+    if kind == "F32":
+        return array
+    rounded: np.ndarray
+    if kind == "F16":
+        with np.errstate(over="ignore"):
+            rounded = array.astype(np.float16)
+        infinite = np.isinf(rounded)
+    else:  # the upper half of the bits, which numpy has no type for
+        bits = array.view(np.uint32)
+        halves = ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype(np.uint16)
+        rounded = np.where(np.isnan(array), np.uint16(0x7FC0), halves)
+        infinite = (rounded & 0x7FFF) == 0x7F80
+    if (infinite & np.isfinite(array)).any():
+        raise OverflowError(f"numbers up to {np.abs(array[np.isfinite(array)]).max():.4g}, which {kind} cannot hold")
+    return rounded
 
 
 def headers(path: Path) -> List[Tuple[str, Tuple[int, ...], str]]:

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
-import numpy as np
-
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import is_vacant, whole_folder, write_file
 from pipeloom.core.base.output import ESCAPE
@@ -25,21 +23,23 @@ def export_command(arguments: Sequence[str]) -> int:
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
     # Here and not above: --help should not wait for them.
+    from pipeloom.core.checkpoint.pretrained.shards import parse_size
     from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_for
 
+    max_bytes = parse_size(options.max_shard_size)
     folder = open_pretrained(options.checkpoint, "--checkpoint")
     vocabulary = vocabulary_for(folder, options.vocab, options.lowercase)
     output = Path(options.output).expanduser()
     _check(output, options.overwrite)
     try:
-        export(folder, vocabulary, output)
+        export(folder, vocabulary, output, options.dtype, max_bytes)
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from error
     config = folder.config
     size = sum(path.stat().st_size for path in output.iterdir())
     print(
-        f"{output}: {' or '.join(config.get('architectures', ['a model']))} with {len(folder.tensors)} tensors, its tokenizer and a model card "
-        f"({size / 1e6:.1f} MB)"
+        f"{output}: {' or '.join(config.get('architectures', ['a model']))} with {len(folder.tensors)} tensors, its "
+        f"tokenizer and a model card ({size / 1e6:.1f} MB)"
     )
     return 0
 
@@ -66,6 +66,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as that vocabulary was made [as its files say, else true]",
     )
     add(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="the type of the weights in the folder [float32]",
+    )
+    add(
+        "--max_shard_size",
+        default="5GB",
+        metavar="SIZE",
+        help="begin another file of weights before one is larger (500MB, 2GiB) [5GB]",
+    )
+    add(
         "--overwrite",
         type=boolean,
         default=False,
@@ -75,36 +87,34 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(output: Path, overwrite: bool) -> None:
-    from pipeloom.core.checkpoint.pretrained.folder import CONFIG, TENSORS
+    from pipeloom.core.checkpoint.pretrained.folder import CONFIG, INDEX, TENSORS
 
     if is_vacant(output):
         return
-    if not ((output / CONFIG).is_file() and (output / TENSORS).is_file()):
+    if not ((output / CONFIG).is_file() and any((output / name).is_file() for name in (TENSORS, INDEX))):
         raise UsageError(f"--output {output} is there and is no model; give another folder, or move it away")
     if not overwrite:
         raise UsageError(f"--output {output} is there; give another folder, or --overwrite true")
 
 
-def export(folder: Any, vocabulary: Any, output: Path) -> None:
+def export(folder: Any, vocabulary: Any, output: Path, dtype: str, max_bytes: int) -> None:
     """Write the model of ``folder`` (see ``open_pretrained``) to the folder ``output``, in place of what may stand
-    there.
+    there: weights of ``dtype``, in files of ``max_bytes``.
 
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
-    from pipeloom.core.checkpoint import tensors
-    from pipeloom.core.checkpoint.pretrained.folder import CONFIG, TENSORS
+    from pipeloom.core.checkpoint.pretrained.folder import CONFIG
     from pipeloom.core.checkpoint.pretrained.model_card import model_card
+    from pipeloom.core.checkpoint.pretrained.shards import write_tensors
 
     files = tokenizer_files(vocabulary, folder)
-    named = {name: "float32" for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
+    named = {name: dtype for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
     files[CONFIG] = _json({**folder.config, **named})
     files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
     sources = _sources(folder)
-    kinds = {name: (np.dtype(np.float32), folder.tensors[source][0]) for name, source in sources.items()}
-    # transformers asks which library wrote the tensors before it reads them.
-    values = (folder.read(source) for source in sources.values())
     with whole_folder(output) as scratch:
-        write_file(scratch / TENSORS, tensors.streamed(kinds, values, {"format": "pt"}))
+        # transformers asks which library wrote the tensors before it reads them.
+        write_tensors(scratch, folder, sources, dtype, max_bytes, {"format": "pt"})
         for name, content in files.items():
             write_file(scratch / name, content)
 
@@ -118,7 +128,7 @@ def _sources(folder: Any) -> Dict[str, str]:
     if not folder.setting("tie_word_embeddings", bool, True):
         # What transformers ties by itself otherwise.
         found = {**{name: source for name, source in folder.repeated.items() if source in found}, **found}
-    for name, (shape, kind) in folder.tensors.items():
+    for name, (_, kind) in folder.tensors.items():
         # Some folders have the numbers of the positions as a tensor.
         if name not in found and not name.endswith(("position_ids", "token_type_ids")):
             raise folder.error(f"'{name}' is of type {kind}, which cannot be read here: save it as float32")
@@ -138,7 +148,8 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
     size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))
     if len(words) > size:
         raise UsageError(
-            f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was trained with by --vocab"
+            f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was "
+            "trained with by --vocab"
         )
     content = files.content()
     settings = {"tokenizer_class": "BertTokenizer", "model_max_length": longest, **files.settings}

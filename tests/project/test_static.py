@@ -18,7 +18,6 @@ UNCLEAN = {
     "core/checkpoint/pretrained/source.py",
     "plugins/commands/checkpoint.py",
     "core/commands/cli.py",
-    "plugins/commands/export.py",
     "plugins/commands/parity.py",
     "core/commands/train.py",
     "core/config/cluster_environment.py",

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
+from pipeloom.core.checkpoint.pretrained.shards import parse_size, split_into_shards
 from pipeloom.core.commands.cli import main
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
@@ -226,3 +227,73 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(folder, tmp_path, capsys)
     (folder / "vocab.txt").unlink()
     assert "says nothing of its vocabulary: give it with --vocab" in refused(folder, tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "thesis", "trained"]
+
+
+def bits(path, name):
+    """A tensor's type, and its numbers as they stand in the file."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    entry = json.loads(content[8 : 8 + size])[name]
+    start, end = (8 + size + offset for offset in entry["data_offsets"])
+    return entry["dtype"], np.frombuffer(content[start:end], np.uint16)
+
+
+#: Numbers, and what torch 2 makes of them as bfloat16: ties go to the even one, small ones stay.
+NUMBERS = [1.0, 1.00390625, 1.01171875, -3.1415926, 65504.0, 3.39e38, np.nan, np.inf, 1e-40]
+BFLOAT16 = [16256, 16256, 16258, 49225, 18304, 32639, 0x7FC0, 32640, 1]
+
+
+def numbers(folder, values):
+    tensors = load_file(str(folder / "model.safetensors"))
+    save_file({**tensors, "qa_outputs.scale": np.float32(values)}, str(folder / "model.safetensors"))
+
+
+def test_weights_are_exported_in_half_precision(folder, tmp_path, capsys):
+    numbers(folder, NUMBERS)
+    assert export(folder, tmp_path / "b", "--dtype", "bfloat16") == 0
+    kind, found = bits(tmp_path / "b" / "model.safetensors", "qa_outputs.scale")
+    assert kind == "BF16" and found.tolist() == BFLOAT16
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert export(tmp_path / "b", tmp_path / "again", "--dtype", "bfloat16") == 0  # which reads what was written
+    assert bits(tmp_path / "again" / "model.safetensors", "qa_outputs.scale")[1].tolist() == BFLOAT16
+    capsys.readouterr()
+    assert export(folder, tmp_path / "h", "--dtype", "float16") == 2
+    says = "'qa_outputs.scale' has numbers up to 3.39e+38, which F16 cannot hold: give another --dtype"
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "h").exists()
+    numbers(folder, NUMBERS[:5])
+    assert export(folder, tmp_path / "h", "--dtype", "float16") == 0
+    kind, found = bits(tmp_path / "h" / "model.safetensors", "qa_outputs.scale")
+    assert kind == "F16" and (found.view(np.float16) == np.float32(NUMBERS[:5]).astype(np.float16)).all()
+
+
+def test_weights_are_exported_in_several_files(folder, tmp_path, capsys):
+    assert export(folder, tmp_path / "one") == 0
+    assert export(folder, tmp_path / "many", "--max_shard_size", "64") == 0
+    files = sorted(path.name for path in (tmp_path / "many").glob("model*"))
+    assert files == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+    index = json.loads((tmp_path / "many" / "model.safetensors.index.json").read_text())
+    assert index == {
+        "metadata": {"total_size": 72},
+        "weight_map": {"qa_outputs.bias": files[0], "qa_outputs.weight": files[1]},
+    }
+    assert export(tmp_path / "many", tmp_path / "again") == 0
+    whole = (tmp_path / "one" / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == whole
+    assert (
+        export(folder, tmp_path / "many", "--overwrite", "true") == 0 and len(list((tmp_path / "many").iterdir())) == 7
+    )
+    capsys.readouterr()
+    assert export(folder, tmp_path / "none", "--max_shard_size", "5 gigs") == 2
+    assert "--max_shard_size 5 gigs: give a size, for instance 5GB or 500MB" in capsys.readouterr().err
+
+
+def test_files_are_filled_as_huggingface_hub_fills_them():
+    sizes = {f"t{number}": 4 * size for number, size in enumerate([10, 20, 5, 50, 3, 3, 30])}
+    # huggingface_hub.split_torch_state_dict_into_shards(..., max_shard_size=140)
+    assert split_into_shards(sizes, 140) == [["t3"], ["t0", "t1", "t2"], ["t4", "t5"], ["t6"]]
+    assert [parse_size(text) for text in ("7", "5GB", "1.5 mb", "2GiB")] == [7, 5 * 10**9, 1500000, 2 * 2**30]
