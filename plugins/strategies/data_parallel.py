@@ -2,8 +2,8 @@
 
 import pipeloom
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.contract.placement import contiguous
 from pipeloom.core.contract.topology import mesh_from_splits
+from pipeloom.plugins.libraries.placement_search import contiguous
 
 
 @pipeloom.hookimpl

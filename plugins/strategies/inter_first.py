@@ -12,7 +12,7 @@ With one rank per stage (4 stages on 2 x 2) both strategies give the same placem
 """
 
 import pipeloom
-from pipeloom.core.contract.placement import by_tensor_groups, contiguous, crossings, search, span
+from pipeloom.plugins.libraries.placement_search import by_tensor_groups, contiguous, crossings, search, span
 
 
 @pipeloom.hookimpl

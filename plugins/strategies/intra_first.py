@@ -11,7 +11,14 @@ With one rank per stage (4 stages on 2 x 2) both strategies give the same placem
 """
 
 import pipeloom
-from pipeloom.core.contract.placement import by_tensor_groups, crossings, lane_by_lane, search, side_by_side, span
+from pipeloom.plugins.libraries.placement_search import (
+    by_tensor_groups,
+    crossings,
+    lane_by_lane,
+    search,
+    side_by_side,
+    span,
+)
 
 
 @pipeloom.hookimpl

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.contract import placement
 from pipeloom.core.contract.placement import Hop, Placement
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
+from pipeloom.plugins.libraries import placement_search
 from pipeloom.plugins.strategies import inter_first, intra_first
 
 pytestmark = pytest.mark.fast
@@ -128,7 +128,7 @@ def test_the_simple_rules_reach_the_least_there_can_be_in_any_shape(nodes, devic
     """What they fall back to when a shape is too large to search: the first criterion stays exact (see their
     docstrings).
     """
-    monkeypatch.setattr(placement, "_MOST_COMBINATIONS", 0)
+    monkeypatch.setattr(placement_search, "_MOST_COMBINATIONS", 0)
     for splits in splits_of(nodes * devices):
         width = nodes * devices // splits
         spans = sum(place(inter_first, nodes, devices, splits).nodes_of_stages())
@@ -140,7 +140,7 @@ def test_the_simple_rules_reach_the_least_there_can_be_in_any_shape(nodes, devic
 def test_small_shapes_are_searched_and_large_ones_answered_quickly(monkeypatch):
     found = []
     for strategy in ORDER:
-        monkeypatch.setattr(strategy, "search", lambda *given: found.append(placement.search(*given)) or found[-1])
+        monkeypatch.setattr(strategy, "search", lambda *given: found.append(placement_search.search(*given)) or found[-1])
     for nodes, devices in product(range(1, 5), repeat=2):
         for splits in splits_of(nodes * devices):
             for strategy in ORDER:
