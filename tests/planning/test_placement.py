@@ -140,7 +140,9 @@ def test_the_simple_rules_reach_the_least_there_can_be_in_any_shape(nodes, devic
 def test_small_shapes_are_searched_and_large_ones_answered_quickly(monkeypatch):
     found = []
     for strategy in ORDER:
-        monkeypatch.setattr(strategy, "search", lambda *given: found.append(placement_search.search(*given)) or found[-1])
+        monkeypatch.setattr(
+            strategy, "search", lambda *given: found.append(placement_search.search(*given)) or found[-1]
+        )
     for nodes, devices in product(range(1, 5), repeat=2):
         for splits in splits_of(nodes * devices):
             for strategy in ORDER:
