@@ -23,6 +23,7 @@ ALWAYS = {
     "built_in_tasks": "pipeloom.plugins.tasks",
     "oneflow": "pipeloom.plugins.executors.oneflow",
     "optimization": "pipeloom.plugins.optimizers.defaults",
+    "lr_schedules": "pipeloom.plugins.optimizers.schedules",
     "console": "pipeloom.plugins.loggers.console",
     "jsonl": "pipeloom.plugins.loggers.jsonl",
     "tensorboard": "pipeloom.plugins.loggers.tensorboard",

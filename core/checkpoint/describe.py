@@ -35,7 +35,7 @@ def manifest_of(
         dropout={"generator": "philox", "seed": config.seed, "data_step": position.data_step},
         config=config.to_dict(),
         given=sorted(config.given | config.carried),
-        plugins=dict(run.plugins.versions),
+        plugins=run.plugins.selection,
         answers=answers(run.plugins),
         model={
             "name": plan.model.name,

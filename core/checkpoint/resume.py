@@ -17,6 +17,7 @@ from pipeloom.core.checkpoint.naming import checkpoint_path
 from pipeloom.core.checkpoint.store import FOLDER, Store, step_of
 from pipeloom.core.config.config import Config
 from pipeloom.core.contract.options import FIXED, FREE, FRESH, Options
+from pipeloom.core.host.builtin import builtin
 
 AUTO = "auto"
 #: Of format 1, where the default is another now.
@@ -199,14 +200,16 @@ def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dic
     found: Dict[str, Tuple[Any, Any, bool]] = {}
     before = manifest.options()
     for name, now in config.to_flat_dict().items():
-        kind = config.resumes.get(name, FIXED)
+        kind = config.declared[name].resume
         if kind == FIXED and name in before and before[name] != now:
             found[name] = (before[name], now, True)
         elif kind == FREE and (name in before or name in config.given) and before.get(name) != now:
             found[name] = (before.get(name), now, False)
     for label, now in answers(plugins).items():
-        if manifest.answers.get(label) != now:
-            found[label.split()[-1] + "_plugin"] = (manifest.answers.get(label), now, True)
+        before = manifest.answers.get(label)
+        # What a default does, its options say; which of the defaults has it may change with pipeloom.
+        if before != now and not {before, now} <= set(builtin().defaults):
+            found[label.split()[-1] + "_plugin"] = (before, now, True)
     mesh = manifest.layout["mesh"]
     here = {"pipeline": plan.mesh.pipeline, "data": plan.mesh.data, "tensor": plan.mesh.tensor}
     if mesh != here:

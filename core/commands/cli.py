@@ -16,13 +16,12 @@ from pipeloom.core.base.output import open_closed_streams, printing
 from pipeloom.core.base.variables import LAUNCHED, RESUME
 from pipeloom.core.config import cluster_environment
 from pipeloom.core.config import config as configs
-from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract.arguments import Parser, no_such_home, normalize
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import BuiltinPlugins, builtin, use_builtin
 from pipeloom.core.host.command_lookup import find_command
-from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, load_plugin
+from pipeloom.core.host.plugin_manager import LEFT_OUT, PluginManager, hooks_of, load_plugin
 from pipeloom.core.launch.interpreter import begin_anew
 from pipeloom.core.launch.network import forget_proxies
 from pipeloom.core.launch.processes import own_command
@@ -124,9 +123,7 @@ def parse_run(
     except UsageError as error:
         raise UsageError(f"{whose}: {error}" if whose and names else str(error)) from error.__cause__
 
-    options = Options()
-    add_core_options(options)
-    manager.collect_options(options)
+    options = manager.options()
     has_gpu = _peek(("device",), rest, content, selected.set or ())["device"] != "cpu" and count_gpus() > 0
     shown = manager.default_options(configs.resolve(options, names, has_gpu), options) if wants_help else {}
     parser = _full_parser(options, has_gpu, shown)
@@ -164,7 +161,6 @@ def parse_run(
         has_gpu,
         *sources,
         environment=from_cluster,
-        transient=cluster_environment.TRANSIENT,
         defaults=defaults,
         base=base,
         carried=chosen,
@@ -208,9 +204,14 @@ def _plugins_of_checkpoint(
 
 def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
     """``names`` with ``others`` in the place of those that answer the same: a run that goes on by another strategy."""
-    answers = {name: ONE_ANSWER.keys() & hooks_of(load_plugin(name)[0]) for name in (*names, *others)} if others else {}
-    taken = set().union(*(answers[name] for name in others))
-    return [*(name for name in names if not others or (name not in others and not answers[name] & taken)), *others]
+    if not others:
+        return list(names)
+    answers: Dict[str, Set[str]] = {}
+    for name in (*names, *others):
+        is_left_out = name.startswith(LEFT_OUT)
+        answers[name] = set() if is_left_out else ONE_ANSWER.keys() & set(hooks_of(load_plugin(name)[0]))
+    taken: Set[str] = set().union(*(answers[name] for name in others))
+    return [*(name for name in names if name not in others and not answers[name] & taken), *others]
 
 
 def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:

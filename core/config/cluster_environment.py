@@ -12,9 +12,6 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from pipeloom.core.base.errors import UsageError
 
-#: Options that may come from here. They hold for one node or one job, so a run does not keep them for the next.
-TRANSIENT = ("node_rank", "master_addr", "master_port")
-
 _FIRST_PORT, _PORTS = 20000, 6000
 
 

@@ -9,14 +9,12 @@ import yaml
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.config.yaml_file import read_yaml
-from pipeloom.core.contract.options import RESERVED, Options
+from pipeloom.core.contract.options import FRESH, RESERVED, Option, Options
 
 __all__ = ["Config", "flatten", "parse_assignments", "read_yaml", "resolve"]
 
 #: What ``resolve`` calls the source of flags, each under its own name.
 FLAGS = "flags"
-#: How one command begins and ends; the file of a run does not repeat it.
-_OF_ONE_COMMAND = {"resume", "resume_allow", "stop_at"}
 #: How sources of options are called that are no part of the command line itself.
 _FILE = "--config "
 
@@ -24,32 +22,29 @@ _FILE = "--config "
 class Config:
     """Read-only values of all options, by attribute (``config.seq_length``).
 
-    ``sections`` maps each option to its YAML section, ``given`` names the options that the user set by this command,
+    ``declared`` maps each name to its ``Option``. ``given`` names the options that the user set by this command,
     ``typed`` those of them that stand in the command line itself and not in a file, and ``carried`` those that an
     earlier command set of the run that is resumed. ``transient`` are those whose value holds for this process alone
-    (its place in a Slurm job): they are not written into a file. ``resumes`` maps each to what becomes of it when a
-    run is resumed (``core/contract/options.py``). ``origins`` says where values come from that were not given as the flag of
-    that name (``core/config/origins.py``).
+    (its place in a Slurm job): they are not written into a file. ``origins`` says where values come from that were
+    not given as the flag of that name (``core/config/origins.py``).
     """
 
     def __init__(
         self,
         values: Mapping[str, Any],
-        sections: Mapping[str, str],
+        declared: Mapping[str, Option],
         plugins: Iterable[str],
         given: Iterable[str] = (),
         transient: Iterable[str] = (),
-        resumes: Mapping[str, str] = MappingProxyType({}),
         typed: Iterable[str] = (),
         carried: Iterable[str] = (),
         origins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.__dict__["_values"] = dict(values)
-        self.__dict__["_sections"] = dict(sections)
+        self.__dict__["declared"] = dict(declared)
         self.__dict__["plugins"] = tuple(plugins)
         self.__dict__["given"] = frozenset(given)
         self.__dict__["transient"] = frozenset(transient)
-        self.__dict__["resumes"] = dict(resumes)
         self.__dict__["typed"] = frozenset(typed)
         self.__dict__["carried"] = frozenset(carried)
         self.__dict__["origins"] = dict(origins)
@@ -69,11 +64,10 @@ class Config:
             getattr(self, name)
         return Config(
             {**self._values, **changes},
-            self._sections,
+            self.declared,
             self.plugins,
             self.given,
             self.transient,
-            self.resumes,
             self.typed,
             self.carried,
             self.origins,
@@ -83,7 +77,9 @@ class Config:
         """``{"plugins": [...], section: {name: value}}``, in the form that ``--config`` reads."""
         result: Dict[str, Any] = {"plugins": list(self.plugins)}
         for name, value in self._values.items():
-            result.setdefault(self._sections[name], {})[name] = None if name in self.transient else value
+            option = self.declared[name]
+            left_out = option.transient or name in self.transient
+            result.setdefault(option.section, {})[name] = None if left_out else value
         return result
 
     def to_flat_dict(self) -> Dict[str, Any]:
@@ -160,7 +156,6 @@ def resolve(
     has_gpu: bool,
     *sources: Tuple[str, Mapping[str, Any]],
     environment: Mapping[str, Any] = MappingProxyType({}),
-    transient: Iterable[str] = (),
     defaults: Mapping[str, Any] = MappingProxyType({}),
     base: Mapping[str, Any] = MappingProxyType({}),
     carried: Iterable[str] = (),
@@ -168,8 +163,8 @@ def resolve(
     """Merge ``sources`` (weakest first) over ``base``, ``defaults`` of plugins and the defaults of ``options``.
 
     ``base`` are values of the run that is resumed, ``carried`` the options that its commands gave. ``environment`` is
-    what the cluster's environment says of options that nobody gave a value; those of them that are in ``transient``
-    are not written into a file. Like a default it is not *given*: another job has another environment.
+    what the cluster's environment says of options that nobody gave a value; those of one command are not written into
+    a file. Like a default it is not *given*: another job has another environment.
     """
     values: Dict[str, Any] = {}
     for option in options:
@@ -184,15 +179,14 @@ def resolve(
     values.update(base)
     values.update(given)
     values.update(environment)
-    not_for_the_file = (environment.keys() & set(transient)) | (values.keys() & _OF_ONE_COMMAND)
+    declared = {option.name: option for option in options}
     typed = {name for where, source in sources if not where.startswith(_FILE) for name in source}
     return Config(
         values,
-        {option.name: option.section for option in options},
+        declared,
         plugins,
         given,
-        not_for_the_file,
-        {option.name: option.resume for option in options},
+        (name for name in environment if declared[name].resume == FRESH),
         typed,
         carried,
         {name: where for name, where in origins.items() if where != FLAGS},

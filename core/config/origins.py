@@ -1,4 +1,4 @@
-"""Messages name an option as a flag; where the user has said it elsewhere, or under another name, they say so."""
+"""Messages name an option as a flag; for one that the user gave elsewhere, or by another name, this adds where."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Mapping
 
 from pipeloom.core.base.errors import PipeloomError
+from pipeloom.core.config.option_paths import with_similar_path
 
 
 @contextmanager
 def telling_origins(config: Any) -> Iterator[None]:
-    """While this lasts, an error that names options of ``config`` tells where they come from."""
+    """Add to an error that names options of ``config`` where they come from, and to one about a missing path of theirs
+    what it may have meant."""
     try:
         yield
     except PipeloomError as error:
-        error.args = (with_origins(str(error), config.origins),)
+        message = with_similar_path(str(error), config)
+        error.args = (with_origins(message, config.origins),)
         raise
 
 
@@ -34,8 +37,8 @@ def with_origins(message: str, origins: Mapping[str, str]) -> str:
             message = re.sub(rf"--{name}\b", origin, message)
         else:
             elsewhere.setdefault(origin, []).append(f"--{name}")
-    told = "; ".join(
+    listed = "; ".join(
         f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} from {origin}"
         for origin, names in elsewhere.items()
     )
-    return f"{message} ({told})" if told else message
+    return f"{message} ({listed})" if listed else message

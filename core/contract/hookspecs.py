@@ -3,7 +3,9 @@
 A plugin is a module that implements some of these hooks as functions, each marked with ``@pipeloom.hookimpl``; or an
 object that has them as methods: what an entry point names (``box:strategy``), or the object ``plugin`` of a module that
 has no hooks as functions (``plugin = Strategy()``). A class is no plugin, an instance of it is. A hook takes those of
-its arguments that it wants, by their names here, and is no coroutine, generator or wrapper of others.
+its arguments that it wants, by their names here, and is no coroutine or generator. A wrapper of the other plugins'
+answers (``hookimpl(hookwrapper=True)``, or ``wrapper=True`` where pluggy is 1.2 or later) is a generator with one
+``yield``; what it leaves is held to the contract as an answer is.
 
 Only plugins that a run selects (``--plugins a,b,c``) answer. A hook marked *one answer* must be answered by exactly one
 selected plugin; where pipeloom ships a default, that default answers when no selected plugin does. Other hooks are
@@ -20,9 +22,43 @@ top of the module, so that ``--help`` and ``plugins`` stay quick.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Tuple
+
 import pluggy
 
 hookspec = pluggy.HookspecMarker("pipeloom")
+
+#: The version of this contract, raised with every change that a plugin may notice (docs/hooks.md lists them). A plugin
+#: may state the version that it was written for: ``PIPELOOM_API = 2``. One for a later version is refused.
+CONTRACT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Deprecation:
+    """A hook, or with ``argument`` one argument of it, that plugins should no longer use.
+
+    ``since`` and ``removed_in`` are versions of the contract; ``instead`` says what to use. A plugin that uses it gets a
+    warning; from ``removed_in`` on, when it is no longer in this module, an error that says the same.
+    """
+
+    hook: str
+    since: int
+    removed_in: int
+    instead: str
+    argument: str = ""
+
+    def __str__(self) -> str:
+        what = f"the argument '{self.argument}' of hook {self.hook}" if self.argument else f"hook {self.hook}"
+        if self.removed_in <= CONTRACT_VERSION:
+            return f"{what} is gone since version {self.removed_in} of the contract: {self.instead}"
+        return (
+            f"{what} is deprecated since version {self.since} of the contract and goes with version "
+            f"{self.removed_in}: {self.instead}"
+        )
+
+
+DEPRECATIONS: Tuple[Deprecation, ...] = ()
 
 #: Hooks with exactly one answer, and what the answer is called in messages.
 ONE_ANSWER = {

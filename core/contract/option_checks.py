@@ -16,17 +16,27 @@ OTHER_FLAGS = ("plugins", "strategy", "config", "set", "help", "h", "version", "
 #: What a config has besides its options (``Config`` in core/config/config.py).
 ATTRIBUTES_OF_CONFIG = (
     "carried",
+    "declared",
     "given",
     "origins",
     "plugins",
     "replace",
-    "resumes",
     "to_dict",
     "to_flat_dict",
     "to_yaml",
     "transient",
     "typed",
 )
+
+
+class _Unset:
+    """Says that an option is left as it is; any other value may be meant."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = _Unset()
 
 
 def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]) -> None:
@@ -50,8 +60,17 @@ def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]
         raise ContractError(
             f"{where}: replaces must name an option that is there already, not {shown(option.replaces)}"
         )
-    for name in ("default", "cuda_default"):
-        if getattr(option, name) is not None:
+    if option.path not in (False, True, "weighted"):
+        raise ContractError(f"{where}: path must be False, True or 'weighted', not {shown(option.path)}")
+    if option.path and not (option.type is str or hasattr(option.type, "convert")):
+        raise ContractError(f"{where}: a path is text, so its type must be str")
+    for name in ("per_node", "transient"):
+        if not isinstance(getattr(option, name), bool):
+            raise ContractError(f"{where}: {name} must be True or False, not {shown(getattr(option, name))}")
+    if option.model_card not in (None, True, False):
+        raise ContractError(f"{where}: model_card must be True, False or None, not {shown(option.model_card)}")
+    for name in ("default", "cuda_default", "single_process"):
+        if getattr(option, name) not in (None, UNSET):
             _check_value(option, getattr(option, name), f"{where}: its {name}")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 from pipeloom.core.base.errors import ContractError, UsageError, shown
-from pipeloom.core.contract.option_checks import check_declaration, with_type
+from pipeloom.core.base.paths import expand_home, expand_homes
+from pipeloom.core.contract.option_checks import UNSET, check_declaration, with_type
 
 
 class IntList:
@@ -48,14 +49,17 @@ RESERVED = ("plugins", "strategy")
 #: was too, and may be changed freely; or it belongs to one command alone.
 FIXED, FREE, FRESH = "fixed", "free", "fresh"
 
+#: The kind of an option that names several paths, perhaps with weights: ``a:0.7,b:0.3``.
+WEIGHTED = "weighted"
+
+
 #: What a value that is true or false may be called.
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option. ``cuda_default`` replaces ``default`` on a machine with GPUs, where it is given; ``resume`` is FIXED,
-    FREE or FRESH; ``replaces`` names an option that says the same in another way."""
+    """One option, and what the core must know of it. ``Options.add`` describes the fields."""
 
     name: str
     type: type
@@ -70,6 +74,11 @@ class Option:
     aliases: Sequence[str] = ()
     resume: str = FIXED
     replaces: Optional[str] = None
+    path: Union[bool, str] = False
+    per_node: bool = False
+    transient: bool = False
+    model_card: Optional[bool] = None
+    single_process: Any = UNSET
 
     @property
     def is_left_to_plan(self) -> bool:
@@ -89,6 +98,8 @@ class Option:
             raise UsageError(f"{where}: '{self.name}' needs a value ({self._wanted()})")
         try:
             parsed = self._convert(value)
+            if self.path and isinstance(parsed, str):
+                parsed = expand_homes(parsed) if self.path == WEIGHTED else expand_home(parsed)
         except UsageError as error:
             raise UsageError(f"{where}{'' if where == f'--{self.name}' else f': {self.name}'} {error}") from None
         if parsed is None:
@@ -149,8 +160,8 @@ class Options:
         self._by_name: Dict[str, Option] = {}
         self._aliases: Dict[str, str] = {}
         self.owner = "core"
-        #: Owners that nobody selects, so that nobody can leave them out.
-        self.owners_of_ours: Sequence[str] = ("core",)
+        #: Owners that a selection can leave out by "-NAME".
+        self.defaults: Sequence[str] = ()
 
     def add(
         self,
@@ -167,11 +178,26 @@ class Options:
         aliases: Sequence[str] = (),
         resume: str = FIXED,
         replaces: Optional[str] = None,
+        path: Union[bool, str] = False,
+        per_node: bool = False,
+        transient: bool = False,
+        model_card: Optional[bool] = None,
+        single_process: Any = UNSET,
     ) -> None:
-        """Declare an option. ``resume="free"`` says that it changes nothing in the mathematics, so that a resumed run
-        may have another value; ``"fresh"`` that it holds for one command and is not carried over to a resumed run.
+        """Declare an option.
+
+        ``cuda_default`` replaces ``default`` on a machine with GPUs.
+        ``resume``: ``"fixed"`` (it changes the mathematics, so a resumed run keeps it), ``"free"`` (a resumed run may
+        have another value), or ``"fresh"`` (it holds for one command and is not carried over to a resumed run).
         ``replaces`` names an option that says the same in another way: of the two that counts which a stronger source
         gives (a flag over the YAML file, both over a checkpoint).
+        ``path``: the value names a file or folder, with ``"weighted"`` several (``a:0.7,b:0.3``). ``~`` is expanded,
+        nodes of a job are compared by contents, and a message about a path that is not there suggests one beside it.
+        ``per_node``: each node of a job may have its own value.
+        ``transient``: it says how one command begins or ends, so the configuration that a run writes leaves it out.
+        ``model_card``: ``True`` puts the value on the card of an exported model, ``False`` keeps it off; by default it
+        is there if the user gave it.
+        ``single_process``: the value in a run on one device, with which ``parity`` compares; by default the same.
 
         Raises ``UsageError`` naming both owners when another plugin has the name, and ``ContractError`` for a
         declaration that makes no sense: a name that cannot be a flag, a key of the YAML file and an attribute of
@@ -191,6 +217,11 @@ class Options:
             aliases,
             resume,
             replaces,
+            path,
+            per_node,
+            transient,
+            model_card,
+            single_process,
         )
         check_declaration(option, [known.name for known in self], self.sections())
         for key in (name, *aliases):
@@ -209,8 +240,13 @@ class Options:
         owner = self.get(key).owner
         if owner == self.owner:
             raise ContractError(f"declares the option '{key}' twice")
-        if owner in self.owners_of_ours:
+        if owner == "core":
             raise ContractError(f"the option '{key}' is one of pipeloom's own: choose another name")
+        if owner in self.defaults:
+            raise UsageError(
+                f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': leave out the former, which is "
+                f"a default (--plugins ...,-{owner})"
+            )
         raise UsageError(
             f"plugins '{owner}' and '{self.owner}' both declare the option '{key}': select only one of them"
         )
@@ -218,7 +254,7 @@ class Options:
     def __contains__(self, name: str) -> bool:
         return name in self._by_name or name in self._aliases
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Option]:
         return iter(self._by_name.values())
 
     def get(self, name: str) -> Option:

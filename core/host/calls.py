@@ -1,5 +1,4 @@
-"""The one place that calls plugins: whatever one of them does wrong there becomes one line that says whose fault it
-is."""
+"""Calls of plugins' functions: whatever one of them does wrong becomes one line that says whose fault it is."""
 
 from __future__ import annotations
 
@@ -10,11 +9,11 @@ import threading
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type
+from typing import Any, Callable, Iterator, Optional, Type
 
 from pipeloom.core.base.errors import ContractError, PipeloomError, RunError, UsageError, is_no_home
 from pipeloom.core.base.variables import RUN_DIR, TRACEBACK
-from pipeloom.core.contract.hookspecs import ANSWERED, ONE_ANSWER
+from pipeloom.core.config.option_paths import unusable_path
 
 
 def call(
@@ -25,18 +24,28 @@ def call(
     check: Optional[Callable[[Any], Any]] = None,
     kind: Type[PipeloomError] = UsageError,
 ) -> Any:
-    """``function(*arguments)`` of a plugin, made sure of by ``check(answer)``, which may put it into the form that is
+    """Call ``function(*arguments)`` of a plugin; ``check(answer)`` refuses the answer, or returns it in the form that is
     wanted.
 
     ``whose`` names plugin, distribution and version, ``what`` the hook ("" for the plugin as a whole). An error that
     the plugin raises for its user (``UsageError``, ``RunError``) passes. Raises ``kind`` for everything else it raises,
     ``sys.exit`` among it, and for what ``check`` refuses.
     """
+    with blame(whose, what, kind):
+        answer = function(*arguments)
+        return answer if check is None else check(answer)
+
+
+@contextmanager
+def blame(whose: str, what: str, kind: Type[PipeloomError] = UsageError, config: Any = None) -> Iterator[None]:
+    """Make what goes wrong in this block a ``kind`` that names the plugin and the hook, as ``call`` does.
+
+    Of a file of the user's, one that an option of ``config`` names, it becomes a ``UsageError`` that names the option.
+    """
     where = f"{whose}, {what}" if what else whose
     try:
         with _interrupted_by_users_alone():
-            answer = function(*arguments)
-            return answer if check is None else check(answer)
+            yield
     except (PipeloomError, KeyboardInterrupt):
         raise
     except ContractError as error:
@@ -44,6 +53,9 @@ def call(
     except BaseException as error:  # whatever a third party raises
         if is_no_home(error):  # of a path that the user gave
             raise
+        of_user = unusable_path(error, config) if config is not None else None
+        if of_user is not None:
+            raise UsageError(of_user) from error
         kept = _keep_traceback()
         raise kind(f"{where}: {described(error)}{kept}") from error
 
@@ -141,84 +153,3 @@ def _interrupted_by_users_alone() -> Iterator[None]:
     finally:
         if heard and signal.getsignal(signal.SIGINT) is note:  # a plugin may have put one of its own there
             signal.signal(signal.SIGINT, handler)
-
-
-class Hook:
-    """A hook of the contract, to be called by the names of its arguments.
-
-    A one-answer hook is asked of the plugin whose answer counts and returns that answer, ``None`` where there is none
-    to ask. Of others every plugin is called, also after one that fails, whose error is then raised; returns the
-    answers.
-    """
-
-    def __init__(self, host: Any, name: str, check: Callable[[Any, Mapping[str, Any]], Any]) -> None:
-        self._host, self._name, self._check = host, name, check
-        #: What a plugin does wrong at the beginning is wrong usage; in the middle of a run, a run that failed.
-        self._kind = RunError if name.startswith("pipeloom_on_") else UsageError
-
-    def get_hookimpls(self) -> List[Any]:
-        """The implementations as pluggy orders them."""
-        return self._host.implementations(self._name)
-
-    def answering(self) -> Optional[Any]:
-        """The implementation of a one-answer hook whose answer counts: that of a selected plugin, else the default."""
-        found = self.get_hookimpls()
-        selected = [one for one in found if self._host.is_selected(one.plugin_name)]
-        return (selected or found or [None])[-1]
-
-    def ask(self, implementation: Any, **arguments: Any) -> Any:
-        """One plugin's answer, checked. Raises ``UsageError`` or ``RunError`` that names it."""
-        given = [arguments[name] for name in implementation.argnames]
-        return call(
-            self._host.whose(implementation.plugin_name),
-            f"hook {self._name}",
-            implementation.function,
-            *given,
-            check=lambda answer: self._check(answer, arguments),
-            kind=self._kind,
-        )
-
-    def answers(self, **arguments: Any) -> List[Tuple[str, Any]]:
-        """Of a hook that all answer: who, and what."""
-        found, failed = [], None
-        for implementation in reversed(self.get_hookimpls()):
-            try:
-                found.append((implementation.plugin_name, self.ask(implementation, **arguments)))
-            except PipeloomError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-        return found
-
-    def __call__(self, **arguments: Any) -> Any:
-        if self._name not in ONE_ANSWER:
-            return [answer for _, answer in self.answers(**arguments)]
-        implementation = self.answering()
-        return self.ask(implementation, **arguments) if implementation is not None else None
-
-
-class Hooks:
-    """``hooks.pipeloom_place(...)`` calls a hook; ``host`` is the ``PluginManager``."""
-
-    def __init__(self, host: Any) -> None:
-        self._host = host
-        self._hooks: Dict[str, Hook] = {}
-
-    def __getattr__(self, name: str) -> Hook:
-        if name not in self._hooks:
-            if not self._host.is_hook(name):
-                raise AttributeError(f"there is no hook '{name}'")
-            self._hooks[name] = Hook(self._host, name, _checked_by(name))
-        return self._hooks[name]
-
-
-def _checked_by(name: str) -> Callable[[Any, Mapping[str, Any]], Any]:
-    def check(answer: Any, arguments: Mapping[str, Any]) -> Any:
-        if name not in ANSWERED:
-            return answer
-        # Here and not above: it knows arrays and models, and listing the plugins should not wait for those.
-        from pipeloom.core.host.answers import CHECKS
-
-        return CHECKS[name](answer, arguments)
-
-    return check

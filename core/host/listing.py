@@ -14,9 +14,7 @@ from typing import Any, Tuple
 
 from pipeloom.core.base.errors import PipeloomError
 from pipeloom.core.base.variables import TRACEBACK
-from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract import hookspecs
-from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.discovery import Offer, installed_plugins, load_plugin, scan, whose
 from pipeloom.core.host.shape import hooks_of
@@ -94,10 +92,9 @@ def _load(offer: Offer) -> Tuple[bool, str]:
 
     try:
         provided = _provides(load_plugin(offer.name)[0])
-        manager, options = PluginManager(), Options()
+        manager = PluginManager()
         manager.load([offer.name])
-        add_core_options(options)
-        manager.collect_options(options)
+        manager.options()
         return True, provided
     except PipeloomError as error:
         return False, str(error)

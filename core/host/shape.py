@@ -18,6 +18,7 @@ import pluggy
 
 from pipeloom.core.base.errors import ContractError, did_you_mean, shown
 from pipeloom.core.contract import hookspecs
+from pipeloom.core.host.deprecation import deprecated_in
 
 #: The object of a module that is the plugin, where the module has no hooks as functions.
 OBJECT = "plugin"
@@ -50,6 +51,14 @@ def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
         if options is not None:
             found[name] = options
     return found
+
+
+def arguments_of(plugin: Any) -> Dict[str, Tuple[str, ...]]:
+    """The hooks that a plugin implements, each with the arguments that it names."""
+    return {
+        options.get("specname") or name: tuple(inspect.signature(getattr(plugin, name)).parameters)
+        for name, options in _marked(plugin).items()
+    }
 
 
 def plugin_in(loaded: Any) -> Any:
@@ -95,24 +104,44 @@ def check(plugin: Any) -> None:
     """Raise ``ContractError`` unless each hook of ``plugin`` is one of the contract and will be called as its author
     means it."""
     known = known_hooks()
+    _check_version(plugin)
     _refuse_unmarked(plugin)
+    gone = next(deprecated_in(arguments_of(plugin)), None)
+    if gone is not None and gone.removed_in <= hookspecs.CONTRACT_VERSION:
+        raise ContractError(str(gone))
     for name, options in _marked(plugin).items():
         hook = options.get("specname") or name
         if hook not in known:
             close = f" (did you mean 'pipeloom_{hook}'?)" if f"pipeloom_{hook}" in known else did_you_mean(hook, known)
             raise ContractError(f"there is no hook '{hook}'{close}")
-        if options.get("hookwrapper") or options.get("wrapper"):
-            raise ContractError(
-                f"hook {hook} is marked as a wrapper of others, which the contract does not have: leave the mark out"
-            )
-        _check_function(hook, getattr(plugin, name), known[hook])
+        wraps = bool(options.get("hookwrapper") or options.get("wrapper"))
+        _check_function(hook, getattr(plugin, name), known[hook], wraps)
 
 
-def _check_function(hook: str, function: Any, arguments: Tuple[str, ...]) -> None:
+def _check_version(plugin: Any) -> None:
+    version, ours = getattr(plugin, "PIPELOOM_API", None), hookspecs.CONTRACT_VERSION
+    if version is None:
+        version = getattr(module_of(plugin), "PIPELOOM_API", None)
+    if version is None:
+        return
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ContractError(f"PIPELOOM_API must be the version of a contract, 1 to {ours}, not {shown(version)}")
+    if version > ours:
+        raise ContractError(
+            f"is made for version {version} of the contract between pipeloom and plugins, this pipeloom has version "
+            f"{ours}: update pipeloom, or install an older version of the plugin"
+        )
+
+
+def _check_function(hook: str, function: Any, arguments: Tuple[str, ...], wraps: bool) -> None:
     inner = inspect.unwrap(function)
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise ContractError(f"hook {hook} is 'async', and nobody would await it: write a plain 'def'")
-    if inspect.isgeneratorfunction(inner):
+    if wraps and not inspect.isgeneratorfunction(inner):
+        raise ContractError(
+            f"hook {hook} is marked as a wrapper of others and has no 'yield', where the others would be called"
+        )
+    if inspect.isgeneratorfunction(inner) and not wraps:
         raise ContractError(f"hook {hook} has a 'yield', so nothing in it would run: return the answer instead")
     listed = ", ".join(arguments)
     for parameter in inspect.signature(function, follow_wrapped=False).parameters.values():

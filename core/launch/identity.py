@@ -15,17 +15,13 @@ import pipeloom
 from pipeloom import core
 from pipeloom.core.base.errors import RunError
 from pipeloom.core.base.files import sample_of_file
+from pipeloom.core.config.config import Config
+from pipeloom.core.contract.options import WEIGHTED
+from pipeloom.core.data.mixture import paths_in
 from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.shape import module_of
 from pipeloom.core.planning.plan import Plan
-
-#: Options that may differ between the nodes of one job: which node it is, how it is reached and reaches node 0, where
-#: it writes, what it calls its own device (the type that came of it counts), from where it would resume (node 0
-#: decides).
-NODE_LOCAL = ("node_rank", "interface", "master_addr", "output_dir", "device", "resume", "resume_allow")
-#: Options with such an ending name files: what lies there counts, not where it lies.
-PATH_ENDINGS = ("_path", "_from", "_file", "_dir")
 
 _SAMPLE_BYTES = 4096
 _MOST_FILES = 1000
@@ -36,7 +32,8 @@ def identity(plan: Plan, plugins: PluginManager) -> Dict[str, str]:
 
     ``code``      the .py files of pipeloom: relative names and contents
     ``plugins``   the selected plugins' names, order and versions; of those outside pipeloom also their sources
-    ``config``    the resolved configuration and layout, without :data:`NODE_LOCAL`; of files their contents (sampled)
+    ``config``    the resolved configuration and layout, without options that each node has for itself (``per_node``)
+    ``--NAME``    of an option that names files their contents, sampled: they may lie elsewhere on another node
     ``data``      :meth:`pipeloom.core.contract.dataset.Dataset.fingerprint`
     ``versions``  of oneflow and numpy
 
@@ -47,6 +44,7 @@ def identity(plan: Plan, plugins: PluginManager) -> Dict[str, str]:
             "code": _hash(_code()),
             "plugins": _hash(_plugins(plugins)),
             "config": _hash(_config(plan)),
+            **{f"--{name}": _hash(content) for name, content in _files(plan.config).items()},
             "data": _hash(plan.dataset.fingerprint()),
             "versions": _hash([(name, _version(name)) for name in ("oneflow", "numpy")]),
         }
@@ -99,10 +97,11 @@ def _content(path: Path) -> str:
 
 
 def _config(plan: Plan) -> Dict[str, Any]:
+    declared = plan.config.declared
     options = {
-        name: _by_content(value) if name.endswith(PATH_ENDINGS) and isinstance(value, str) else value
+        name: value is not None if declared[name].path else value
         for name, value in plan.config.to_flat_dict().items()
-        if name not in NODE_LOCAL
+        if not declared[name].per_node
     }
     cluster, mesh = plan.cluster, plan.mesh
     return {
@@ -114,23 +113,33 @@ def _config(plan: Plan) -> Dict[str, Any]:
     }
 
 
-def _by_content(value: str) -> Any:
-    """Of an existing file or folder the names, sizes and both ends of its files; of several (``a:0.7,b:0.3``) those of
-    each, and its weight; else the text itself.
-    """
-    from pipeloom.core.data.mixture import paths_in
+def _files(config: Config) -> Dict[str, Any]:
+    """What lies where the options of ``config`` say that files are."""
+    return {
+        name: _by_content(value, option.path == WEIGHTED)
+        for name, option in config.declared.items()
+        for value in [getattr(config, name)]
+        if option.path and not option.per_node and isinstance(value, str)
+    }
 
-    path = Path(value).expanduser()
+
+def _by_content(value: str, weighted: bool = False) -> Any:
+    """Of an existing file or folder the names, sizes and both ends of its files; with ``weighted`` those of each of
+    several (``a:0.7,b:0.3``), and its weight; of what is not there the text itself.
+    """
+    path = Path(value)
     if path.is_file():
         return [_sampled(path)]
     if path.is_dir():
         files: Iterable[Path] = sorted(entry for entry in path.iterdir() if entry.is_file())
         return [(entry.name, *_sampled(entry)) for entry in list(files)[:_MOST_FILES]]
+    if not weighted:
+        return value
     pieces = paths_in(value)
     if len(pieces) > 1:
-        return [_by_content(piece) for piece in pieces]
+        return [_by_content(piece, weighted) for piece in pieces]
     before, _, weight = value.rpartition(":")
-    return [_by_content(before), weight] if before and Path(before).expanduser().exists() else value
+    return [_by_content(before), weight] if before and Path(before).exists() else value
 
 
 def _sampled(path: Path) -> Tuple[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from pipeloom.core.base.devices import check_gpus, count_gpus, resolve_device
 from pipeloom.core.base.errors import UsageError, did_you_mean
@@ -283,13 +283,15 @@ def _resolve_steps(config: Config, samples: int) -> Config:
         steps = max(1, math.ceil(config.epochs * samples / config.train_global_batch_size))
     else:
         steps = config.train_steps or 200
-    warmup = _warmup(config, steps)
+    schedule: Dict[str, Optional[int]] = {}
+    if {"warmup_steps", "warmup_ratio"} <= config.declared.keys():  # where the default schedule answers
+        schedule = {"warmup_steps": _warmup(config, steps), "warmup_ratio": None}
     if config.stop_at is not None and config.stop_at > steps:
         raise UsageError(
             f"--stop_at {config.stop_at} is behind the last of the {steps} steps of the run: leave it "
             "out, or raise --train_steps"
         )
-    return config.replace(train_steps=steps, epochs=None, warmup_steps=warmup, warmup_ratio=None)
+    return config.replace(train_steps=steps, epochs=None, **schedule)
 
 
 def _warmup(config: Config, steps: int) -> int:

@@ -15,13 +15,11 @@ from pipeloom.core.checkpoint.initialization import initial_values
 from pipeloom.core.checkpoint.pretrained.folder import Folder
 from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder, open_pretrained
 from pipeloom.core.config import config as configs
-from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.executor import ProgramSpec
-from pipeloom.core.contract.options import Options
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import HeldOutBatches
@@ -107,9 +105,7 @@ def _open(
         manager.load(dict.fromkeys([*names, *plugins]))
     except UsageError as error:
         raise folder.error(f"its model: {error}") from None
-    options = Options()
-    add_core_options(options)
-    manager.collect_options(options)
+    options = manager.options()
     given = {"seq_length": np.shape(fields["input_ids"])[1], "vocab_size": folder.setting("vocab_size", int)}
     layout = {"tensor_parallel": 1, "precision": "fp32"}  # whatever the run that made it had
     base = {name: value for name, value in made_with.items() if name in options}

@@ -82,7 +82,7 @@ class Run:
                 name: _version(name)
                 for name in ("oneflow", "numpy", "pluggy", "tokenizers", "safetensors", "tensorboard", "protobuf")
             },
-            "plugins": dict(self.plugins.versions),
+            "plugins": self.plugins.selection,
             "command": sys.argv,
             "cluster": {
                 "nodes": plan.cluster.nodes,

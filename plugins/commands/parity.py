@@ -20,6 +20,7 @@ from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.config.config import Config
 from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.contract.commands import Command
+from pipeloom.core.contract.options import UNSET
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.processes import die_with, own_command
 from pipeloom.core.planning.plan import make_plan
@@ -107,18 +108,8 @@ def for_comparison(config: Config, steps: int) -> Config:
 
 def single_process(config: Config) -> Config:
     """``config`` on one device: one stage, the whole batch in one go, nothing spread or computed twice."""
-    return config.replace(
-        nnodes=1,
-        nproc_per_node=1,
-        nums_split=1,
-        grad_acc_steps=1,
-        master_addr=None,
-        master_port=None,
-        tensor_parallel=1,
-        shard="none",
-        recompute="none",
-        tied_transfer="auto",
-    )
+    facts = {name: option.single_process for name, option in config.declared.items()}
+    return config.replace(**{name: value for name, value in facts.items() if value is not UNSET})
 
 
 def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Trained:

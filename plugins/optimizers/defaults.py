@@ -1,11 +1,7 @@
-"""optimization: the default optimizers (AdamW, LAMB, SGD) and learning-rate schedules (constant, linear, polynomial,
-cosine).
-"""
+"""optimization: the default optimizers: AdamW, LAMB, SGD."""
 
 import pipeloom
-from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.optimizer import OptimizerSpec
-from pipeloom.core.contract.schedule import KINDS, LRSchedule
 from pipeloom.plugins.optimizers.lamb import Lamb
 
 
@@ -18,53 +14,19 @@ def pipeloom_add_options(options):
         "adamw",
         section="optimization",
         choices=("adamw", "lamb", "sgd"),
+        model_card=True,
         help="adamw (decoupled weight decay, Loshchilov & Hutter 2019), lamb (You et al. 2020) or sgd (with "
         "--momentum)",
     )
-    add("learning_rate", float, 1e-3, cuda_default=1e-4, section="optimization", minimum=0, help="peak learning rate")
     add(
-        "lr_schedule",
-        str,
-        "linear",
-        section="optimization",
-        choices=KINDS,
-        help="what the learning rate does after the warmup: stay, or fall to --min_learning_rate at the last step",
-    )
-    add(
-        "lr_power",
+        "weight_decay",
         float,
-        2.0,
-        section="optimization",
-        minimum=0.01,
-        help="exponent of the polynomial schedule; 1 = linear",
-    )
-    add(
-        "min_learning_rate",
-        float,
-        0.0,
+        0.01,
         section="optimization",
         minimum=0,
-        help="where linear, polynomial and cosine end",
+        model_card=True,
+        help="not applied to biases and LayerNorm",
     )
-    add(
-        "warmup_steps",
-        int,
-        None,
-        section="optimization",
-        minimum=0,
-        help="steps of linear warmup from 0 (default: a tenth of --train_steps, rounded down)",
-    )
-    add(
-        "warmup_ratio",
-        float,
-        None,
-        section="optimization",
-        minimum=0,
-        maximum=1,
-        replaces="warmup_steps",
-        help="the warmup as a share of --train_steps, rounded up; another way to give --warmup_steps",
-    )
-    add("weight_decay", float, 0.01, section="optimization", minimum=0, help="not applied to biases and LayerNorm")
     add(
         "adam_beta1",
         float,
@@ -95,19 +57,3 @@ def pipeloom_build_optimizer(config, parameters):
         return OptimizerSpec("sgd", config.weight_decay, {"momentum": config.momentum})
     settings = {"beta1": config.adam_beta1, "beta2": config.adam_beta2, "eps": config.adam_eps}
     return OptimizerSpec("adamw", config.weight_decay, settings)
-
-
-@pipeloom.hookimpl(trylast=True)
-def pipeloom_lr_schedule(config):
-    if config.min_learning_rate > config.learning_rate:
-        raise UsageError(
-            f"--min_learning_rate {config.min_learning_rate} is above --learning_rate {config.learning_rate}"
-        )
-    return LRSchedule(
-        config.learning_rate,
-        config.lr_schedule,
-        config.warmup_steps,
-        config.train_steps,
-        config.lr_power,
-        config.min_learning_rate,
-    )

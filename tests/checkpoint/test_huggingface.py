@@ -276,7 +276,9 @@ def test_the_configuration_of_a_run_can_be_given_again(tensors, tmp_path):
     )
     model = pipeloom_build_model(config=config, task=PRETRAINING)
     settled = settle(Plan(config, None, None, None, model, (), None)).config
-    assert config.resumes["vocab_size"] == "free"  # else a resumed run would take its data for that of another size
+    assert (
+        config.declared["vocab_size"].resume == "free"
+    )  # else a resumed run would take its data for that of another size
     assert (settled.num_hidden_layers, settled.hidden_size, settled.vocab_size) == (1, 8, 40)
     (tmp_path / "config.yaml").write_text(settled.to_yaml())
     again = parse(["--config", str(tmp_path / "config.yaml")])[0]

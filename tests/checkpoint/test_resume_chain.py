@@ -99,7 +99,7 @@ def start(arguments, directory, step, restarts=False):
 
 def options_of(plan):
     config = settle(plan).config
-    return {name: value for name, value in config.to_flat_dict().items() if config.resumes[name] != FRESH}
+    return {name: value for name, value in config.to_flat_dict().items() if config.declared[name].resume != FRESH}
 
 
 @pytest.fixture

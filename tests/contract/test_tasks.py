@@ -342,7 +342,7 @@ def test_every_rank_has_the_figures_of_the_main_rank(tmp_path):
             data,
             tmp_path,
             is_main,
-            lambda text: said.append(text) or json.dumps({"f1": 50.0}),
+            SimpleNamespace(broadcast_text=lambda text: said.append(text) or json.dumps({"f1": 50.0})),
         )
         assert evaluation.evaluate(7) == {"loss": 1.0, "f1": 50.0}
     assert Scorer.taken == [[0, 1]] and said == ['{"f1": 50.0}', "{}"]  # what the others say does not count

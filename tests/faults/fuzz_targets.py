@@ -19,10 +19,8 @@ from squad_targets import SQUAD_TARGETS
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract.blocks import ParameterSpec
 from pipeloom.core.contract.dataset import Field
-from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import use_builtin
 from pipeloom.plugins import TABLE
 from pipeloom.plugins.commands.checkpoint import describe
@@ -347,9 +345,7 @@ def read_config(folder: Path) -> None:
 
 
 def _check_values(config: Any, plugins: Any) -> None:
-    options = Options()
-    add_core_options(options)
-    plugins.collect_options(options)
+    options = plugins.options()
     assert config.to_flat_dict().keys() == {option.name for option in options}
     for option in options:
         value = getattr(config, option.name)

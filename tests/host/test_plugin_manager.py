@@ -14,9 +14,7 @@ import pytest
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.commands.cli import main, parse
 from pipeloom.core.config.config import resolve
-from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract import hookspecs
-from pipeloom.core.contract.options import Options
 from pipeloom.core.host import plugin_manager
 from pipeloom.core.host.listing import describe_plugins
 from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, installed_plugins
@@ -76,8 +74,8 @@ def refused(*names):
 
 def placed(manager):
     """What the strategy would answer, unchecked."""
-    strategy = manager.hook.pipeloom_place.answering()
-    return strategy.function(*(None for _ in strategy.argnames))
+    strategy = manager.implementations("pipeloom_place")[-1]
+    return strategy.plugin.pipeloom_place(*(None for _ in strategy.argnames))
 
 
 # --- where plugins come from
@@ -95,13 +93,13 @@ def test_each_built_in_loads_alone():
     for name in BUILTIN:
         manager = load(name)
         assert manager.names == (name,)
-        manager.collect_options(options_of_the_core())
+        manager.options()
 
 
 def test_a_hook_with_a_default_is_answered_by_it():
     manager = load()
     for name in ("pipeloom_partition", "pipeloom_choose_layout", "pipeloom_build_optimizer", "pipeloom_lr_schedule"):
-        assert getattr(manager.hook, name).get_hookimpls(), name
+        assert manager.implementations(name), name
         manager.require(name)
 
 
@@ -270,12 +268,6 @@ def test_a_missing_answer_lists_who_could_give_it(site, hook, monkeypatch):
     )
 
 
-def options_of_the_core():
-    options = Options()
-    add_core_options(options)
-    return options
-
-
 def test_an_option_of_two_plugins_names_both(site):
     declare = (
         "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_add_options(options):\n    options.add('{}', int, 1, "
@@ -303,10 +295,9 @@ def test_an_option_of_two_plugins_names_both(site):
         ),
     ]:
         with pytest.raises(UsageError) as raised:
-            load(*names).collect_options(options_of_the_core())
+            load(*names).options()
         assert str(raised.value) == says
-    options = options_of_the_core()
-    load("./one.py").collect_options(options)
+    options = load("./one.py").options()
     assert options.get("width").owner == "./one.py" and options.get("width").section == "plugin_options"
 
 
@@ -323,8 +314,8 @@ def test_defaults_for_options_of_others(site):
         site.module(name, answer.format(text))
 
     def defaults(*names, **given):
-        options = options_of_the_core()
-        return load(*names).default_options(resolve(options, names, False, ("flags", given)), options)
+        manager, options = load(*names), PluginManager().options()
+        return manager.default_options(resolve(options, names, False, ("flags", given)), options)
 
     assert defaults("./one.py", "./two.py") == {"seed": 7, "epochs": 2.0}
     assert defaults("./one.py", nnodes=1, seed=9) == {"epochs": 2.0}

@@ -223,7 +223,9 @@ def test_files_that_an_option_names_count_by_content(usual, tmp_path, monkeypatc
     def config_of(folder):
         config, plugins = parse(["--plugins", "inter_first,bert,wiki_ofrecord", *NODE])
         plan = make_plan(config, plugins)
-        return identities._config(type("P", (), {**vars(plan), "config": plan.config.replace(init_from=str(folder))}))
+        changed = plan.config.replace(init_from=str(folder))
+        facts = type("P", (), {**vars(plan), "config": changed})
+        return identities._config(facts), identities._files(changed)
 
     for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / name).mkdir()

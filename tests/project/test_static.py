@@ -21,7 +21,6 @@ UNCLEAN = {
     "plugins/commands/parity.py",
     "core/commands/train.py",
     "core/config/cluster_environment.py",
-    "core/config/config.py",
     "core/contract/hookspecs.py",
     "core/contract/layers.py",
     "core/contract/option_checks.py",

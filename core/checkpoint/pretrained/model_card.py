@@ -6,41 +6,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
 from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder
+from pipeloom.core.host.plugin_manager import declared_options
 
-#: Options that say what the mathematics was, whether or not the user gave them.
-_RECIPE = (
-    "optimizer",
-    "learning_rate",
-    "lr_schedule",
-    "warmup_steps",
-    "weight_decay",
-    "clip_grad_norm",
-    "train_global_batch_size",
-    "train_steps",
-    "seq_length",
-    "seed",
-    "precision",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-)
-#: Where and how it ran, which changes nothing in the numbers.
-_UNTOLD = (
-    "output_dir",
-    "log_every",
-    "save_every",
-    "keep",
-    "nnodes",
-    "nproc_per_node",
-    "nums_split",
-    "grad_acc_steps",
-    "tensor_parallel",
-    "shard",
-    "master_addr",
-    "master_port",
-    "interface",
-    "node_rank",
-    "resume",
-)
 _SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
 #: What model hubs call the task of a folder that does not say it, by the ending of its class in transformers.
 _TAGS = {"ForPreTraining": "fill-mask", "ForQuestionAnswering": "question-answering"}
@@ -91,8 +58,11 @@ def model_card(folder: Any, name: str) -> str:
 
 def _history(manifest: Any) -> List[str]:
     options = manifest.options()
-    told = [
-        option for option in dict.fromkeys([*_RECIPE, *manifest.given]) if option in options and option not in _UNTOLD
+    declared = declared_options(manifest.plugins)
+    cards = {option.name: option.model_card for option in declared}
+    recipe = [name for name, wanted in cards.items() if wanted]
+    listed = [
+        name for name in dict.fromkeys([*recipe, *manifest.given]) if name in options and cards.get(name) is not False
     ]
     plugins = ", ".join(f"{plugin} {version}" if version else plugin for plugin, version in manifest.plugins.items())
     figures = {figure: value for figure, value in manifest.metrics.items() if figure not in _SPEEDS}
@@ -115,7 +85,7 @@ def _history(manifest: Any) -> List[str]:
         "",
         f"Task `{manifest.model['task']}`, plugins {plugins}.",
         "",
-        *_table("option", ((o, _shown(options[o])) for o in told)),
+        *_table("option", ((o, _shown(options[o])) for o in listed)),
         "",
         "## Metrics",
         "",

@@ -24,6 +24,7 @@ def pipeloom_add_options(options):
         default=None,
         section="data",
         resume="free",
+        path="weighted",
         help="questions to train on: raw SQuAD JSON or JSON lines of rows, perhaps compressed, or a folder of 'prepare "
         "squad'; several with commas between them, perhaps with shares (a.json:0.7,b.json:0.3). Raw ones are "
         "converted once and cached",
@@ -34,6 +35,7 @@ def pipeloom_add_options(options):
         default=None,
         section="data",
         resume="free",
+        path="weighted",
         help="questions to evaluate on, after the last step and every --eval_every; those without answers are answered "
         "alone",
     )
@@ -52,6 +54,7 @@ def pipeloom_add_options(options):
         default=None,
         section="data",
         resume="free",
+        path=True,
         help="WordPiece vocabulary of raw questions: one token a line, or a folder with tokenizer files "
         "(default: those in --init_from)",
     )

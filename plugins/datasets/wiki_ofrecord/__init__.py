@@ -16,6 +16,7 @@ def pipeloom_add_options(options):
         default=None,
         section="data",
         resume="free",
+        path="weighted",
         help="OFRecord file, or folder of files part-*; several with commas between them, perhaps with the shares of "
         "the samples (wiki:0.7,books:0.3); default: a small English set, built once and cached",
     )
@@ -25,6 +26,7 @@ def pipeloom_add_options(options):
         default=None,
         section="data",
         resume="free",
+        path=True,
         help="file or folder of held-out records, evaluated after the last step and every --eval_every; "
         "default with that: for the small English set, a smaller one",
     )

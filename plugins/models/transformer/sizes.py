@@ -77,6 +77,7 @@ def add_transformer_options(options) -> None:
         None,
         section="model",
         resume="free",
+        path=True,
         help="start from a checkpoint of ours (also RUN@best, RUN@last, RUN@120) or a HuggingFace folder (config.json, "
         "model.safetensors); its sizes replace the defaults of the following",
     )
@@ -85,7 +86,16 @@ def add_transformer_options(options) -> None:
     add("hidden_size", int, None, section="model", minimum=1, help="width of the hidden states (default: 64 x heads)")
     add("intermediate_size", int, None, section="model", minimum=1, help="width of the MLP (default: 4 x hidden size)")
     add("max_position_embeddings", int, 512, section="model", minimum=1, help="positions that have an embedding")
-    add("hidden_dropout_prob", float, 0.1, section="model", minimum=0, maximum=0.99, help="dropout of hidden states")
+    add(
+        "hidden_dropout_prob",
+        float,
+        0.1,
+        section="model",
+        minimum=0,
+        maximum=0.99,
+        model_card=True,
+        help="dropout of hidden states",
+    )
     add(
         "attention_probs_dropout_prob",
         float,
@@ -93,6 +103,7 @@ def add_transformer_options(options) -> None:
         section="model",
         minimum=0,
         maximum=0.99,
+        model_card=True,
         help="dropout of attention probabilities",
     )
 

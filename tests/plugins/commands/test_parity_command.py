@@ -15,12 +15,13 @@ from pipeloom.plugins.commands.parity import Trained, compare
 WRONG = """
 import os
 import pipeloom
-from pipeloom.plugins.optimizers import defaults
+from pipeloom.plugins.optimizers import schedules
+from pipeloom.plugins.optimizers.schedules import pipeloom_add_options
 
 @pipeloom.hookimpl(specname="pipeloom_lr_schedule")
 def scaled(config):
     config = config.replace(learning_rate=config.learning_rate * float(os.environ.get("WORLD_SIZE", "1")))
-    return defaults.pipeloom_lr_schedule(config)
+    return schedules.pipeloom_lr_schedule(config)
 """
 
 

@@ -277,7 +277,10 @@ def test_nodes_may_have_a_mixture_in_other_places(folders):
         shutil.copytree(folders / name, folders / "elsewhere" / name)
     first, same = identity(*plan("a:1,b:3")), identity(*plan("elsewhere/a:1,elsewhere/b:3"))
     assert same == first
-    assert {name for name, value in identity(*plan("a:1,b:2")).items() if value != first[name]} == {"config", "data"}
+    assert {name for name, value in identity(*plan("a:1,b:2")).items() if value != first[name]} == {
+        "--ofrecord_path",
+        "data",
+    }
 
 
 def test_other_weights_are_other_data_for_a_resumed_run(folders):
