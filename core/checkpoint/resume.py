@@ -206,10 +206,10 @@ def _changes(config: Config, plan: Any, plugins: Any, manifest: Manifest) -> Dic
         elif kind == FREE and (name in before or name in config.given) and before.get(name) != now:
             found[name] = (before.get(name), now, False)
     for label, now in answers(plugins).items():
-        before = manifest.answers.get(label)
+        was = manifest.answers.get(label)
         # What a default does, its options say; which of the defaults has it may change with pipeloom.
-        if before != now and not {before, now} <= set(builtin().defaults):
-            found[label.split()[-1] + "_plugin"] = (before, now, True)
+        if was != now and not {was, now} <= set(builtin().defaults):
+            found[label.split()[-1] + "_plugin"] = (was, now, True)
     mesh = manifest.layout["mesh"]
     here = {"pipeline": plan.mesh.pipeline, "data": plan.mesh.data, "tensor": plan.mesh.tensor}
     if mesh != here:
