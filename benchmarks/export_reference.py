@@ -43,8 +43,8 @@ def ours(options):
 def answers(folder, checkpoint, dev):
     """The export of ``checkpoint``, and its logits for the first windows of ``dev``."""
     from pipeloom.core.training.predicting import predict
-    from pipeloom.plugins.datasets.squad.articles import LeftOut, read_articles
-    from pipeloom.plugins.datasets.squad.features import FeatureSettings, make_features
+    from pipeloom.plugins.libraries.questions.articles import LeftOut, read_articles
+    from pipeloom.plugins.libraries.questions.features import FeatureSettings, make_features
     from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
     entry("export", "--checkpoint", checkpoint, "--output", folder / "answers")

@@ -45,8 +45,8 @@ def prepare(options):
     from safetensors.numpy import load_file, save_file
 
     from pipeloom.core.data.order import SampleOrder
-    from pipeloom.plugins.datasets.squad.answers import AnswerSettings
     from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+    from pipeloom.plugins.libraries.questions.answers import AnswerSettings
 
     folder, model = options.folder, Path(options.model)
     start = folder / "start"
@@ -177,8 +177,8 @@ def compare(options):
 
 def outcome(folder, stages):
     """Ours and theirs for a folder that both have been through; trains ours where that is still to be done."""
-    from pipeloom.plugins.datasets.squad.answers import AnswerSettings
     from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+    from pipeloom.plugins.libraries.questions.answers import AnswerSettings
 
     recipe, theirs = json.loads((folder / "recipe.json").read_text()), np.load(folder / "reference.npz")
     result = folder / f"ours-{stages}.json"

@@ -14,9 +14,9 @@ import numpy as np
 from mutations import Files, Mutation, Target, change_somewhere
 from squad_files import qa, squad, write_json, write_vocab
 
-from pipeloom.plugins.datasets.squad.articles import read_articles
-from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.datasets.squad.records import Conversion
+from pipeloom.plugins.libraries.questions.articles import read_articles
+from pipeloom.plugins.libraries.questions.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 _SIZES = FeatureSettings(20, 6, 4)

@@ -115,7 +115,7 @@ def pipeloom_default_options(config):
     """BERT's for SQuAD (Devlin et al. 2019, section 4.2, and run_squad.py), as far as the model has positions for them;
     of a prepared folder the settings that it was made with."""
     from pipeloom.core.checkpoint.pretrained.source import positions_of
-    from pipeloom.plugins.datasets.squad.features import sizes_for
+    from pipeloom.plugins.libraries.questions.features import sizes_for
 
     start = getattr(config, "init_from", None)
     positions = positions_of(start) if start is not None else None
@@ -198,9 +198,9 @@ def _held_out(config):
 
 def _open(config, split, option, sources):
     # Here and not above: listing the plugins should not wait for what reads data.
-    from pipeloom.plugins.datasets.squad.answers import AnswerSettings
     from pipeloom.plugins.datasets.squad.dataset import SquadDataset
     from pipeloom.plugins.libraries.ofrecord.question_records import read_meta
+    from pipeloom.plugins.libraries.questions.answers import AnswerSettings
 
     source = ",".join(map(str, sources))
     is_folder = sources[0].is_dir()
@@ -219,9 +219,9 @@ def _converted(config, split, sources):
     """The folder of the cache with the inputs of raw files."""
     import json
 
-    from pipeloom.plugins.datasets.squad.features import FeatureSettings
     from pipeloom.plugins.datasets.squad.records import Conversion
     from pipeloom.plugins.libraries.preparation.folders import ensure_folder
+    from pipeloom.plugins.libraries.questions.features import FeatureSettings
 
     sizes = FeatureSettings(config.seq_length, config.doc_stride, config.max_query_length)
     conversion = Conversion(tuple(sources), split, _vocab(config, sources[0]), config.lowercase, sizes)

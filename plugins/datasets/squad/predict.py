@@ -117,7 +117,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _questions(options: argparse.Namespace) -> List[Any]:
     from pipeloom.core.data.mixture import paths_in
-    from pipeloom.plugins.datasets.squad.articles import Question, read_articles
+    from pipeloom.plugins.libraries.questions.articles import Question, read_articles
 
     if options.input is None:
         for name in ("question", "context"):
@@ -139,15 +139,15 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
 
     from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_for
     from pipeloom.core.training.predicting import predict
-    from pipeloom.plugins.datasets.squad.answers import AnswerSettings
-    from pipeloom.plugins.datasets.squad.articles import LeftOut
-    from pipeloom.plugins.datasets.squad.dataset import SquadScorer
-    from pipeloom.plugins.datasets.squad.features import (
+    from pipeloom.plugins.libraries.questions.answers import AnswerSettings
+    from pipeloom.plugins.libraries.questions.articles import LeftOut
+    from pipeloom.plugins.libraries.questions.features import (
         LEAST_BESIDE_QUESTION,
         FeatureSettings,
         make_features,
         sizes_for,
     )
+    from pipeloom.plugins.libraries.questions.scorer import AnswerScorer
 
     folder = open_pretrained(options.checkpoint, "--checkpoint")
     vocabulary = vocabulary_for(folder, options.vocab, options.lowercase)
@@ -184,7 +184,7 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         fields["segment_ids"][:] = 0
     outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)
     settings = AnswerSettings(options.n_best_size, options.max_answer_length, options.null_score_diff_threshold)
-    scorer = SquadScorer(questions, features, settings, options.may_be_impossible)
+    scorer = AnswerScorer(questions, features, settings, options.may_be_impossible)
     scorer.add(range(len(features)), outputs)
     return scorer.predictions()
 

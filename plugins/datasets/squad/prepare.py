@@ -71,8 +71,8 @@ def run(options: argparse.Namespace) -> int:
     """Make the folder. Returns 0; raises ``UsageError`` or ``RunError``."""
     # Here and not above: 'prepare --help' should not wait for what reads data.
     from pipeloom.core.data.mixture import paths_in
-    from pipeloom.plugins.datasets.squad.features import FeatureSettings, sizes_for
     from pipeloom.plugins.datasets.squad.records import Conversion
+    from pipeloom.plugins.libraries.questions.features import FeatureSettings, sizes_for
 
     output, vocab = (Path(path).expanduser() for path in (options.output, options.vocab))
     sources = tuple(Path(path).expanduser() for text in options.input for path in paths_in(text))

@@ -16,12 +16,12 @@ import numpy as np
 
 from pipeloom.core.base.errors import UsageError, similar_path
 from pipeloom.core.base.files import sha256_of
-from pipeloom.plugins.datasets.squad.articles import Articles, read_articles
-from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.ofrecord.index import make_index
 from pipeloom.plugins.libraries.ofrecord.question_records import fields_of, read_meta
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 from pipeloom.plugins.libraries.preparation.folders import write_folder
+from pipeloom.plugins.libraries.questions.articles import Articles, read_articles
+from pipeloom.plugins.libraries.questions.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
 QUESTIONS, FEATURES = "questions.json", "features.npz"

@@ -16,10 +16,10 @@ from shared_data import shared
 from squad_files import CONTEXT, qa, squad, write_json, write_vocab
 
 from pipeloom.core.commands.cli import main
-from pipeloom.plugins.datasets.squad.articles import LeftOut, read_articles
-from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.ofrecord.records import decode, index_part
 from pipeloom.plugins.libraries.preparation import folders
+from pipeloom.plugins.libraries.questions.articles import LeftOut, read_articles
+from pipeloom.plugins.libraries.questions.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 fast = pytest.mark.fast
@@ -73,8 +73,8 @@ def records(folder):
 def test_a_folder_with_tokenizer_files_is_a_vocabulary(files, prepare, tmp_path, capsys):
     """Its files are beside the records, which are checked by them, and a checkpoint carries them on."""
     from pipeloom.core.checkpoint.describe import texts_of
-    from pipeloom.plugins.datasets.squad.answers import AnswerSettings
     from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+    from pipeloom.plugins.libraries.questions.answers import AnswerSettings
 
     folder = tmp_path / "bert"
     folder.mkdir()

@@ -17,10 +17,11 @@ from pipeloom.core.contract.dataset import FirstSamples
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.planning.plan import make_plan
 from pipeloom.plugins.datasets import squad as plugin
-from pipeloom.plugins.datasets.squad.answers import AnswerSettings
-from pipeloom.plugins.datasets.squad.articles import LeftOut, Question, read_articles
-from pipeloom.plugins.datasets.squad.dataset import SquadDataset, SquadScorer
-from pipeloom.plugins.datasets.squad.features import FeatureSettings, make_features
+from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+from pipeloom.plugins.libraries.questions.answers import AnswerSettings
+from pipeloom.plugins.libraries.questions.articles import LeftOut, Question, read_articles
+from pipeloom.plugins.libraries.questions.features import FeatureSettings, make_features
+from pipeloom.plugins.libraries.questions.scorer import AnswerScorer
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 from pipeloom.plugins.tasks import QUESTION_ANSWERING
 
@@ -594,7 +595,7 @@ def test_one_question_of_a_user(site):
         [question], WordPieceTokenizer.load(site.vocab), FeatureSettings(10, 3, 4), False, LeftOut()
     )
     assert len(features) > 2
-    scorer = SquadScorer([question], features, AnswerSettings(n_best_size=3), may_be_impossible=False)
+    scorer = AnswerScorer([question], features, AnswerSettings(n_best_size=3), may_be_impossible=False)
     starts, ends = np.zeros((2, len(features), 10), np.float32)
     scorer.add([1], {"start_logits": starts[1:2], "end_logits": ends[1:2]})
     assert scorer.predictions() == {}  # not before its first window is there

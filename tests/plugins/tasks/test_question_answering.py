@@ -26,8 +26,8 @@ from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import HeldOutBatches
 from pipeloom.core.planning.held_out import absent_labels
 from pipeloom.core.training.predicting import predict
-from pipeloom.plugins.datasets.squad.answers import AnswerSettings
 from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+from pipeloom.plugins.libraries.questions.answers import AnswerSettings
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.tasks import QUESTION_ANSWERING
 

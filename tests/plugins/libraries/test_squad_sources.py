@@ -11,7 +11,7 @@ import pytest
 from squad_files import CONTEXT, qa, squad
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.datasets.squad.articles import Answer, read_articles
+from pipeloom.plugins.libraries.questions.articles import Answer, read_articles
 
 pytestmark = pytest.mark.fast
 

@@ -9,7 +9,7 @@ from shared_data import shared
 from squad_files import CONTEXT, qa, squad
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.datasets.squad.articles import Answer, LeftOut, read_articles
+from pipeloom.plugins.libraries.questions.articles import Answer, LeftOut, read_articles
 
 pytestmark = pytest.mark.fast
 

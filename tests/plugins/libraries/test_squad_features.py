@@ -9,10 +9,10 @@ from shared_data import shared
 from squad_files import write_vocab
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.datasets.squad import features as features_room
-from pipeloom.plugins.datasets.squad.articles import Answer, LeftOut, Question, read_articles
-from pipeloom.plugins.datasets.squad.features import Features, FeatureSettings, make_features
-from pipeloom.plugins.datasets.squad.scoring import exact_match
+from pipeloom.plugins.libraries.questions import features as features_room
+from pipeloom.plugins.libraries.questions.articles import Answer, LeftOut, Question, read_articles
+from pipeloom.plugins.libraries.questions.features import Features, FeatureSettings, make_features
+from pipeloom.plugins.libraries.questions.scoring import exact_match
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast

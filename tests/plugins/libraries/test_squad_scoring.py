@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeloom.plugins.datasets.squad.articles import Answer, Question
-from pipeloom.plugins.datasets.squad.scoring import figures, score
+from pipeloom.plugins.libraries.questions.articles import Answer, Question
+from pipeloom.plugins.libraries.questions.scoring import figures, score
 
 pytestmark = pytest.mark.fast
 

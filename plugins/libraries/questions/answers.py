@@ -14,7 +14,7 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.datasets.squad.features import Window
+from pipeloom.plugins.libraries.questions.features import Window
 
 _JOINERS = "\u200c\u200d"
 

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.datasets.squad.articles import LeftOut, Question
+from pipeloom.plugins.libraries.questions.articles import LeftOut, Question
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 #: Number of the first input; the public sets count their ``unique_ids`` from here.

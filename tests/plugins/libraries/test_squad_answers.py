@@ -11,10 +11,10 @@ import reference_squad
 from shared_data import shared
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.datasets.squad.answers import AnswerSettings, predict
-from pipeloom.plugins.datasets.squad.articles import LeftOut, Question, read_articles
-from pipeloom.plugins.datasets.squad.features import FeatureSettings, Window, _tokens_of, make_features
-from pipeloom.plugins.datasets.squad.scoring import figures
+from pipeloom.plugins.libraries.questions.answers import AnswerSettings, predict
+from pipeloom.plugins.libraries.questions.articles import LeftOut, Question, read_articles
+from pipeloom.plugins.libraries.questions.features import FeatureSettings, Window, _tokens_of, make_features
+from pipeloom.plugins.libraries.questions.scoring import figures
 from pipeloom.plugins.libraries.text.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
 
 pytestmark = pytest.mark.fast

@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from typing import Dict, Mapping, Sequence, Tuple
 
-from pipeloom.plugins.datasets.squad.articles import Question
+from pipeloom.plugins.libraries.questions.articles import Question
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # ASCII alone, as the official rules have it: a dash or a quote of another kind is part of a word.
