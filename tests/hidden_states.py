@@ -24,18 +24,15 @@ def pipeloom_tasks(config):
 
 def _head(config, encoder):
     def build(scope):
-        import oneflow as flow
+        def block(hidden, fields):
+            B = hidden.shape[0]
+            square = (hidden * hidden).reshape(B, -1).sum(dim=1) * (1.0 / (encoder.seq_length * encoder.hidden))
+            results = {"square": (square * fields[SAMPLE_WEIGHT].reshape(B)).sum()}
+            if not scope.training:
+                results["hidden_states"] = hidden
+            return results
 
-        class Module(flow.nn.Module):
-            def forward(self, hidden, fields):
-                B = hidden.shape[0]
-                square = (hidden * hidden).reshape(B, -1).sum(dim=1) * (1.0 / (encoder.seq_length * encoder.hidden))
-                results = {"square": (square * fields[SAMPLE_WEIGHT].reshape(B)).sum()}
-                if not self.training:
-                    results["hidden_states"] = hidden
-                return results
-
-        return Module()
+        return block
 
     block = Block(
         "hidden_states", (), Cost(flops=2.0 * encoder.hidden, output_bytes=0.0, kept_bytes=4.0), (SAMPLE_WEIGHT,), build

@@ -124,11 +124,9 @@ class Cost:
 class Borrow:
     """A block's use of a part of another block, wherever that lives: the tied word embedding.
 
-    The sub-module ``part`` of the block ``owner`` is called with ``field`` on the owner's stage, and its output travels
-    to the borrowing block, which receives it as its hidden state. So a table shared by the first and the last stage
-    stays in one place, and batch x sequence x hidden travels instead of it. In a pipeline of micro-batches it is called
-    with a second argument, a function: it must compute with what that makes of its one parameter, whose gradient is
-    accumulated apart then (``plugins/executors/oneflow/lending.py``).
+    The attribute ``part`` of what the block ``owner`` builds is called with ``field`` on the owner's stage, and its
+    output travels to the borrowing block, which receives it as its hidden state. So a table shared by the first and the
+    last stage stays in one place, and batch x sequence x hidden travels instead of it. It has one parameter.
 
     ``copy`` is the block to use instead where that is more than the table itself: one that has the part's
     parameters too, by the same names. Parameters of one name on several stages are copies of one parameter:
@@ -145,10 +143,8 @@ class Borrow:
 class Block:
     """The smallest unit that a split moves.
 
-    ``build(scope)`` makes the oneflow module, called in the ranks: it takes its parameters from
-    ``scope.parameter(name)`` and device-specific operations from ``scope.ops`` (a parameter that none of these
-    takes goes through ``scope.ops.use``, for it may be spread over ranks). The module is called as
-    ``module(hidden, fields)`` with the fields named in ``inputs`` as global tensors, ``(batch, *shape)``.
+    ``build(scope)``, called in the ranks, returns what is called as ``block(hidden, fields)`` with the fields named in
+    ``inputs``, ``(batch, *shape)``. It is written against ``core/contract/scope.py`` alone and imports no engine.
     ``layer``: one of the many alike that make up the model; these are what ``--recompute`` recomputes.
     """
 
@@ -183,7 +179,7 @@ class ModelSpec:
     The last block returns a dict of scalar tensors. Each is a *sum* over the samples it saw, weighted by
     ``SAMPLE_WEIGHT`` or a field of ``normalize`` so that the sum over the whole global batch (in evaluation: over the
     whole held-out set) is the value to report. ``losses`` gives the weight of those that make up the training loss;
-    ``metrics`` names those that it returns beside them in evaluation, when the module's ``training`` is false (in
+    ``metrics`` names those that it returns beside them in evaluation, when ``scope.training`` is false (in
     training nobody reads them). ``normalize`` names the float fields that are divided by their sum over the global
     batch before they are fed: so every token counts the same, whatever the micro-batch.
 

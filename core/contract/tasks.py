@@ -50,8 +50,7 @@ class Head:
     how they are summed) named in ``losses`` and, in evaluation, ``metrics``; and in evaluation the ``outputs`` per
     sample beside them: name -> shape of one sample, float32, ``(B, *shape)``. ``labels`` are the fields that losses and
     metrics alone need: samples without them can be evaluated by their outputs, and predicted. ``word_part`` names the
-    sub-module of the block that holds the word table, which the embeddings then borrow; ``None`` where the head has no
-    use for it.
+    attribute of the built block that looks up words, which the embeddings then borrow; ``None`` where it has none.
 
     For HuggingFace folders: ``architecture`` is what follows the encoder's name in the class (``"ForTokenLabels"``),
     ``pipeline_tag`` what model hubs call the task (``"token-classification"``); ``aliases`` are further names under

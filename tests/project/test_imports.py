@@ -22,12 +22,6 @@ _SPEC.loader.exec_module(rooms)
 EXCEPTIONS = {
     ("core/checkpoint/pretrained/source.py", "plugins/libraries"),
     ("plugins/commands/doctor/ranks.py", "plugins/executors"),
-    ("plugins/models/transformer/bert_modules.py", "oneflow"),
-    ("plugins/models/transformer/bert_modules.py", "plugins/executors"),
-    ("plugins/models/bert/pretraining_head.py", "oneflow"),
-    ("plugins/models/bert/pretraining_head.py", "plugins/executors"),
-    ("plugins/tasks/question_answering_head.py", "oneflow"),
-    ("plugins/tasks/question_answering_head.py", "plugins/executors"),
 }
 
 

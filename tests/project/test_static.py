@@ -22,7 +22,6 @@ UNCLEAN = {
     "core/commands/train.py",
     "core/config/cluster_environment.py",
     "core/contract/hookspecs.py",
-    "core/contract/layers.py",
     "core/contract/option_checks.py",
     "core/contract/options.py",
     "core/host/answers.py",
@@ -42,8 +41,6 @@ UNCLEAN = {
     "core/training/watch.py",
     "plugins/executors/oneflow/axes.py",
     "plugins/executors/oneflow/graph.py",
-    "plugins/executors/oneflow/layers.py",
-    "plugins/executors/oneflow/ops.py",
     "plugins/models/transformer/sizes.py",
 }
 

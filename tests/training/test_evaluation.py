@@ -39,24 +39,18 @@ def dropped_regression():
     """A regression whose inputs are dropped out; in evaluation it also gives the mean absolute error."""
 
     def build(scope):
-        import oneflow as flow
+        weight, bias = scope.parameter("weight"), scope.parameter("bias")
+        drop, work = scope.dropout("input", 0.5, (3,)), scope.constant("work", some_work)
 
-        class Module(flow.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.weight, self.bias = scope.parameter("weight"), scope.parameter("bias")
-                self.drop = scope.dropout("input", 0.5, (3,))
-                self.work = scope.constant("work", some_work)
+        def block(hidden, fields):
+            prediction = scope.ops.linear(drop(fields["x"], fields[DROPOUT_SEEDS]), weight, bias)
+            error = prediction - fields["y"] + scope.ops.matmul(work, work).sum()
+            results = {"error": (error * error * fields["weights"]).sum()}
+            if not scope.training:
+                results["absolute"] = (error.abs() * fields[SAMPLE_WEIGHT]).sum()
+            return results
 
-            def forward(self, hidden, fields):
-                prediction = scope.ops.linear(self.drop(fields["x"], fields[DROPOUT_SEEDS]), self.weight, self.bias)
-                error = prediction - fields["y"] + (self.work @ self.work).sum()
-                results = {"error": (error * error * fields["weights"]).sum()}
-                if not self.training:
-                    results["absolute"] = (error.abs() * fields[SAMPLE_WEIGHT]).sum()
-                return results
-
-        return Module()
+        return block
 
     parameters = (ParameterSpec("weight", (1, 3), std=1.0), ParameterSpec("bias", (1,), "ones"))
     block = Block("regression", parameters, Cost(1, 1, 1), ("x", "y", "weights", SAMPLE_WEIGHT, DROPOUT_SEEDS), build)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import oneflow as flow
 from oneflow.nn.graph import GraphModule
@@ -94,16 +94,16 @@ class PipelineGraph(flow.nn.Graph):
         return borrowed
 
     def _look_up_ahead(self) -> None:
-        """Keep what is looked up for another stage out of the way of the pipeline (``plugins/executors/oneflow/lending.py``)."""
+        """Keep what is looked up for another stage out of the way of the pipeline (``lending.py``)."""
         for number, (stage, position, part, _) in self.borrowed.items():
             if stage != number:
-                (parameter,) = getattr(self.plain_stages[stage].blocks[position], part).parameters()
+                (parameter,) = getattr(self.plain_stages[stage].blocks[position], f"part_{part}").parameters()
                 self.lent[number] = OwnGradient(parameter, self.axes[stage])
         self.own_gradients, self.waiting = flow.nn.ModuleList(self.lent.values()), Waiting()
 
     def finish_complie_and_init_runtime(self) -> None:  # so spelled; the engine calls it between tracing and compiling
         if self.lent:
-            job = self._full_graph_proto
+            job: Any = self._full_graph_proto
             # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its
             # beginning.
             give_registers(job, "waiting", 2 * len(self.axes) + 2)
@@ -114,13 +114,14 @@ class PipelineGraph(flow.nn.Graph):
         # Here and not before: another graph over the same modules may be traced at any time before this one.
         for stage in self.plain_stages:
             stage.train(self.config.training)
-        hidden, inputs = None, list(inputs)
+        hidden: Any = None
+        fed = list(inputs)
         for number, here in enumerate(self.axes):
             if number in self.borrowed:
-                hidden = carry(self._borrow(number, inputs), self.axes[self.borrowed[number][0]], here)
+                hidden = carry(self._borrow(number, fed), self.axes[self.borrowed[number][0]], here)
             elif hidden is not None:
                 hidden = carry(hidden, self.axes[number - 1], here)
-            hidden = self.stages[number](hidden, inputs[2 * number], inputs[2 * number + 1])
+            hidden = self.stages[number](hidden, fed[2 * number], fed[2 * number + 1])
         outputs = flow.stack([hidden[name].reshape(()) for name in self.model_outputs])
         if self.config.training:
             self._train(sum(weight * hidden[name].reshape(()) for name, weight in self.loss_weights.items()))
@@ -163,9 +164,10 @@ class PipelineGraph(flow.nn.Graph):
                 other.grad, parameter.grad = parameter.grad, None
 
     def _borrow(self, number: int, inputs: List[flow.Tensor]) -> flow.Tensor:
-        """What the first block of stage ``number`` borrows; in ``inputs`` those of the owner's stage may be replaced."""
+        """Compute what stage ``number`` borrows; in ``inputs`` those of the owner's stage may be replaced."""
         stage, position, part, field = self.borrowed[number]
-        part, packing = getattr(self.stages[stage].blocks[position], part), self.stages[stage].packing
+        part = getattr(self.stages[stage].blocks[position], f"part_{part}")
+        packing = self.stages[stage].packing
         start, width = next((start, width) for known, start, width in packing.columns("int32") if known.name == field)
         if number not in self.lent:
             return part(flow.narrow(inputs[2 * stage], 1, start, width))

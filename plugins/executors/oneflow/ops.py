@@ -1,4 +1,4 @@
-"""Operations whose fast formulation depends on the device. Models take them from ``scope.ops``.
+"""The operations that blocks take from ``scope.ops`` (``core/contract/scope.py``), as fast as a device allows.
 
 On a CPU, OneFlow 0.9.0 sends every broadcast of a ``(.., 1)`` shape through oneDNN's reference kernel (25 to 50 times
 slower than a product with a row of ones) and sums bias gradients slowly, so LayerNorm and bias are written as products
@@ -20,6 +20,7 @@ import oneflow as flow
 
 from pipeloom.core.contract.layers import ACTIVATIONS
 from pipeloom.plugins.executors.oneflow.axes import StageAxes, over_data, split_dim
+from pipeloom.plugins.executors.oneflow.handle import tensor_of
 from pipeloom.plugins.executors.oneflow.vocabulary import parallel_argmax, parallel_log_sum
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
@@ -30,6 +31,7 @@ def gathered(parameter):
 
     The product by 1 stands between the variable and the network: the engine dies of a register that is both.
     """
+    parameter = tensor_of(parameter)
     over_data, *over_tensor = parameter.sbp
     if split_dim(over_data) is None:
         return parameter
@@ -56,6 +58,20 @@ class _Linear(flow.autograd.Function):
         if split_dim(weight.sbp[0]) is not None:
             of_weight = of_weight.to_global(placement=weight.placement, sbp=weight.sbp)
         return flow.matmul(grad, gathered(weight)), of_weight, _sum_rows(grad)
+
+
+class _GradientWhere(flow.autograd.Function):
+    """``x_BLH`` itself, whose gradient is cut off where ``kept_BL1`` is 0."""
+
+    @staticmethod
+    def forward(ctx, x_BLH, kept_BL1):
+        ctx.save_for_backward(kept_BL1)
+        return x_BLH * 1.0
+
+    @staticmethod
+    def backward(ctx, grad_BLH):
+        (kept_BL1,) = ctx.saved_tensors
+        return grad_BLH * kept_BL1, None
 
 
 class _AddRow(flow.autograd.Function):
@@ -141,7 +157,7 @@ def _sum_rows(x):
     return flow.matmul(_constant((1, x.shape[0]), 1.0, x, over_data(x.placement, 1)), x).reshape(x.shape[1])
 
 
-class Ops:
+class StageOps:
     """The operations, in the formulation for a device type; see ``ops_for``."""
 
     #: Largest magnitude of an additive attention mask: exp(-10000) is 0 in float32.
@@ -160,7 +176,7 @@ class Ops:
         return gathered(parameter)
 
     def into_group(self, x):
-        """``x`` as the whole input of ``column_linear``; its gradient is summed over the tensor group, here and once."""
+        """``x`` as the whole input of ``column_linear``; its gradient is summed over the tensor group once, here."""
         return x if self._axes is None else self._pin(x, _B)
 
     def column_linear(self, x, weight, bias):
@@ -177,10 +193,41 @@ class Ops:
             return self.linear(x, weight, bias)
         return self.add_row(self._pin(flow.matmul(self._pin(x, _S(1)), gathered(weight), transpose_b=True), _B), bias)
 
-    def lookup(self, table, ids):
+    def lookup(self, table, ids, untrained=None):
         """Rows of a table: ``(V, H), (B, L) -> (B, L, H)``; each rank of a tensor group has some of the rows."""
         found = flow._C.gather(gathered(table), ids, axis=0)
-        return found if self._axes is None else self._pin(found, _B)
+        found = found if self._axes is None else self._pin(found, _B)
+        if untrained is None:
+            return found
+        return _GradientWhere.apply(found, self.to_float(ids != untrained).unsqueeze(-1))
+
+    def gather(self, table, ids):
+        """Rows of a table that every rank has whole: ``(V, H), (N,) -> (N, H)``."""
+        return flow._C.gather(gathered(table), ids, axis=0)
+
+    def matmul(self, a, b):
+        """The product of the matrices of the last two dimensions."""
+        return flow.matmul(a, b)
+
+    def tanh(self, x):
+        """The hyperbolic tangent."""
+        return flow.tanh(x)
+
+    def narrow(self, x, dim, start, length):
+        """``length`` entries from ``start`` along ``dim``."""
+        return flow.narrow(x, dim, start, length)
+
+    def one_hot(self, ids, size):
+        """float32 ``(..., size)`` with 1 at each id."""
+        return flow._C.one_hot(ids, size, 1, 0).to(flow.float32)
+
+    def clamp(self, ids, low, high):
+        """Ids within ``low .. high``."""
+        return flow.clamp(ids, low, high)
+
+    def to_float(self, x):
+        """Ids, or the result of a comparison, as float32."""
+        return x.to(flow.float32)
 
     def vocabulary_cross_entropy(self, x, weight, bias, labels):
         """``cross_entropy(linear(x, weight, bias), labels)``, the classes split over the tensor group: ``(N,)``.
@@ -261,9 +308,9 @@ class Ops:
         return flow._C.sparse_softmax_cross_entropy(logits, labels)
 
 
-class CpuOps(Ops):
+class CpuOps(StageOps):
     def linear(self, x, weight, bias):
-        return _Linear.apply(x, weight, gathered(bias))
+        return _Linear.apply(x, tensor_of(weight), gathered(bias))
 
     def add_row(self, x, row):
         return _AddRow.apply(x, gathered(row))
@@ -275,7 +322,7 @@ class CpuOps(Ops):
         return _Gelu.apply(x)
 
 
-class CudaOps(Ops):
+class CudaOps(StageOps):
     """The engine's fused kernels. Written with care, not run here: see the README on GPUs."""
 
     def linear(self, x, weight, bias):
@@ -295,6 +342,6 @@ class CudaOps(Ops):
         )
 
 
-def ops_for(device_type: str, axes: Optional[StageAxes] = None) -> Ops:
+def ops_for(device_type: str, axes: Optional[StageAxes] = None) -> StageOps:
     """The formulation for ``"cpu"`` or ``"cuda"``, on the ranks of a stage."""
     return {"cpu": CpuOps, "cuda": CudaOps}[device_type](axes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import oneflow as flow
 
@@ -11,8 +12,8 @@ from pipeloom.core.contract.blocks import DROPOUT_SEEDS, Block, ModelSpec, Param
 from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Field
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.block_scope import BlockScope, Handle, StageTensors
 from pipeloom.plugins.executors.oneflow.ops import ops_for
-from pipeloom.plugins.executors.oneflow.scope import Scope
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,71 @@ class Packing:
         return result
 
 
+class LentPart(flow.nn.Module):
+    """A part of a block that another block borrows, with the parameters that it uses."""
+
+    def __init__(self, part: Callable, handles: Sequence[Handle]) -> None:
+        super().__init__()
+        self.called, self.handles = (part,), tuple(handles)  # in tuples: no modules, no methods to rebind
+        for number, handle in enumerate(handles):
+            self.register_parameter(_attribute(number, handle), handle.held)
+
+    def forward(self, field, use=None):
+        """``use``: what to take each parameter through, whose gradient is accumulated apart (``lending.py``)."""
+
+        def reader(attribute):
+            return lambda: getattr(self, attribute) if use is None else use(getattr(self, attribute))
+
+        with ExitStack() as bound:
+            for number, handle in enumerate(self.handles):
+                bound.enter_context(handle.bound(reader(_attribute(number, handle))))
+            return self.called[0](field)
+
+
+def _attribute(number: int, handle: Handle) -> str:
+    """Return the attribute that holds a parameter, which the engine's names of operations are made of."""
+    return f"p{number}_{handle.name.replace('.', '_')}"
+
+
+class BlockModule(flow.nn.Module):
+    """A block with its parameters; ``lent``: names of its parts that others borrow -> names of their parameters."""
+
+    def __init__(self, block: Block, scope: BlockScope, lent: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.scope, self.called = scope, (block.build(scope),)  # in a tuple: no module, no method to rebind
+        #: Where each parameter is held: ``(handle, part or "", attribute)``.
+        self.places: List[Tuple[Handle, str, str]] = []
+        for part, names in lent.items():
+            handles = [scope.handles[name] for name in names]
+            setattr(self, f"part_{part}", LentPart(getattr(self.called[0], part), handles))
+            self.places += [
+                (handle, f"part_{part}", _attribute(number, handle)) for number, handle in enumerate(handles)
+            ]
+        held = {handle.name for handle, _, _ in self.places}
+        for number, handle in enumerate(handle for name, handle in scope.handles.items() if name not in held):
+            self.register_parameter(_attribute(number, handle), handle.held)
+            self.places.append((handle, "", _attribute(number, handle)))
+
+    def forward(self, hidden, fields):
+        # ``self`` is a proxy while a graph is traced, whose attributes are the tensors to compute with. Each is read
+        # where it is used: that is where the engine puts it.
+        def reader(part, attribute):
+            return lambda: getattr(getattr(self, part) if part else self, attribute)
+
+        self.scope.training = self.training
+        with ExitStack() as bound:
+            for handle, part, attribute in self.places:
+                bound.enter_context(handle.bound(reader(part, attribute)))
+            return self.called[0](hidden, fields)
+
+
 class Stage(flow.nn.Module):
     """The blocks of one stage, in a row."""
 
-    def __init__(self, blocks: Sequence[Block], packing: Packing, scope: Scope) -> None:
+    def __init__(self, blocks: Sequence[BlockModule], packing: Packing) -> None:
         super().__init__()
         self.packing = packing
-        self.names = [block.name for block in blocks]
-        self.blocks = flow.nn.ModuleList([block.build(scope) for block in blocks])
+        self.blocks = flow.nn.ModuleList(list(blocks))
 
     def forward(self, hidden, ints, floats):
         """``hidden``: what the stage before sent, or what the first block borrowed, or None."""
@@ -91,10 +149,25 @@ def build_stages(
 
     Returns the stages and the parameters of each. Copies of one parameter have the same name on several stages.
     """
+    lent = lent_parts(model)
     stages, parameters = [], []
     for blocks, here, packing in zip(model.stage_blocks(split), axes, packings):
-        specs = {spec.name: spec for block in blocks for spec in block.parameters}
-        scope = Scope(here, ops_for(device_type, here), specs, value_of)
-        stages.append(Stage(blocks, packing, scope))
-        parameters.append([(specs[name], tensor) for name, tensor in scope.parameters.items()])
+        tensors = StageTensors(here, ops_for(device_type, here), value_of)
+        modules = [BlockModule(block, BlockScope(block, tensors), lent.get(block.name, {})) for block in blocks]
+        stages.append(Stage(modules, packing))
+        parameters.append(list(tensors.parameters.values()))
     return stages, parameters
+
+
+def lent_parts(model: ModelSpec) -> Dict[str, Dict[str, List[str]]]:
+    """Return the parts of blocks that others borrow: block -> part -> names of its parameters.
+
+    They are those that the copy, which would stand in for the borrowing block, has of the owner's.
+    """
+    owners = {block.name: block for block in model.blocks}
+    lent: Dict[str, Dict[str, List[str]]] = {}
+    for borrow in (block.borrow for block in model.blocks if block.borrow is not None):
+        copied = {spec.name for spec in borrow.copy.parameters}
+        names = [spec.name for spec in owners[borrow.owner].parameters if spec.name in copied]
+        lent.setdefault(borrow.owner, {})[borrow.part] = names
+    return lent

@@ -13,8 +13,8 @@ import oneflow as flow
 from pipeloom.core.contract import executor
 from pipeloom.core.contract.blocks import ParameterSpec
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.block_scope import filled_up
 from pipeloom.plugins.executors.oneflow.graph import PipelineGraph
-from pipeloom.plugins.executors.oneflow.scope import filled_up
 from pipeloom.plugins.executors.oneflow.stages import Parameters
 from pipeloom.plugins.executors.oneflow.updates import Updates
 

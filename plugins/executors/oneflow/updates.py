@@ -18,8 +18,8 @@ import oneflow as flow
 from pipeloom.core.contract.blocks import ParameterSpec
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.block_scope import make_parameter
 from pipeloom.plugins.executors.oneflow.optimization import NAMES, between_steps, engine_optimizer, engine_schedule
-from pipeloom.plugins.executors.oneflow.scope import make_parameter
 from pipeloom.plugins.executors.oneflow.stages import Parameters
 from pipeloom.plugins.executors.oneflow.step_optimizer import BetweenSteps
 

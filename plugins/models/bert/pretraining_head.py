@@ -1,4 +1,4 @@
-"""The head of pre-training as a oneflow module. Nothing here knows about ranks.
+"""The head of pre-training. Nothing here knows about ranks.
 
 Shapes: B = micro-batch, L = sequence, H = hidden, M = predictions, V = vocabulary.
 """
@@ -6,25 +6,22 @@ Shapes: B = micro-batch, L = sequence, H = hidden, M = predictions, V = vocabula
 from __future__ import annotations
 
 import numpy as np
-import oneflow as flow
-from oneflow import nn
 
 from pipeloom.core.contract.blocks import SAMPLE_WEIGHT
+from pipeloom.core.contract.layers import LayerNorm, Linear, WordLookup
 from pipeloom.core.contract.tasks import Encoder
-from pipeloom.plugins.executors.oneflow.layers import LayerNorm, Linear, WordLookup
 
 #: Added to a logit that is no word: exp of it is 0 in float32.
 NEVER = -1e9
 
 
-class PretrainingHead(nn.Module):
+class PretrainingHead:
     """Pooler, masked-token prediction at the masked positions only, next-sentence prediction; in evaluation their
     accuracies.
     """
 
     def __init__(self, scope, encoder: Encoder) -> None:
-        super().__init__()
-        self.ops, self.activation = scope.ops, encoder.activation
+        self.scope, self.ops, self.activation = scope, scope.ops, encoder.activation
         name = "cls.predictions"
         self.pooler = Linear(scope, f"{encoder.prefix}.pooler.dense")
         self.transform = Linear(scope, f"{name}.transform.dense")
@@ -45,13 +42,13 @@ class PretrainingHead(nn.Module):
         )
         self.relationship = Linear(scope, "cls.seq_relationship")
 
-    def forward(self, hidden_BLH, fields):
+    def __call__(self, hidden_BLH, fields):
         B, L, H = hidden_BLH.shape
         positions_BM = fields["masked_lm_positions"]
         M = positions_BM.shape[1]
         # A product with one-hot rows picks the masked positions: cheap, and its gradient is a product too.
-        chosen_BML = flow._C.one_hot(positions_BM, L, 1, 0).to(flow.float32)
-        x_NH = flow.matmul(chosen_BML, hidden_BLH).reshape(B * M, H)
+        chosen_BML = self.ops.one_hot(positions_BM, L)
+        x_NH = self.ops.matmul(chosen_BML, hidden_BLH).reshape(B * M, H)
         x_NH = self.transform_norm(self.ops.activation(self.activation, self.transform(x_NH)))
         bias_V = self.ops.use(self.decoder_bias)
         bias_V = bias_V if self.never is None else bias_V + self.never
@@ -59,20 +56,19 @@ class PretrainingHead(nn.Module):
         weights_N, weights_B = fields["masked_lm_weights"].reshape(B * M), fields[SAMPLE_WEIGHT].reshape(B)
         losses_N = self.ops.vocabulary_cross_entropy(x_NH, self.word.weight, bias_V, words_N)
 
-        pooled_BH = flow.tanh(self.pooler(flow.narrow(hidden_BLH, 1, 0, 1).reshape(B, H)))
+        pooled_BH = self.ops.tanh(self.pooler(self.ops.narrow(hidden_BLH, 1, 0, 1).reshape(B, H)))
         logits_B2, labels_B = self.relationship(pooled_BH), fields["next_sentence_labels"].reshape(B)
         results = {
             "mlm_loss": (losses_N * weights_N).sum(),
             "nsp_loss": (self.ops.cross_entropy(logits_B2, labels_B) * weights_B).sum(),
         }
-        if not self.training:
-            results["mlm_accuracy"] = _hits(
+        if not self.scope.training:
+            results["mlm_accuracy"] = self._hits(
                 self.ops.vocabulary_argmax(x_NH, self.word.weight, bias_V), words_N, weights_N
             )
-            results["nsp_accuracy"] = _hits(self.ops.argmax(logits_B2), labels_B, weights_B)
+            results["nsp_accuracy"] = self._hits(self.ops.argmax(logits_B2), labels_B, weights_B)
         return results
 
-
-def _hits(answers_N, labels_N, weights_N):
-    """The sum of the weights of what is answered right."""
-    return ((answers_N == labels_N).to(flow.float32) * weights_N).sum()
+    def _hits(self, answers_N, labels_N, weights_N):
+        """Return the sum of the weights of what is answered right."""
+        return (self.ops.to_float(answers_N == labels_N) * weights_N).sum()

@@ -1,1 +1,1 @@
-"""What the transformer models share: sizes, options, costs, and the layers as oneflow modules."""
+"""What the transformer models share: sizes, options, costs, and the layers."""

@@ -205,20 +205,15 @@ def regression():
     """One block whose loss is the weighted mean of squared errors; beside it the mean prediction."""
 
     def build(scope):
-        import oneflow as flow
+        weight, bias = scope.parameter("weight"), scope.parameter("bias")
+        work = scope.constant("work", some_work)
 
-        class Module(flow.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.weight, self.bias = scope.parameter("weight"), scope.parameter("bias")
-                self.work = scope.constant("work", some_work)
+        def block(hidden, fields):
+            prediction = scope.ops.linear(fields["x"], weight, bias) + scope.ops.matmul(work, work).sum()
+            square = ((prediction - fields["y"]) * (prediction - fields["y"]) * fields["weights"]).sum()
+            return {"error": square, "mean": (prediction * fields[SAMPLE_WEIGHT]).sum()}
 
-            def forward(self, hidden, fields):
-                prediction = scope.ops.linear(fields["x"], self.weight, self.bias) + (self.work @ self.work).sum()
-                square = ((prediction - fields["y"]) * (prediction - fields["y"]) * fields["weights"]).sum()
-                return {"error": square, "mean": (prediction * fields[SAMPLE_WEIGHT]).sum()}
-
-        return Module()
+        return block
 
     parameters = (ParameterSpec("weight", (1, 3), std=1.0), ParameterSpec("bias", (1,), "ones", decay=False))
     block = Block("regression", parameters, Cost(1, 1, 1), ("x", "y", "weights", SAMPLE_WEIGHT), build)

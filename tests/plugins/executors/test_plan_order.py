@@ -57,7 +57,7 @@ def test_a_step_comes_to_its_end(plan):
 
 def test_look_ups_run_ahead_of_their_stage(plan):
     """The last stage has done nothing of its own: the first goes on as far as its buffers let it."""
-    done = play(plan, lambda name: name.startswith(HEAD) and not name.startswith(f"{HEAD}.word"))
+    done = play(plan, lambda name: name.startswith(HEAD) and not name.startswith(f"{HEAD}.part_word"))
     assert most(done, "word-gather") > IN_FLIGHT and most(done, "stages.0.blocks.0-gather") > IN_FLIGHT
     assert [name for name, rank in done if rank == 0 and name.startswith("System-Pipeline-Buffer-Op_-stages.0")]
 
@@ -65,4 +65,4 @@ def test_look_ups_run_ahead_of_their_stage(plan):
 def test_the_last_stage_does_not_wait_for_the_gradients_of_look_ups(plan):
     done = play(plan, lambda name: "word-unsorted_segment_sum" in name)
     assert most(done, "gradient_of-acc") == 0
-    assert most(done, "word.weight-acc") > IN_FLIGHT and most(done, "transform.weight-acc") > IN_FLIGHT
+    assert most(done, "word_embeddings_weight-acc") > IN_FLIGHT and most(done, "transform_dense_weight-acc") > IN_FLIGHT

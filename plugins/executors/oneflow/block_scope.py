@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.contract.blocks import ParameterSpec, physical_shape
+from pipeloom.core.contract.blocks import Block, ParameterSpec, physical_shape
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.dropout import Dropout, position_table
-from pipeloom.plugins.executors.oneflow.ops import Ops
+from pipeloom.plugins.executors.oneflow.handle import Handle
+from pipeloom.plugins.executors.oneflow.ops import StageOps
 
 
-class Scope:
-    """One stage as its blocks see it: nothing about ranks, only "my parameters" and "my operations"."""
+class StageTensors:
+    """The parameters and constants of one stage, each made once."""
 
-    def __init__(
-        self,
-        axes: StageAxes,
-        ops: Ops,
-        specs: Mapping[str, ParameterSpec],
-        value_of: Callable[[ParameterSpec], np.ndarray],
-    ) -> None:
+    def __init__(self, axes: StageAxes, ops: StageOps, value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
         self.ops = ops
-        self._axes, self._specs, self._value_of = axes, specs, value_of
+        self._axes, self._value_of = axes, value_of
         self._constants: Dict[str, flow.Tensor] = {}
         #: The parameters made so far, by name.
-        self.parameters: Dict[str, flow.nn.Parameter] = {}
+        self.parameters: Dict[str, Tuple[ParameterSpec, flow.nn.Parameter]] = {}
 
-    def parameter(self, name: str) -> flow.nn.Parameter:
-        """The parameter that the block declared as ``name``; asked for twice, it is one and the same."""
-        if name not in self.parameters:
-            spec = self._specs[name]
-            self.parameters[name] = make_parameter(spec, self._axes, self._axes.parameter(spec), self._value_of)
-        return self.parameters[name]
+    def parameter(self, spec: ParameterSpec) -> flow.nn.Parameter:
+        """Return the parameter of ``spec``."""
+        if spec.name not in self.parameters:
+            made = make_parameter(spec, self._axes, self._axes.parameter(spec), self._value_of)
+            self.parameters[spec.name] = (spec, made)
+        return self.parameters[spec.name][1]
 
     def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
-        """A constant array, made once per stage; over a tensor group split along ``tensor_dim``."""
+        """Return the constant ``name``; over a tensor group split along ``tensor_dim``."""
         if name not in self._constants:
             over_tensor = flow.sbp.broadcast if tensor_dim is None else flow.sbp.split(tensor_dim)
             self._constants[name] = to_global(make(), self._axes, self._axes.sbp(flow.sbp.broadcast, over_tensor))
         return self._constants[name]
 
-    def dropout(self, name: str, p: float, shape: Sequence[int], split: bool = False) -> Dropout:
-        """Dropout at the place ``name`` (unique in the model) of activations ``(batch, *shape)``.
 
-        ``split``: over a tensor group they are split along the first dimension of ``shape`` (attention heads).
-        """
+class BlockScope:
+    """What the ``build`` of one block gets (``core/contract/scope.py``)."""
+
+    def __init__(self, block: Block, tensors: StageTensors) -> None:
+        self.ops, self.training = tensors.ops, True
+        self._specs = {spec.name: spec for spec in block.parameters}
+        self._tensors = tensors
+        #: What the block has asked for, by name.
+        self.handles: Dict[str, Handle] = {}
+
+    def parameter(self, name: str) -> Handle:
+        if name not in self.handles:
+            self.handles[name] = Handle(name, self._tensors.parameter(self._specs[name]))
+        return self.handles[name]
+
+    def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
+        return self._tensors.constant(name, make, tensor_dim)
+
+    def dropout(self, name: str, p: float, shape: Sequence[int], split: bool = False) -> Dropout:
         size = int(np.prod(shape))
         # The engine takes no new constants while a graph is built, so the table is made here.
         kind = f"positions_{size}" + ("_split" if split else "")
@@ -58,15 +68,14 @@ class Scope:
 def make_parameter(
     spec: ParameterSpec, axes: StageAxes, sbp: Sequence, value_of: Callable[[ParameterSpec], np.ndarray]
 ) -> flow.nn.Parameter:
-    """The parameter of ``spec`` with its first value, filled up for tensor parallelism where need be."""
+    """Make the parameter of ``spec`` with its first value, filled up for tensor parallelism where need be."""
     return flow.nn.Parameter(filled_up(spec, axes, sbp, value_of))
 
 
 def filled_up(
     spec: ParameterSpec, axes: StageAxes, sbp: Sequence, value_of: Callable[[ParameterSpec], np.ndarray]
 ) -> flow.Tensor:
-    """A value of the parameter ``spec`` (or of its optimizer's state) as a global tensor, filled up as the parameter
-    is.
+    """Make a global tensor of a value of the parameter ``spec`` or of its optimizer's state, filled up as it is.
 
     ``value_of`` is called on the ranks of the stage alone.
     """
@@ -77,7 +86,7 @@ def filled_up(
 
 
 def to_global(array: np.ndarray, axes: StageAxes, sbp: Sequence) -> flow.Tensor:
-    """A global tensor of an array that every rank of the stage knows; each hands in its own part.
+    """Make a global tensor of an array that every rank of the stage knows; each hands in its own part.
 
     Every rank makes the call, those outside the stage with a filler of the same shape.
     """
