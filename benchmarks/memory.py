@@ -18,7 +18,7 @@ from benchmarks.lab.plan_memory import RankMemory, measure  # noqa: E402  (the c
 from benchmarks.machine import origin, page_parser  # noqa: E402
 from pipeloom.core.commands.cli import parse  # noqa: E402
 from pipeloom.core.host.builtin import use_builtin  # noqa: E402
-from pipeloom.core.planning.plan import make_plan  # noqa: E402
+from pipeloom.core.planning.planner import make_plan  # noqa: E402
 from pipeloom.plugins import TABLE  # noqa: E402
 
 use_builtin(TABLE)

@@ -21,7 +21,7 @@ from benchmarks.machine import origin, page_parser  # noqa: E402  (the checkout 
 from pipeloom.core.base.errors import PipeloomError  # noqa: E402
 from pipeloom.core.commands.cli import parse  # noqa: E402
 from pipeloom.core.host.builtin import use_builtin  # noqa: E402
-from pipeloom.core.planning.plan import make_plan  # noqa: E402
+from pipeloom.core.planning.planner import make_plan  # noqa: E402
 from pipeloom.plugins import TABLE  # noqa: E402
 from pipeloom.plugins.commands.parity import Comparison, Trained, compare, for_comparison, single_process, train_alone  # noqa: E402
 

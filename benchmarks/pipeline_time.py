@@ -107,7 +107,7 @@ process takes for as many micro-batches. Two stages can reach (m + 1) / 2m at th
 
 The looked-up vectors of a tied embedding travel against the pipeline's direction, from the last stage to the first; how they are
 kept from making it wait is in [oneflow-notes.md](oneflow-notes.md), and `tests/plugins/executors/test_plan_order.py` looks at the compiled plan for it.
-The default is the form that keeps the link between the nodes busy for the shorter time (`core/planning/sharing.py`): vectors here.
+The default is the form that keeps the link between the nodes busy for the shorter time (`core/planning/tied_weights.py`): vectors here.
 """
 
 

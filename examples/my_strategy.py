@@ -15,7 +15,7 @@ def pipeloom_add_options(options):
 
 
 @pipeloom.hookimpl
-def pipeloom_place(cluster, mesh, config):
+def pipeloom_place(cluster, mesh, model, config):
     width = mesh.data * mesh.tensor  # ranks that hold a stage
     stages = [range(stage * width, (stage + 1) * width) for stage in range(mesh.pipeline)]
     if config.head_on_node_0:

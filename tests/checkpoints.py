@@ -12,7 +12,6 @@ import numpy as np
 from pipeloom.core.base import files
 from pipeloom.core.checkpoint.describe import manifest_of
 from pipeloom.core.checkpoint.manifest import MANIFEST, Manifest, Position
-from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.saver import Saver
 from pipeloom.core.planning.goal import Goal
 from pipeloom.core.training.run import Run
@@ -146,7 +145,7 @@ def save_alone(directory: Path, *steps: int, keep: Optional[int] = 2, spare: boo
 
 def record(plan, plugins, directory: Path, step: int, **changes) -> Path:
     """A checkpoint of a run by ``plan`` into ``directory`` that has a manifest and no tensors, and the config.yaml."""
-    run = Run(settle(plan), plugins, directory, 0)
+    run = Run(plan, plugins, directory, 0)
     folder = directory / "checkpoints" / f"step_{step:07d}"
     folder.mkdir(parents=True)
     (directory / "config.yaml").write_text(run.config.to_yaml())

@@ -5,10 +5,9 @@ from __future__ import annotations
 from checkpoints import record
 
 from pipeloom.core.checkpoint.loading import Checkpoint
-from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.resume import check_changes
 from pipeloom.core.commands.cli import parse_run
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 
@@ -35,4 +34,4 @@ def resume(directory, *flags):
     """The configuration of ``--resume directory flags``, and what is said of changes."""
     config, plugins, resumed = parse_run(["--resume", str(directory), *flags])
     plan = make_plan(config, plugins)
-    return config, check_changes(settle(plan).config, plan, plugins, Checkpoint(resumed.path))
+    return config, check_changes(plan.config, plan, plugins, Checkpoint(resumed.path))

@@ -6,7 +6,8 @@ from typing import Sequence
 
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.host.builtin import use_builtin
-from pipeloom.core.planning.plan import Plan, make_plan
+from pipeloom.core.planning.plan import Plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.planning.traffic import Traffic
 from pipeloom.plugins import TABLE
 

@@ -12,7 +12,6 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.output import survive_closed_output
 from pipeloom.core.base.variables import RANK_VARIABLES, RESUME, RUN_DIR, STARTED
 from pipeloom.core.checkpoint.loading import Checkpoint
-from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.resume import Resumed, check_changes
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config.config import Config
@@ -25,7 +24,9 @@ from pipeloom.core.launch.network import address_environment, card_address, chec
 from pipeloom.core.launch.ports import is_own_address
 from pipeloom.core.launch.processes import own_command
 from pipeloom.core.launch.rank import run_rank
-from pipeloom.core.planning.plan import Plan, make_plan
+from pipeloom.core.planning.plan import Plan
+from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.report import hints
 from pipeloom.core.training.run import choose_directory, held
 
 
@@ -100,7 +101,7 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         ranks = range(config.node_rank * cluster.devices_per_node, (config.node_rank + 1) * cluster.devices_per_node)
     if 0 in ranks:
         print(_chosen(plan), flush=True)
-        for line in plan.hints():
+        for line in hints(plan):
             print(line, flush=True)
     if resumed is not None:
         for line in _describe(plan, plugins, resumed):
@@ -193,7 +194,7 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
     return [
         *resumed.notes,
         f"resume     {resumed.path}: step {position['step']} of {total}, {position['samples']} samples{left_out}",
-        *check_changes(settle(plan).config, plan, plugins, checkpoint),
+        *check_changes(plan.config, plan, plugins, checkpoint),
     ]
 
 

@@ -130,7 +130,7 @@ class Borrow:
 
     ``copy`` is the block to use instead where that is more than the table itself: one that has the part's
     parameters too, by the same names. Parameters of one name on several stages are copies of one parameter:
-    they start equal, and each is updated by the sum of their gradients (``core/planning/sharing.py`` chooses).
+    they start equal, and each is updated by the sum of their gradients (``core/planning/tied_weights.py`` chooses).
     """
 
     owner: str

@@ -107,12 +107,12 @@ def pipeloom_default_options(config):
 
 
 @hookspec(firstresult=True)
-def pipeloom_choose_layout(cluster, config):
+def pipeloom_choose_layout(cluster, model, config):
     """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``.
 
-    Called before the model is built. Default: from ``--nums_split``. An answer whose sizes do not
-    multiply to the number of ranks is an error. On a single device neither this nor the partitioner nor the
-    strategy is asked.
+    Called when the model is built, in the launcher alone: ranks get what was chosen. ``model`` is the ``ModelSpec``,
+    with the costs of its blocks. Default: from ``--nums_split``. An answer whose sizes do not multiply to the number of
+    ranks is an error. On a single device neither this nor the partitioner nor the strategy is called.
     """
 
 
@@ -126,9 +126,10 @@ def pipeloom_partition(blocks, num_stages, config):
 
 
 @hookspec(firstresult=True)
-def pipeloom_place(cluster, mesh, config):
+def pipeloom_place(cluster, mesh, model, config):
     """One answer, no default: the ``Placement``, which ranks hold each stage.
 
+    Called after the partitioner; ``model`` is the ``ModelSpec``, with the costs of its blocks.
     OneFlow sorts the ranks of a stage and pairs neighbouring stages by position, so an answer is a set
     of ranks per stage; ``Placement.hops`` tells what will really happen. Nobody answers: an error that
     lists the strategies there are.

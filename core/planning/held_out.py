@@ -80,12 +80,14 @@ def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
     for what in ("task", "vocab_size"):
         if getattr(held_out, what) != getattr(training, what):
             raise UsageError(
-                f"{where} has the {what} {getattr(held_out, what)}, the training data {getattr(training, what)}: they must agree"
+                f"{where} has the {what} {getattr(held_out, what)}, the training data {getattr(training, what)}: they "
+                f"must agree"
             )
     for name in held_out.scored:
         if name not in model.scores:
             raise UsageError(
-                f"{where} is scored by the output '{name}', which model '{model.name}' does not have{did_you_mean(name, model.scores)}; "
+                f"{where} is scored by the output '{name}', which model '{model.name}' does not "
+                f"have{did_you_mean(name, model.scores)}; "
                 f"it has: {', '.join(model.scores) or 'none'}"
             )
     absent = absent_labels(model, held_out) if held_out.scored else {}
@@ -99,6 +101,7 @@ def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
         mine, other = held_out.fields[name], training.fields[name]
         if (mine.shape, mine.dtype) != (other.shape, other.dtype):
             raise UsageError(
-                f"{where}: field '{name}' is {mine.dtype} {mine.shape}, in the training data {other.dtype} {other.shape}: "
+                f"{where}: field '{name}' is {mine.dtype} {mine.shape}, in the training data {other.dtype} "
+                f"{other.shape}: "
                 "they must agree"
             )

@@ -59,8 +59,8 @@ def step_traffic(
       states; each sends its own part of them (``carry`` in plugins/executors/oneflow/hops.py).
     - shared, borrowed: the outputs of the borrowed part go from the owner's rank to the borrower's of the
       same position, and their gradient back.
-    - shared, copied (``share_copies`` in plugins/executors/oneflow/sharing.py): each rank of the copy's stage sends its share
-      of the copy's gradient to the rank of the same position on the owner's stage, and gets the sum back.
+    - shared, copied (``share_copies`` in plugins/executors/oneflow/sharing.py): each rank of the copy's stage sends its
+      share of the copy's gradient to the rank of the same position on the owner's stage, and gets the sum back.
     - gradients: a ring all-reduce over d ranks (Patarasuk & Yuan 2009) passes ``2 (d - 1) / d`` x the
       parameters of a rank along each of its edges, once a step, whatever the number of micro-batches. The ranks of one
       position in their tensor groups hold the same part of each parameter and form a ring. With ``--shard optimizer``

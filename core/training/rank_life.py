@@ -9,8 +9,8 @@ from typing import Any, Optional
 from pipeloom.core.base.errors import PipeloomError
 from pipeloom.core.checkpoint.initialization import starting_point
 from pipeloom.core.checkpoint.loading import Checkpoint
-from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.planning.plan import Plan
+from pipeloom.core.planning.report import describe_plan
 from pipeloom.core.training.run import Run
 from pipeloom.core.training.trainer import Trainer
 
@@ -21,13 +21,13 @@ LAST_SAVE_SECONDS = 20.0
 
 def train_in_rank(plan: Plan, plugins: Any, directory: Path, rank: int, checkpoint: Optional[Checkpoint] = None) -> int:
     """Live as a rank: build, train, close. Returns 0; errors pass through to ``run_rank``."""
-    run = Run(settle(plan), plugins, directory, rank)
+    run = Run(plan, plugins, directory, rank)
     run.open()
     error: Optional[BaseException] = None
     trainer: Optional[Trainer] = None
     try:
         run.say(f"run        {_from_here(directory)}")
-        run.say(plan.describe())
+        run.say(describe_plan(plan))
         for line in starting_point(plan.model) if checkpoint is None else [f"weights    all from {checkpoint.path}"]:
             run.say(line)
         trainer = Trainer(run, checkpoint)

@@ -23,7 +23,7 @@ from pipeloom.core.contract.commands import Command
 from pipeloom.core.contract.options import UNSET
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.processes import die_with, own_command
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.training.run import FINAL_WEIGHTS
 
 

@@ -11,9 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.checkpoint.initialization import initial_value, initial_values, starting_point
-from pipeloom.core.checkpoint.pretrained.folder import Folder, settle
+from pipeloom.core.checkpoint.pretrained.folder import Folder
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.planning.plan import Plan
 from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
 
 pytestmark = pytest.mark.fast
@@ -275,7 +274,7 @@ def test_the_configuration_of_a_run_can_be_given_again(tensors, tmp_path):
         vocab_size=30
     )
     model = pipeloom_build_model(config=config, task=PRETRAINING)
-    settled = settle(Plan(config, None, None, None, model, (), None)).config
+    settled = config.replace(**model.settings)  # as the plan has it
     assert (
         config.declared["vocab_size"].resume == "free"
     )  # else a resumed run would take its data for that of another size
@@ -474,7 +473,7 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
     from pipeloom.core.checkpoint.describe import manifest_of
     from pipeloom.core.checkpoint.manifest import MANIFEST, FileEntry, Position
     from pipeloom.core.checkpoint.tensors import pieces
-    from pipeloom.core.planning.plan import make_plan
+    from pipeloom.core.planning.planner import make_plan
     from pipeloom.core.training.run import Run
 
     flags = [
@@ -511,7 +510,7 @@ def test_a_checkpoint_is_a_place_to_start_from(tmp_path, tensors):
         assert again.model.weights.missing == [] and again.model.weights.unexpected == []
         for spec in again.model.parameters:
             np.testing.assert_array_equal(value_of(spec), values[spec.name])
-        assert settle(again).config.hidden_size == 8 and settle(again).config.seq_length == 128
+        assert again.config.hidden_size == 8 and again.config.seq_length == 128
     (folder / "parameters.safetensors").write_bytes(b"x" * size)
     with pytest.raises(UsageError, match=f"--init_from {folder}: parameters.safetensors is damaged"):
         make_plan(

@@ -15,7 +15,7 @@ from pipeloom.core.base.output import append_to_log
 from pipeloom.core.checkpoint.manifest import MANIFEST
 from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.commands.cli import main, parse_run
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.training.run import Run, choose_directory, held
 
 

@@ -19,14 +19,13 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import RESUME
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import MANIFEST, _sha256, read_manifest
-from pipeloom.core.checkpoint.pretrained.folder import settle
 from pipeloom.core.checkpoint.resume import check_changes
 from pipeloom.core.checkpoint.store import Store
 from pipeloom.core.commands import cli
 from pipeloom.core.commands.cli import parse_run
 from pipeloom.core.commands.train import _describe_surplus
 from pipeloom.core.contract.options import FRESH
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.training.run import choose_directory
 
 pytestmark = pytest.mark.fast
@@ -98,7 +97,7 @@ def start(arguments, directory, step, restarts=False):
 
 
 def options_of(plan):
-    config = settle(plan).config
+    config = plan.config
     return {name: value for name, value in config.to_flat_dict().items() if config.declared[name].resume != FRESH}
 
 
@@ -207,7 +206,7 @@ def test_a_run_that_began_from_weights_needs_them_no_more(tmp_path):
     shutil.rmtree(weights)
     again, plugins = planned(["--resume", str(folder)])
     assert again.model.parameters == plan.model.parameters
-    said = check_changes(settle(again).config, again, plugins, Checkpoint(folder))
+    said = check_changes(again.config, again, plugins, Checkpoint(folder))
     assert said == [f"changed    init_from {weights} -> {folder}"]
 
 
@@ -246,7 +245,7 @@ def test_a_new_run_does_not_mix_with_checkpoints_that_are_there(tmp_path):
 def test_what_is_not_there_any_more_is_said(tmp_path):
     folder, _ = start([*PLUGINS, "--head_on_node_0", "false"], tmp_path / "run", 10)
     plan, plugins = planned(["--resume", str(folder), "--strategy", "inter_first"])
-    said = check_changes(settle(plan).config, plan, plugins, Checkpoint(folder))
+    said = check_changes(plan.config, plan, plugins, Checkpoint(folder))
     assert "left out   head_on_node_0 False: no selected plugin has this option now" in said
     content = json.loads((folder / MANIFEST).read_text())
     content["config"]["train"]["on_nan"] = "pray"

@@ -7,7 +7,7 @@ import pytest
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.data.dropout_seeds import dropout_seeds
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 
 PLUGINS = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 

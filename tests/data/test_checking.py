@@ -10,7 +10,7 @@ from pipeloom.core.base.errors import RunError
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.data.checking import CheckedDataset
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 
 pytestmark = pytest.mark.fast
 

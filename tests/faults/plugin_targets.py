@@ -9,7 +9,7 @@ import numpy as np
 from mutations import Files, Mutation, Target
 
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 
 NAME = "mine.py"
 SOURCE = '''\

@@ -118,7 +118,8 @@ def says(action, *arguments, **named):
         ),
         (
             HOOK + "pipeloom_place(clustr): pass",
-            ": hook pipeloom_place has no argument 'clustr' (did you mean 'cluster'?); it has: cluster, mesh, config",
+            ": hook pipeloom_place has no argument 'clustr' (did you mean 'cluster'?); it has: cluster, mesh, model, "
+            "config",
         ),
         (
             HOOK + "pipeloom_place(cluster, config=None): pass",
@@ -129,7 +130,7 @@ def says(action, *arguments, **named):
         (
             HOOK + "pipeloom_place(**given): pass",
             ": hook pipeloom_place takes '**given', where nothing would come in: name what it wants of cluster, mesh, "
-            "config",
+            "model, config",
         ),
         (
             HOOK.replace("def", "async def") + "pipeloom_on_step_end(run): pass",

@@ -227,7 +227,7 @@ def test_a_wrong_argument_of_a_hook_is_named(site):
     assert refused("./typo.py") == (
         "plugin './typo.py' (file): hook pipeloom_place has no argument 'mash' (did you "
         "mean 'mesh'?); "
-        "it has: cluster, mesh, config"
+        "it has: cluster, mesh, model, config"
     )
 
 

@@ -16,7 +16,7 @@ from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.launch import identity as identities
 from pipeloom.core.launch.identity import identity
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.plugins.libraries.ofrecord.reader import OFRecordDataset
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 

@@ -19,7 +19,7 @@ from pipeloom.core.base.variables import ADDRESS
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.commands.train import _master, _reached_by
 from pipeloom.core.launch.network import address_environment, card_address, cards, check_address
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 
 SELECTED = ["--plugins", "inter_first,bert,wiki_ofrecord"]
 SECOND = ("10.78.0.1", "10.78.0.2")

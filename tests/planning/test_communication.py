@@ -6,7 +6,7 @@ import pytest
 
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.blocks import ParameterSpec, shard_dim
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.planning.traffic import copied_parameters
 
 pytestmark = pytest.mark.fast

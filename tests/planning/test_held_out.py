@@ -10,7 +10,8 @@ import pytest
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.commands.cli import parse
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.report import describe_plan
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 from pipeloom.plugins.loggers import console, jsonl, tensorboard
 
@@ -44,19 +45,21 @@ def records(folder, name, count, seq_length=128, word=7):
 
 
 def test_nothing_is_held_out_unless_asked_for():
-    assert plan().evaluation is None and "evaluation" not in plan().describe()
+    assert plan().evaluation is None and "evaluation" not in describe_plan(plan())
 
 
 def test_records_of_their_own(tmp_path):
     path = records(tmp_path, "held", 5)
     made = plan("--eval_every", 10, "--eval_path", path)
     assert len(made.evaluation) == 5 and len(made.dataset) > 100
-    assert f"evaluation 5 samples in 1 part of {path}; every 10 steps" in made.describe().splitlines()
+    assert f"evaluation 5 samples in 1 part of {path}; every 10 steps" in describe_plan(made).splitlines()
     alone = plan("--eval_path", path)
     assert len(alone.evaluation) == 5 and alone.goal.measured
-    assert f"evaluation 5 samples in 1 part of {path}; after the last step" in alone.describe().splitlines()
+    assert f"evaluation 5 samples in 1 part of {path}; after the last step" in describe_plan(alone).splitlines()
     first = plan("--eval_every", 10, "--eval_path", path, "--eval_samples", 3)
-    assert len(first.evaluation) == 3 and f"evaluation the first 3 of 5 samples in 1 part of {path}" in first.describe()
+    assert len(first.evaluation) == 3 and (f"evaluation the first 3 of 5 samples in 1 part of {path}") in describe_plan(
+        first
+    )
 
 
 def test_the_embedded_sample_trains_on_the_same_with_evaluation_and_without():

@@ -9,7 +9,8 @@ import pytest
 from pipeloom.core.base.errors import ContractError, UsageError
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.options import Options
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.report import describe_plan
 
 pytestmark = pytest.mark.fast
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "my_strategy.py"
@@ -44,7 +45,7 @@ def test_by_flops_takes_the_head_for_what_it_computes_and_the_embedding_for_noth
         )
         for k in range(1, 6)
     )
-    assert "% of the FLOPs)" in flops.describe() and "imbalance" in flops.describe()
+    assert "% of the FLOPs)" in describe_plan(flops) and "imbalance" in describe_plan(flops)
 
 
 @pytest.mark.parametrize("given", ["1,2,1,2", [1, 2, 1, 2]])
@@ -99,7 +100,7 @@ def test_data_parallel_has_one_stage():
 def test_stages_by_hand(tmp_path):
     made = plan("manual_placement", "--stages", "3,0;1,2")
     assert made.placement.stages == ((0, 3), (1, 2)) and made.mesh.pipeline == 2
-    assert "pipeline hops: 0 between nodes, 2 inside" in made.describe()
+    assert "pipeline hops: 0 between nodes, 2 inside" in describe_plan(made)
     (tmp_path / "c.yaml").write_text("parallel: {stages: [[2], [0], [3], [1]]}\n")
     made = plan("manual_placement", "--config", tmp_path / "c.yaml")
     assert made.placement.stages == ((2,), (0,), (3,), (1,))
@@ -154,3 +155,31 @@ def test_a_schedule_that_rises_is_refused_before_the_engine():
     assert (
         refused("inter_first", "--min_learning_rate", 0.1) == "--min_learning_rate 0.1 is above --learning_rate 0.001"
     )
+
+
+# --- what layouts are chosen by
+
+
+def test_a_layout_may_be_chosen_by_the_costs_of_the_model(tmp_path, monkeypatch):
+    """Which are there when it is chosen; signatures without the model are those of plugins for contract 1."""
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "import pipeloom\nfrom pipeloom.core.contract.placement import Placement\n"
+        "from pipeloom.core.contract.topology import Mesh\n"
+        "@pipeloom.hookimpl\ndef pipeloom_choose_layout({layout}):\n    return Mesh({stages}, 4 // ({stages}))\n"
+        "@pipeloom.hookimpl\ndef pipeloom_place({place}):\n"
+        "    assert {known}\n"
+        "    width = cluster.size // mesh.pipeline\n"
+        "    stages = [range(first, first + width) for first in range(0, cluster.size, width)]\n"
+        "    return Placement.of(cluster, stages)\n"
+    )
+    by_costs = "4 if sum(block.cost.flops for block in model.blocks) > 1e5 else 1"
+    new = dict(layout="cluster, model, config", place="cluster, mesh, model, config", stages=by_costs)
+    Path("new.py").write_text(text.format(**new, known="len(model.blocks) == 4"))
+    old = dict(layout="cluster, config", place="cluster, mesh, config", stages="2")
+    Path("old.py").write_text(text.format(**old, known="config.nums_split == mesh.pipeline"))
+    assert plan("./new.py").mesh.pipeline == 4
+    assert (
+        plan("./new.py", "--hidden_size", 8, "--num_hidden_layers", 2, "--tie_embeddings", "false").mesh.pipeline == 1
+    )
+    assert plan("./old.py").mesh.pipeline == 2

@@ -13,7 +13,9 @@ from gpus import A100, H100, P100, V100, machine_with
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.commands import cli
 from pipeloom.core.commands import train as train_command
-from pipeloom.core.planning.plan import make_plan, resolve_cluster
+from pipeloom.core.planning.clusters import resolve_cluster
+from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.report import describe_plan, hints
 from pipeloom.plugins.datasets.wiki_ofrecord import sample
 
 pytestmark = pytest.mark.fast
@@ -86,7 +88,8 @@ def test_the_plan_of_a_laptop():
 
 
 def test_it_describes_itself():
-    lines = plan("--strategy", "intra_first", selected=("--plugins", "bert,wiki_ofrecord")).describe().splitlines()
+    made = plan("--strategy", "intra_first", selected=("--plugins", "bert,wiki_ofrecord"))
+    lines = describe_plan(made).splitlines()
     assert [line.split()[0] for line in lines] == [
         "model",
         "data",
@@ -216,7 +219,7 @@ def test_without_an_even_number_of_devices_there_is_one_stage():
             "--recompute some: give none, full, or the number of layers of each stage to recompute",
         ),
         (
-            ["--tensor_parallel", 3],
+            ["--tensor_parallel", 3, "--num_attention_heads", 3],
             "--tensor_parallel 3 does not divide the 4 devices of 2 logical nodes x 2 CPU devices: choose one of 1, 2, "
             "4",
         ),
@@ -273,10 +276,11 @@ def test_a_misfit_is_one_line(arguments, says):
 )
 def test_hints(flags, says):
     made = plan(*flags)
-    assert made.hints() == says
+    assert hints(made) == says
     if made.mesh.tensor > 1:
         assert (
-            f"; tensor groups of 2 {'across' if 'lie across nodes' in str(says) else 'inside'} nodes" in made.describe()
+            f"; tensor groups of 2 {'across' if 'lie across nodes' in str(says) else 'inside'} "
+            f"nodes" in describe_plan(made)
         )
 
 

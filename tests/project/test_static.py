@@ -33,7 +33,7 @@ UNCLEAN = {
     "core/planning/held_out.py",
     "core/planning/partition.py",
     "core/planning/plan.py",
-    "core/planning/sharing.py",
+    "core/planning/tied_weights.py",
     "core/planning/traffic.py",
     "core/training/metrics.py",
     "core/training/predicting.py",

@@ -130,7 +130,7 @@ def test_it_stops_with_the_step_and_the_records_and_saves_no_damage(folder):
         and ") at step 3, with the records " in said
     )
     from pipeloom.core.commands.cli import parse
-    from pipeloom.core.planning.plan import make_plan
+    from pipeloom.core.planning.planner import make_plan
 
     config, plugins = parse(["--plugins", "inter_first,bert,wiki_ofrecord", *FLAGS])
     records = make_plan(config, plugins).order().indices(2)

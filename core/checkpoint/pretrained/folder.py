@@ -8,7 +8,6 @@ only those of its own stage. Nothing is ever unpickled, and neither transformers
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -154,9 +153,3 @@ class Folder:
         if isinstance(error, OSError):
             return self.error(f"{file}: {error.strerror or error}")
         return self.error(f"{error}: copy it again")
-
-
-def settle(plan: Any) -> Any:
-    """The plan with the options in its config that its model's weights decide, as config.yaml shall say them."""
-    settings = getattr(plan.model, "settings", None)
-    return replace(plan, config=plan.config.replace(**settings)) if settings else plan

@@ -20,7 +20,7 @@ from pipeloom.core.contract.interleaving import Mixture
 from pipeloom.core.data.mixture import MixedDataset, paths_in, weighted_paths
 from pipeloom.core.data.order import SampleOrder, shares_of
 from pipeloom.core.launch.identity import identity
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 
 pytestmark = pytest.mark.fast

@@ -15,7 +15,8 @@ from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.commands.cli import main, parse
 from pipeloom.core.contract.dataset import FirstSamples
 from pipeloom.core.contract.derived import with_derived
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.report import describe_plan
 from pipeloom.plugins.datasets import squad as plugin
 from pipeloom.plugins.datasets.squad.dataset import SquadDataset
 from pipeloom.plugins.libraries.questions.answers import AnswerSettings
@@ -361,7 +362,7 @@ def test_what_is_measured_on_it_and_what_is_said(site):
     write_json(site.path / "test.json", [{"context": CONTEXT, "question": "Where?"}])
     made = plan("test.json")
     assert not made.goal.measured and made.goal.cost({}) is None
-    assert "; after the last step, with nothing to compare with, so no checkpoint is the best" in made.describe()
+    assert "; after the last step, with nothing to compare with, so no checkpoint is the best" in describe_plan(made)
     with pytest.raises(UsageError, match="^--best_metric f1: an evaluation of 'bert' measures nothing, without ref"):
         plan("test.json", "--best_metric", "f1")
     # An answer without an offset: nothing for a loss, and something to compare with.

@@ -8,7 +8,7 @@ from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.executor import ProgramSpec, StepSettings
 from pipeloom.core.data.batches import TrainingBatches
-from pipeloom.core.planning.plan import make_plan
+from pipeloom.core.planning.planner import make_plan
 from pipeloom.plugins.datasets.wiki_ofrecord import _fields
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 

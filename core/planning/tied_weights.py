@@ -7,11 +7,12 @@ grows with the number of micro-batches.
 
 ``auto`` takes the form that is quicker. Both keep the stages about equally busy: the look-ups of a step and their
 gradients are made by one stage or by the other, and look-ups are made ahead of the pipeline
-(``plugins/executors/oneflow/lending.py``). So the time that differs is that of the link. Vectors and their gradients travel both
-ways at once, and while stages compute; at the worst nothing hides them. The gradient of the table goes there when all
-has been computed, and the sum comes back after it: nothing hides it, and the two ways take twice as long as one. So the
-bytes of a table weigh twice, and the form with the lower weight between nodes is taken; among equals the one with the
-lower weight in all; among those ``vectors``, which needs no second copy in memory.
+(``plugins/executors/oneflow/lending.py``). So the time that differs is that of the link. Vectors and their
+gradients travel both ways at once, and while stages compute; at the worst nothing hides them. The gradient of the
+table goes there when all has been computed, and the sum comes back after it: nothing hides it, and the two ways
+take twice as long as one. So the bytes of a table weigh twice, and the form with the lower weight between nodes is
+taken; among equals the one with the lower weight in all; among those ``vectors``, which needs no second copy in
+memory.
 """
 
 from __future__ import annotations
