@@ -42,7 +42,7 @@ def ours(options):
 
 def answers(folder, checkpoint, dev):
     """The export of ``checkpoint``, and its logits for the first windows of ``dev``."""
-    from pipeloom.core.training.predicting import predict
+    from pipeloom.plugins.libraries.huggingface.predicting import predict
     from pipeloom.plugins.libraries.questions.articles import LeftOut, read_articles
     from pipeloom.plugins.libraries.questions.features import FeatureSettings, make_features
     from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
@@ -65,8 +65,8 @@ def pretrained(folder):
     """
     import hidden_states
 
-    from pipeloom.core.training.predicting import predict
     from pipeloom.plugins.datasets import wiki_ofrecord
+    from pipeloom.plugins.libraries.huggingface.predicting import predict
 
     job = ("--plugins", "inter_first,bert,wiki_ofrecord", "--nproc_per_node", "1", "--train_global_batch_size", "16")
     two = ("--nnodes", "2", "--nums_split", "2", "--grad_acc_steps", "2")

@@ -23,8 +23,8 @@ def export_command(arguments: Sequence[str]) -> int:
     _add_arguments(parser)
     options = parser.parse_args([normalize(argument) for argument in arguments])
     # Here and not above: --help should not wait for them.
-    from pipeloom.core.checkpoint.pretrained.shards import parse_size
-    from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_for
+    from pipeloom.plugins.libraries.huggingface.shards import parse_size
+    from pipeloom.plugins.libraries.huggingface.source import open_pretrained, vocabulary_for
 
     max_bytes = parse_size(options.max_shard_size)
     folder = open_pretrained(options.checkpoint, "--checkpoint")
@@ -87,7 +87,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(output: Path, overwrite: bool) -> None:
-    from pipeloom.core.checkpoint.pretrained.folder import CONFIG, INDEX, TENSORS
+    from pipeloom.plugins.libraries.huggingface.folder import CONFIG, INDEX, TENSORS
 
     if is_vacant(output):
         return
@@ -103,9 +103,9 @@ def export(folder: Any, vocabulary: Any, output: Path, dtype: str, max_bytes: in
 
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
-    from pipeloom.core.checkpoint.pretrained.folder import CONFIG
-    from pipeloom.core.checkpoint.pretrained.model_card import model_card
-    from pipeloom.core.checkpoint.pretrained.shards import write_tensors
+    from pipeloom.plugins.libraries.huggingface.folder import CONFIG
+    from pipeloom.plugins.libraries.huggingface.model_card import model_card
+    from pipeloom.plugins.libraries.huggingface.shards import write_tensors
 
     files = tokenizer_files(vocabulary, folder)
     named = {name: dtype for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}

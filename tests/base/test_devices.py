@@ -229,7 +229,7 @@ def test_doctor_says_what_the_gpus_are_good_for(monkeypatch):
 
 
 def test_predict_refuses_a_gpu_before_it_reads_anything(monkeypatch):
-    from pipeloom.core.training.predicting import predict
+    from pipeloom.plugins.libraries.huggingface.predicting import predict
 
     machine_with(monkeypatch, H100)
     with pytest.raises(UsageError, match="^GPU 0 .NVIDIA H100"):

@@ -8,11 +8,11 @@ import pytest
 
 from pipeloom.core.base.errors import UsageError, similar_path
 from pipeloom.core.checkpoint.naming import CheckpointPath, checkpoint_path
-from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_of
 from pipeloom.core.checkpoint.resume import find
 from pipeloom.core.commands.cli import main
 from pipeloom.core.config.core_options import add_core_options
 from pipeloom.core.contract.options import Options
+from pipeloom.plugins.libraries.huggingface.source import open_pretrained, vocabulary_of
 
 pytestmark = pytest.mark.fast
 

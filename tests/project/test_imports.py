@@ -20,7 +20,6 @@ _SPEC.loader.exec_module(rooms)
 
 #: Imports against the rules that are still there: file -> room. To become empty; none may be added.
 EXCEPTIONS = {
-    ("core/checkpoint/pretrained/source.py", "plugins/libraries"),
     ("plugins/commands/doctor/ranks.py", "plugins/executors"),
 }
 

@@ -114,7 +114,7 @@ def pipeloom_add_options(options):
 def pipeloom_default_options(config):
     """BERT's for SQuAD (Devlin et al. 2019, section 4.2, and run_squad.py), as far as the model has positions for them;
     of a prepared folder the settings that it was made with."""
-    from pipeloom.core.checkpoint.pretrained.source import positions_of
+    from pipeloom.plugins.libraries.huggingface.source import positions_of
     from pipeloom.plugins.libraries.questions.features import sizes_for
 
     start = getattr(config, "init_from", None)
@@ -231,7 +231,7 @@ def _converted(config, split, sources):
 
 
 def _vocab(config, source):
-    from pipeloom.core.checkpoint.pretrained.source import vocabulary_of
+    from pipeloom.plugins.libraries.huggingface.source import vocabulary_of
 
     if config.vocab is not None:
         return Path(config.vocab).expanduser()

@@ -137,8 +137,8 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     """By the id of a question its ``Prediction``; none at all where no context has text."""
     import numpy as np
 
-    from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_for
-    from pipeloom.core.training.predicting import predict
+    from pipeloom.plugins.libraries.huggingface.predicting import predict
+    from pipeloom.plugins.libraries.huggingface.source import open_pretrained, vocabulary_for
     from pipeloom.plugins.libraries.questions.answers import AnswerSettings
     from pipeloom.plugins.libraries.questions.articles import LeftOut
     from pipeloom.plugins.libraries.questions.features import (

@@ -36,8 +36,8 @@ def pipeloom_heads(config):
 def pipeloom_build_model(config, task):
     if config.init_from is None:
         return _model(config, task, sizes_from(config))
-    from pipeloom.core.checkpoint.pretrained.source import open_pretrained
-    from pipeloom.core.checkpoint.pretrained.weights import Weights, differing, untied_notes
+    from pipeloom.plugins.libraries.huggingface.source import open_pretrained
+    from pipeloom.plugins.libraries.huggingface.weights import Weights, differing, untied_notes
 
     folder = open_pretrained(config.init_from)
     settings = huggingface.settings_of(folder)

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from pipeloom.core.checkpoint.pretrained.shards import parse_size, split_into_shards
 from pipeloom.core.commands.cli import main
+from pipeloom.plugins.libraries.huggingface.shards import parse_size, split_into_shards
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast

@@ -50,7 +50,7 @@ def model(tmp_path, monkeypatch):
         )
         return {"start_logits": logits.astype(np.float32), "end_logits": logits.astype(np.float32)}
 
-    monkeypatch.setattr("pipeloom.core.training.predicting.predict", predict)
+    monkeypatch.setattr("pipeloom.plugins.libraries.huggingface.predicting.predict", predict)
     return folder, calls
 
 

@@ -11,10 +11,10 @@ from checkpoints import save_alone
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.checkpoint.describe import texts_of
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, verify
-from pipeloom.core.checkpoint.pretrained.source import vocabulary_of
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.dataset import FirstSamples
 from pipeloom.plugins.datasets import squad, wiki_ofrecord
+from pipeloom.plugins.libraries.huggingface.source import vocabulary_of
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 

@@ -16,7 +16,6 @@ from small_datasets import Numbers
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.checkpoint.manifest import verify
-from pipeloom.core.checkpoint.pretrained.source import open_pretrained, vocabulary_of
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.executor import ProgramSpec
@@ -25,8 +24,9 @@ from pipeloom.core.contract.tasks import Encoder
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import HeldOutBatches
 from pipeloom.core.planning.held_out import absent_labels
-from pipeloom.core.training.predicting import predict
 from pipeloom.plugins.datasets.squad.dataset import SquadDataset
+from pipeloom.plugins.libraries.huggingface.predicting import predict
+from pipeloom.plugins.libraries.huggingface.source import open_pretrained, vocabulary_of
 from pipeloom.plugins.libraries.questions.answers import AnswerSettings
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.tasks import QUESTION_ANSWERING

@@ -12,8 +12,6 @@ from pipeloom.core.base.devices import check_gpus, hide_gpus, resolve_device
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.checkpoint.initialization import initial_values
-from pipeloom.core.checkpoint.pretrained.folder import Folder
-from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder, open_pretrained
 from pipeloom.core.config import config as configs
 from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.contract.blocks import ModelSpec
@@ -27,6 +25,8 @@ from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.held_out import absent_labels
+from pipeloom.plugins.libraries.huggingface.folder import Folder
+from pipeloom.plugins.libraries.huggingface.source import CheckpointFolder, open_pretrained
 
 
 def predict(

@@ -14,9 +14,9 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, read_manifest, verify_files
 from pipeloom.core.checkpoint.naming import checkpoint_path
-from pipeloom.core.checkpoint.pretrained.folder import CONFIG, Folder
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.contract.weight_adapter import TensorPart, adapter_from
+from pipeloom.plugins.libraries.huggingface.folder import CONFIG, Folder
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenizer_files import has_tokens
 

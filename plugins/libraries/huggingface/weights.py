@@ -6,10 +6,10 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from pipeloom.core.checkpoint.pretrained.folder import Folder
 from pipeloom.core.checkpoint.tensors import FLOATS
 from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 from pipeloom.core.contract.weight_adapter import TensorPart, TensorRecipe, WeightAdapter
+from pipeloom.plugins.libraries.huggingface.folder import Folder
 
 
 class Weights:

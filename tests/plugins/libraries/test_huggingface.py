@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.checkpoint.initialization import initial_value, initial_values, starting_point
-from pipeloom.core.checkpoint.pretrained.folder import Folder
 from pipeloom.core.commands.cli import parse
+from pipeloom.plugins.libraries.huggingface.folder import Folder
 from pipeloom.plugins.models.bert import WORD, pipeloom_build_model
 
 pytestmark = pytest.mark.fast

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
-from pipeloom.core.checkpoint.pretrained.source import CheckpointFolder
 from pipeloom.core.host.plugin_manager import declared_options
+from pipeloom.plugins.libraries.huggingface.source import CheckpointFolder
 
 _SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
 #: What model hubs call the task of a folder that does not say it, by the ending of its class in transformers.

@@ -16,16 +16,16 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.checkpoint.pretrained.folder import Folder
-from pipeloom.core.checkpoint.pretrained.source import open_pretrained
-from pipeloom.core.checkpoint.pretrained.weights import Weights
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec
 from pipeloom.core.contract.layers import dense
 from pipeloom.core.contract.weight_adapter import TensorRule, WeightAdapter, adapter_from
+from pipeloom.plugins.libraries.huggingface.folder import Folder
+from pipeloom.plugins.libraries.huggingface.source import open_pretrained
+from pipeloom.plugins.libraries.huggingface.weights import Weights
 
 pytestmark = pytest.mark.fast
 
-GPT2 = json.loads((Path(__file__).parents[1] / "fixtures" / "gpt2_layout.json").read_text())
+GPT2 = json.loads((Path(__file__).parents[2] / "fixtures" / "gpt2_layout.json").read_text())
 HIDDEN, INNER = 4, 8
 LAYER = "transformer.h.0"
 PARTS = tuple(f"{LAYER}.attn.{part}" for part in ("query", "key", "value"))

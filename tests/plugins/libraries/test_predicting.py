@@ -16,7 +16,7 @@ from minilm import HEADS, LAYERS, minilm
 from safetensors.numpy import load_file, save_file
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.training.predicting import predict
+from pipeloom.plugins.libraries.huggingface.predicting import predict
 
 fast = pytest.mark.fast
 PLUGIN = hidden_states.__file__

@@ -13,7 +13,7 @@ import numpy as np
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.files import write_file
 from pipeloom.core.checkpoint import tensors
-from pipeloom.core.checkpoint.pretrained.folder import INDEX, TENSORS, Folder
+from pipeloom.plugins.libraries.huggingface.folder import INDEX, TENSORS, Folder
 
 #: What ``--dtype`` may say, with the name of the type in a safetensors header.
 PRECISIONS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

@@ -1,1 +1,0 @@
-"""Models in folders: ours and HuggingFace's, in and out."""

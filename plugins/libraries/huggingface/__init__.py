@@ -1,0 +1,1 @@
+"""Models in HuggingFace folders, and checkpoints opened as such: in, out, and asked for their outputs."""
