@@ -9,8 +9,8 @@ import pytest
 
 from pipeloom.core.checkpoint.initialization import initial_value
 from pipeloom.core.contract.blocks import ParameterSpec
+from pipeloom.core.contract.dropout_masks import kept_mask
 from pipeloom.core.data.dropout_seeds import dropout_seeds
-from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 
 pytestmark = pytest.mark.fast
 
@@ -77,14 +77,6 @@ def test_dropout_seeds_do_not_repeat():
     assert many.min() < -0.99 * 2**31 and many.max() > 0.99 * 2**31
 
 
-@pytest.fixture(scope="module")
-def dropout():
-    import_oneflow()
-    from pipeloom.plugins.executors.oneflow import dropout
-
-    return dropout
-
-
 #: 4 layers x 4 steps x 8 samples x 16384 positions: two million draws.
 LAYERS, STEPS, SAMPLES, SIZE = [f"bert.encoder.layer.{n}.output" for n in range(4)], (0, 1, 2, 1000), 8, 128 * 128
 
@@ -96,12 +88,9 @@ def correlation(a, b, p):
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
-def test_masks_look_random(dropout, p):
+def test_masks_look_random(p):
     masks = np.stack(
-        [
-            [dropout.reference_mask(name, p, dropout_seeds(1234, step, SAMPLES), SIZE) for step in STEPS]
-            for name in LAYERS
-        ]
+        [[kept_mask(name, p, dropout_seeds(1234, step, SAMPLES), SIZE) for step in STEPS] for name in LAYERS]
     )
     assert masks.shape == (4, 4, SAMPLES, SIZE) and masks.dtype == bool and masks.size > 2_000_000
     kept, sigma = masks.mean(), math.sqrt(p * (1 - p))
@@ -122,22 +111,22 @@ def test_masks_look_random(dropout, p):
         assert worst < 5, f"{kind}: {worst:.1f} standard deviations"
 
 
-def test_masks_depend_on_place_seeds_and_position_only(dropout):
+def test_masks_depend_on_place_seeds_and_position_only():
     seeds = dropout_seeds(1, 2, 8)
-    mask = dropout.reference_mask("here", 0.1, seeds, 64)
-    assert (dropout.reference_mask("here", 0.1, seeds[3:5], 64) == mask[3:5]).all()  # any micro-batch
-    assert (dropout.reference_mask("here", 0.1, seeds, 64) == mask).all()
-    assert (dropout.reference_mask("there", 0.1, seeds, 64) != mask).any()
+    mask = kept_mask("here", 0.1, seeds, 64)
+    assert (kept_mask("here", 0.1, seeds[3:5], 64) == mask[3:5]).all()  # any micro-batch
+    assert (kept_mask("here", 0.1, seeds, 64) == mask).all()
+    assert (kept_mask("there", 0.1, seeds, 64) != mask).any()
     # What a lower rate drops, a higher one drops too.
-    assert not (mask < dropout.reference_mask("here", 0.3, seeds, 64)).any()
-    assert dropout.reference_mask("here", 0.0, seeds, 64).all()
+    assert not (mask < kept_mask("here", 0.3, seeds, 64)).any()
+    assert kept_mask("here", 0.0, seeds, 64).all()
 
 
 @pytest.mark.parametrize("bit", [0, 1, 15, 30])
 @pytest.mark.parametrize("column", [0, 1])
-def test_each_bit_of_a_seed_changes_the_whole_mask(dropout, bit, column):
+def test_each_bit_of_a_seed_changes_the_whole_mask(bit, column):
     one = np.int32([[123456789, 987654321]]) + np.arange(200, dtype=np.int32)[:, None] * np.int32(7919)
     other = one.copy()
     other[:, column] ^= np.int32(1 << bit)
-    masks = [dropout.reference_mask("here", 0.5, seeds, 512) for seeds in (one, other)]
+    masks = [kept_mask("here", 0.5, seeds, 512) for seeds in (one, other)]
     assert abs((masks[0] != masks[1]).mean() - 0.5) < 4 * 0.5 / math.sqrt(200 * 512)

@@ -95,11 +95,11 @@ def undisturbed():
 
 
 def test_training_itself_has_dropout(undisturbed):
-    from pipeloom.plugins.executors.oneflow.dropout import reference_mask
+    from pipeloom.core.contract.dropout_masks import kept_mask
 
     losses, parameters, _ = undisturbed
     batch = {name: value[SampleOrder(32, 8, 2, True).indices(0)] for name, value in Points(32).values.items()}
-    kept = reference_mask("input", 0.5, dropout_seeds(11, 0, 8), 3) * 2.0
+    kept = kept_mask("input", 0.5, dropout_seeds(11, 0, 8), 3) * 2.0
     error = (batch["x"] * kept) @ parameters[0]["weight"].T + parameters[0]["bias"] - batch["y"]
     assert losses[0].sum() == pytest.approx((error**2 * batch["weights"]).sum() / batch["weights"].sum(), rel=1e-5)
 

@@ -8,8 +8,9 @@ import numpy as np
 import oneflow as flow
 
 from pipeloom.core.contract.blocks import Block, ParameterSpec, physical_shape
+from pipeloom.core.contract.dropout_masks import position_table
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
-from pipeloom.plugins.executors.oneflow.dropout import Dropout, position_table
+from pipeloom.plugins.executors.oneflow.dropout import Dropout
 from pipeloom.plugins.executors.oneflow.handle import Handle
 from pipeloom.plugins.executors.oneflow.ops import StageOps
 

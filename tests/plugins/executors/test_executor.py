@@ -190,14 +190,15 @@ def test_the_largest_of_parts_of_a_vocabulary_is_the_first_of_equal_ones(flow, o
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
 @pytest.mark.parametrize("shape", [(7,), (16, 8), (2, 16, 16)])
 def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
+    from pipeloom.core.contract.dropout_masks import kept_mask, position_table
     from pipeloom.core.data.dropout_seeds import dropout_seeds
-    from pipeloom.plugins.executors.oneflow.dropout import Dropout, position_table, reference_mask
+    from pipeloom.plugins.executors.oneflow.dropout import Dropout
 
     size = int(np.prod(shape))
     seeds = dropout_seeds(3, 7, batch)
     dropout = Dropout("layer", 0.25, as_global(flow, position_table(size)))
     dropped = dropout(as_global(flow, np.ones((batch, *shape), np.float32)), as_global(flow, seeds)).numpy()
-    mask = reference_mask("layer", 0.25, seeds, size).reshape(dropped.shape)
+    mask = kept_mask("layer", 0.25, seeds, size).reshape(dropped.shape)
     np.testing.assert_array_equal(dropped, np.where(mask, np.float32(1 / 0.75), np.float32(0)))
 
 
