@@ -41,7 +41,7 @@ COMMANDS = {
         "text into training data: prepare pretraining ... (prepare --help lists what there is)",
     ),
     "predict": (
-        "pipeloom.plugins.datasets.squad.predict",
+        "pipeloom.plugins.commands.predict",
         'what a trained model answers: --checkpoint PATH --question "..." --context "..."',
     ),
     "export": (

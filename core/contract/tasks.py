@@ -6,13 +6,19 @@ one family may predict masked words by its own layers, another by others, on the
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.blocks import Block
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.derived import DerivedField
+from pipeloom.core.contract.tokenizer import TokenizerSource
 
 #: The family of a head that stands on encoders of any family.
 ANY_MODEL = "*"
@@ -92,6 +98,55 @@ def head_of_family(config: Any, encoder: Encoder) -> Head:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """Hold what ``predict`` found: a text of JSON for each input, what is printed in place of them, and a summary."""
+
+    lines: Sequence[str]
+    shown: Sequence[str] = ()
+    summary: str = ""
+
+
+class TrainedModel:
+    """Give a task the model that ``predict`` was pointed at."""
+
+    #: What ``--checkpoint`` names.
+    path: Path
+
+    def setting(self, name: str, kind: type) -> Any:
+        """Return ``name`` of the model's ``config.json``. Raises ``UsageError`` where it is absent or no ``kind``."""
+        raise NotImplementedError("abstract")
+
+    def vocabulary(self, path: Optional[str] = None, lowercase: Optional[bool] = None) -> TokenizerSource:
+        """Return the tokenizer that the model was trained with, or that of ``path``. Raises ``UsageError``."""
+        raise NotImplementedError("abstract")
+
+    def outputs(
+        self, fields: Mapping[str, np.ndarray], seq_length: int, high: Mapping[str, int] = MappingProxyType({})
+    ) -> Dict[str, np.ndarray]:
+        """Return the outputs of the task's head for samples: name -> float32 ``(samples, *shape)``.
+
+        ``fields``: those of the samples by name, int32 or float32 ``(samples, *shape)``; values of those in ``high``
+        must be from 0 to below that. ``seq_length``: tokens of a sample. Raises ``UsageError``.
+        """
+        raise NotImplementedError("abstract")
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Say what ``predict`` does for a task.
+
+    ``add_arguments(parser)`` declares the options beside those of the command (``--checkpoint``, ``--task``,
+    ``--plugins``, ``--output``, ``--batch_size``, ``--device``); ``run(options, model)`` does the work with a
+    ``TrainedModel``. ``architecture``: how the class of a HuggingFace folder ends that is for this task
+    (``"ForTokenLabels"``).
+    """
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, TrainedModel], Predictions]
+    architecture: str = ""
+
+
+@dataclass(frozen=True)
 class Task:
     """Describe a task by its ``name``, which datasets give as theirs.
 
@@ -100,7 +155,7 @@ class Task:
     head for ``encoder.family``. ``derived(config)`` gives fields that the core makes of those of the dataset, for the
     head to read. ``figures`` names what the scorer of a dataset of this task measures. The best checkpoint has the best
     ``best_metric`` (the best loss where that is not measured), unless the user names another; of those in ``higher``
-    more is better, of all others less.
+    more is better, of all others less. ``predict`` says what the command of this name does for the task.
     """
 
     name: str
@@ -109,3 +164,4 @@ class Task:
     figures: Tuple[str, ...] = ()
     best_metric: str = "loss"
     higher: Tuple[str, ...] = ()
+    predict: Optional[Predictor] = None

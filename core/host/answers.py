@@ -20,7 +20,7 @@ from pipeloom.core.contract.derived import DerivedField
 from pipeloom.core.contract.executor import Executor
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
-from pipeloom.core.contract.tasks import Head, HeadFor, Task
+from pipeloom.core.contract.tasks import Head, HeadFor, Predictor, Task
 from pipeloom.core.contract.topology import Mesh
 
 Arguments = Mapping[str, Any]
@@ -154,6 +154,11 @@ def tasks(answer: Any, arguments: Arguments) -> List[Task]:
         _need(
             callable(task.head) and callable(task.derived),
             f"'head' and 'derived' of the task '{task.name}' must be functions",
+        )
+        _need(
+            task.predict is None or isinstance(task.predict, Predictor),
+            f"'predict' of the task '{task.name}' must be a Predictor of pipeloom.core.contract.tasks, not "
+            f"{shown(task.predict)}",
         )
         names.append(task.name)
     return list(answer)

@@ -11,6 +11,7 @@ from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.derived import DerivedField
 from pipeloom.core.contract.layers import dense
 from pipeloom.core.contract.tasks import Encoder, Head, Task
+from pipeloom.plugins.tasks.question_answering_predict import PREDICT
 
 _WEIGHTS = {which: Field(f"{which}_weights", (1,), "float32") for which in ("start", "end")}
 _LABELS = (*(Field(f"{which}_positions", (1,), "int32") for which in _WEIGHTS), *_WEIGHTS.values())
@@ -59,4 +60,5 @@ QUESTION_ANSWERING = Task(
     figures=("exact_match", "f1"),
     best_metric="f1",
     higher=("exact_match", "f1"),
+    predict=PREDICT,
 )

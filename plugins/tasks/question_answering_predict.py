@@ -1,4 +1,4 @@
-"""``entry.py predict``: answers of a trained model to questions about texts, with what each is worth."""
+"""Predict by question answering: answers of a trained model to questions about texts, with what each is worth."""
 
 from __future__ import annotations
 
@@ -10,48 +10,26 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from pipeloom.core.base.characters import whole
-from pipeloom.core.base.errors import RunError, UsageError
-from pipeloom.core.base.output import ESCAPE
-from pipeloom.core.contract.arguments import Parser, at_least, boolean, normalize
-from pipeloom.core.contract.commands import Command
+from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.arguments import at_least, boolean
+from pipeloom.core.contract.tasks import Predictions, Predictor, TrainedModel
 
-_TASK = "question_answering"
 _LONGEST = 384
 _NONE = "(no answer)"
 
 
-def predict_command(arguments: Sequence[str]) -> int:
-    """Answer; returns the exit code. Raises ``UsageError`` and ``RunError``."""
-    parser = Parser(
-        prog="entry.py predict",
-        description="Answers to questions about texts, by a model that was trained to give them.",
-    )
-    _add_arguments(parser)
-    options = parser.parse_args([normalize(argument) for argument in arguments])
+def _run(options: argparse.Namespace, model: TrainedModel) -> Predictions:
     questions = [replace(asked, text=whole(asked.text), context=whole(asked.context)) for asked in _questions(options)]
-    found = _answers(options, questions)
+    found = _answers(options, questions, model)
     if not found:
         raise UsageError("there is no question with a text that an answer could be in")
     lines = [_as_json(question, found[question.id]) for question in questions]
-    if options.output is not None:
-        _write(Path(options.output).expanduser(), lines)
-        print(f"{options.output}: answers to {len(lines)} questions")
-    elif options.input is not None:
-        print("\n".join(lines))
-    else:
-        print("\n".join(_as_text(found[questions[0].id])))
-    return 0
+    shown = _as_text(found[questions[0].id]) if options.input is None else lines
+    return Predictions(lines, shown, f"answers to {len(lines)} questions")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--checkpoint",
-        required=True,
-        metavar="PATH",
-        help="a checkpoint (also RUN@best, RUN@last, RUN@120), a run directory (its newest checkpoint) or a "
-        "HuggingFace folder",
-    )
     add("--question", metavar="TEXT", help="one question")
     add("--context", metavar="TEXT", help="the text that it is about")
     add(
@@ -59,7 +37,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='many: JSON lines {"question": ..., "context": ..., "id": ...}, whose id may be left out; or SQuAD JSON',
     )
-    add("--output", metavar="FILE", help="where the answers go, as JSON lines [printed]")
     add("--n_best_size", type=at_least(1), default=3, metavar="N", help="answers to give to each question [3]")
     add("--max_answer_length", type=at_least(1), default=30, metavar="N", help="tokens of an answer [30]")
     add(
@@ -94,14 +71,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens of a question; what is longer is cut [64, or half of an input that has no room for it]",
     )
-    add("--batch_size", type=at_least(1), default=16, metavar="N", help="inputs at once [16]")
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        metavar="{auto,cpu,cuda}",
-        help="where the model computes [auto: on the first GPU, if there is one]",
-    )
     add(
         "--vocab",
         metavar="PATH",
@@ -133,12 +102,10 @@ def _questions(options: argparse.Namespace) -> List[Any]:
     return [replace(question, answers=(), impossible=False) for question in articles.questions]
 
 
-def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str, Any]:
+def _answers(options: argparse.Namespace, questions: Sequence[Any], model: TrainedModel) -> Dict[str, Any]:
     """By the id of a question its ``Prediction``; none at all where no context has text."""
     import numpy as np
 
-    from pipeloom.plugins.libraries.huggingface.predicting import predict
-    from pipeloom.plugins.libraries.huggingface.source import open_pretrained, vocabulary_for
     from pipeloom.plugins.libraries.questions.answers import AnswerSettings
     from pipeloom.plugins.libraries.questions.articles import LeftOut
     from pipeloom.plugins.libraries.questions.features import (
@@ -149,18 +116,17 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
     )
     from pipeloom.plugins.libraries.questions.scorer import AnswerScorer
 
-    folder = open_pretrained(options.checkpoint, "--checkpoint")
-    vocabulary = vocabulary_for(folder, options.vocab, options.lowercase)
-    positions = folder.setting("max_position_embeddings", int)
+    vocabulary = model.vocabulary(options.vocab, options.lowercase)
+    positions = model.setting("max_position_embeddings", int)
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:
         raise UsageError(
-            f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {folder.path}"
+            f"--seq_length {seq_length} is more than the {positions} positions of --checkpoint {model.path}"
         )
     if (options.max_query_length or 0) + LEAST_BESIDE_QUESTION > seq_length:
         raise UsageError(
             f"--max_query_length {options.max_query_length} leaves no room for a context in {seq_length} tokens "
-            f"(--checkpoint {folder.path} has {positions} positions): give at most "
+            f"(--checkpoint {model.path} has {positions} positions): give at most "
             f"{seq_length - LEAST_BESIDE_QUESTION}"
         )
     tokenizer = vocabulary.load(special_in_text=True)
@@ -174,15 +140,16 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any]) -> Dict[str,
         return {}
     inputs = [features.inputs(index) for index in range(len(features))]
     fields = {name: np.stack([entry[name] for entry in inputs]) for name in ("input_ids", "input_mask", "segment_ids")}
-    size = folder.setting("vocab_size", int)
+    if not tokenizer.has_segments:
+        fields["segment_ids"][:] = 0
+    size = model.setting("vocab_size", int)
     if fields["input_ids"].max() >= size:
         raise UsageError(
             f"{vocabulary.path} gives the id {fields['input_ids'].max()}, the model has {size} tokens: "
             "give the vocabulary that it was trained with by --vocab"
         )
-    if not tokenizer.has_segments:
-        fields["segment_ids"][:] = 0
-    outputs = predict(str(folder.path), _TASK, fields, options.batch_size, device=options.device)
+    high = {"input_ids": size, "input_mask": 2, "segment_ids": 2}
+    outputs = model.outputs(fields, seq_length, high)
     settings = AnswerSettings(options.n_best_size, options.max_answer_length, options.null_score_diff_threshold)
     scorer = AnswerScorer(questions, features, settings, options.may_be_impossible)
     scorer.add(range(len(features)), outputs)
@@ -214,17 +181,4 @@ def _as_text(prediction: Any) -> List[str]:
     return lines
 
 
-def _write(path: Path, lines: Sequence[str]) -> None:
-    from pipeloom.core.base.files import replace_file
-
-    content = ("\n".join(lines) + "\n").encode("utf-8", ESCAPE)
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)  # a device or a pipe, which must not be replaced by a file
-        else:
-            replace_file(path.resolve(), content)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-COMMAND = Command("predict", "what a trained model answers", predict_command)
+PREDICT = Predictor(_add_arguments, _run, architecture="ForQuestionAnswering")
