@@ -17,7 +17,9 @@ ACTIONS = ("ls", "verify", "show")
 
 
 def checkpoint_command(arguments: Sequence[str]) -> int:
-    """Do it; returns 0, or 1 where a checkpoint is not whole. Raises ``UsageError`` for a command that makes no sense."""
+    """Do it; returns 0, or 1 where a checkpoint is not whole. Raises ``UsageError`` for a command that makes no
+    sense.
+    """
     if not arguments or arguments[0] not in ACTIONS:
         close = did_you_mean(arguments[0], ACTIONS) if arguments else ""
         raise UsageError(
@@ -91,7 +93,8 @@ def describe(path: Path) -> str:
         f"checkpoint {path}",
         f"step       {position['step']} of {manifest.option('train_steps')}; {position['samples']} samples, "
         f"{position['skipped']} batches left out; saved {manifest.saved_at}",
-        f"model      {manifest.model['name']} for {manifest.model['task']}, {manifest.model['size'] / 1e6:.2f} M parameters",
+        f"model      {manifest.model['name']} for {manifest.model['task']}, {manifest.model['size'] / 1e6:.2f} M "
+        f"parameters",
         f"optimizer  {manifest.optimizer}: {', '.join(manifest.optimizer_kinds) or 'no state'}",
         f"layout     {_layout(manifest)}",
         f"plugins    {', '.join(f'{name} {version}' for name, version in manifest.plugins.items())}",

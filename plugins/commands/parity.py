@@ -83,7 +83,8 @@ def parity(config: Config, plugins: PluginManager, steps: int, tolerance: float)
     plan = make_plan(config, plugins)
     tensor = f" x {plan.mesh.tensor} tensor-parallel" if plan.mesh.tensor > 1 else ""
     print(
-        f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel{tensor} x {config.grad_acc_steps} micro-batches on "
+        f"layout: {plan.mesh.pipeline} pipeline stages x {plan.mesh.data} data-parallel{tensor} x "
+        f"{config.grad_acc_steps} micro-batches on "
         f"{plan.cluster}; {plan.placement.summary()}",
         flush=True,
     )

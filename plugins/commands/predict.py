@@ -72,7 +72,7 @@ def _add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
 def _opened(path: str) -> Any:
     from pipeloom.plugins.libraries.huggingface.source import open_pretrained
 
-    return open_pretrained(path, "--checkpoint")
+    return open_pretrained(path, "--checkpoint", needs_settings=False)
 
 
 def _choose(folder: Optional[Any], asked: Optional[str], plugins: Sequence[str]) -> Tuple[str, Predictor, str]:
@@ -108,9 +108,9 @@ def _choose(folder: Optional[Any], asked: Optional[str], plugins: Sequence[str])
     if name is None:
         raise UsageError(f"--task is missing: what to predict ({', '.join(offers) or 'no plugin can'})")
     if name not in offers:
-        which = "--task" if asked else "--checkpoint"
+        which = f"--task {asked}" if asked or folder is None else f"--checkpoint {folder.path}"
         raise UsageError(
-            f"{which} {asked or folder.path}: nothing is predicted for the task '{name}'{did_you_mean(name, offers)}; "
+            f"{which}: nothing is predicted for the task '{name}'{did_you_mean(name, offers)}; "
             f"there is: {', '.join(offers) or 'none'}"
         )
     return (name, *offers[name])

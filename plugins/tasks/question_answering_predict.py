@@ -116,7 +116,7 @@ def _answers(options: argparse.Namespace, questions: Sequence[Any], model: Train
     )
     from pipeloom.plugins.libraries.questions.scorer import AnswerScorer
 
-    vocabulary = model.vocabulary(options.vocab, options.lowercase)
+    vocabulary: Any = model.vocabulary(options.vocab, options.lowercase)
     positions = model.setting("max_position_embeddings", int)
     seq_length = options.seq_length or min(_LONGEST, positions)
     if seq_length > positions:

@@ -117,7 +117,8 @@ def test_the_rate_of_the_link(lab):
                     sys.executable,
                     "-c",
                     (
-                        "import socket, time; s = socket.create_server(('10.77.0.2', 20000)); c = s.accept()[0]; c.recv(1); t = time.time()\n"
+                        "import socket, time; s = socket.create_server(('10.77.0.2', 20000)); c = s.accept()[0]; "
+                        "c.recv(1); t = time.time()\n"
                         "while c.recv(1 << 16): pass\n"
                         "print(time.time() - t)"
                     ),

@@ -1,10 +1,13 @@
-"""What a trained model says of samples: its outputs per sample, in this process alone and without any training state."""
+"""What a trained model says of samples: its outputs per sample, in this process alone and without any training
+state.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,9 +15,10 @@ from pipeloom.core.base.devices import check_gpus, hide_gpus, resolve_device
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.checkpoint.initialization import initial_values
+from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.config import config as configs
 from pipeloom.core.config.origins import telling_origins
-from pipeloom.core.contract.blocks import ModelSpec
+from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.executor import ProgramSpec
@@ -22,6 +26,7 @@ from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.batches import HeldOutBatches
 from pipeloom.core.host.calls import blaming
+from pipeloom.core.host.initial_distributions import find_distributions
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.held_out import absent_labels
@@ -30,44 +35,63 @@ from pipeloom.plugins.libraries.huggingface.source import CheckpointFolder, open
 
 
 def predict(
-    folder: str,
+    path: str,
     task: str,
     fields: Mapping[str, np.ndarray],
     batch_size: int = 16,
     plugins: Sequence[str] = (),
     device: str = "auto",
+    seq_length: Optional[int] = None,
+    high: Mapping[str, int] = MappingProxyType({}),
 ) -> Dict[str, np.ndarray]:
-    """The outputs of the model in ``folder`` for samples: name -> float32 ``(samples, *shape)``.
+    """Return the outputs of a trained model for samples: name -> float32 ``(samples, *shape)``.
 
-    ``folder``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields``
-    are those of the samples by name, ``(samples, *shape)``, int32 or float32; ``input_ids`` has as many tokens as the
-    sequence. ``plugins`` are needed besides those that a checkpoint was made with; a HuggingFace folder's model is the
-    plugin of the name of its ``model_type``. ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is
-    one. Raises ``UsageError``.
+    ``path``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields`` are
+    those of the samples by name, ``(samples, *shape)``, int32 or float32; values of those in ``high`` must be from 0 to
+    below that. ``seq_length``: tokens of a sample, by default the longest of the fields. ``plugins`` are needed besides
+    those of ``plugins_of``. ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one. Raises
+    ``UsageError``.
     """
     device = resolve_device(device)
     if device == "cuda":
         check_gpus(1)
-    manager, config, model = _open(folder, task, fields, plugins)
-    samples = Samples(model, fields)
+    samples = Samples(task, fields, high)
     samples.check()
+    length = seq_length or max(array.shape[1] if array.ndim > 1 else 1 for array in map(np.asarray, fields.values()))
+    folder = open_pretrained(path, "--checkpoint", needs_settings=False)
+    manager, config, model = _model(folder, task, fields, plugins, length)
+    samples.scored = tuple(model.scores)
     config = config.replace(train_global_batch_size=min(batch_size, len(samples)), grad_acc_steps=1)
-    return _outputs(manager, config, model, samples, device)
+    values: Callable[[ParameterSpec], np.ndarray]
+    if isinstance(folder, CheckpointFolder) and model.weights is None:  # its plugin knows nothing of folders
+        values = Checkpoint(folder.path).parameter
+    else:
+        values = initial_values(model, config.seed, find_distributions(manager, config))
+    return _outputs(manager, config, model, samples, device, values)
+
+
+def plugins_of(folder: Folder) -> List[str]:
+    """Return the plugins that a model needs: those of its run, or the one of the name of its ``model_type``."""
+    if isinstance(folder, CheckpointFolder):
+        return list(folder.manifest.plugins)
+    return [folder.setting("model_type", str)]
+
+
+def trained_task(folder: Folder) -> Optional[str]:
+    """Return the task that a checkpoint was trained for; ``None`` for a HuggingFace folder."""
+    return str(folder.manifest.model["task"]) if isinstance(folder, CheckpointFolder) else None
 
 
 class Samples(Dataset):
-    """Arrays as a dataset whose samples are to be given all outputs of ``model``."""
+    """Arrays as a dataset; values of the fields in ``high`` are bounded."""
 
-    def __init__(self, model: ModelSpec, arrays: Mapping[str, np.ndarray]) -> None:
-        self.task, self.vocab_size, self.scored = model.task, model.sizes["vocab"], tuple(model.scores)
+    def __init__(self, task: str, arrays: Mapping[str, np.ndarray], high: Mapping[str, int]) -> None:
+        self.task, self.vocab_size = task, 1
         self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.fields = {
-            name: Field(name, array.shape[1:], str(array.dtype), 0, self._bound(name))
+            name: Field(name, array.shape[1:], str(array.dtype), 0 if name in high else None, high.get(name))
             for name, array in self._arrays.items()
         }
-
-    def _bound(self, name: str) -> Any:
-        return {"input_ids": self.vocab_size, "input_mask": 2, "segment_ids": 2}.get(name)
 
     def __len__(self) -> int:
         return min((len(array) for array in self._arrays.values()), default=0)
@@ -86,31 +110,31 @@ class Samples(Dataset):
                 raise UsageError(f"field '{name}' is of {array.dtype}: give int32 or float32")
             if len(array) != len(self) or len(array) < 1:
                 raise UsageError(
-                    f"field '{name}' has {len(array)} samples, others have {len(self)}: give as many of each, and one at least"
+                    f"field '{name}' has {len(array)} samples, others have {len(self)}: give as many of each, and one "
+                    f"at least"
                 )
             if field.high is not None and not ((array >= 0) & (array < field.high)).all():
                 raise UsageError(f"field '{name}' has values that are not in 0 .. {field.high - 1}")
 
 
-def _open(
-    path: str, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str]
+def _model(
+    folder: Folder, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str], seq_length: int
 ) -> Tuple[PluginManager, configs.Config, ModelSpec]:
-    folder = open_pretrained(path, "--checkpoint")
-    made_with: Dict[str, Any] = {}
-    names: List[str] = [folder.setting("model_type", str)]
-    if isinstance(folder, CheckpointFolder):
-        names, made_with = list(folder.manifest.plugins), folder.manifest.options()
+    """Build the model of ``folder`` with the head of a task, by the options that it was made with."""
+    made_with: Dict[str, Any] = folder.manifest.options() if isinstance(folder, CheckpointFolder) else {}
+    names = list(dict.fromkeys([*plugins_of(folder), *plugins]))
     manager = PluginManager()
     try:
-        manager.load(dict.fromkeys([*names, *plugins]))
+        manager.load(names)
     except UsageError as error:
         raise folder.error(f"its model: {error}") from None
     options = manager.options()
-    given = {"seq_length": np.shape(fields["input_ids"])[1], "vocab_size": folder.setting("vocab_size", int)}
-    layout = {"tensor_parallel": 1, "precision": "fp32"}  # whatever the run that made it had
+    given: Dict[str, Any] = {"seq_length": seq_length, "tensor_parallel": 1, "precision": "fp32"}
+    if "vocab_size" in folder.config:
+        given["vocab_size"] = folder.setting("vocab_size", int)
     base = {name: value for name, value in made_with.items() if name in options}
-    sources = (("the model", {**given, **layout}), ("--checkpoint", {"init_from": str(folder.path)}))
-    config = configs.resolve(options, names, False, *sources, base=base)
+    start = {"init_from": str(folder.path)} if "init_from" in options else {}
+    config = configs.resolve(options, names, False, ("the model", given), ("--checkpoint", start), base=base)
     with telling_origins(config), blaming(manager):
         model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
     _check(folder, model, fields)
@@ -120,19 +144,15 @@ def _open(
 def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -> None:
     if not model.scores:
         raise UsageError(f"the task '{model.task}' has no outputs per sample to predict")
-    missing = model.weights.missing  # type: ignore[attr-defined]
+    missing, unused = getattr(model.weights, "missing", []), getattr(model.weights, "unexpected", [])
     if missing:
-        raise folder.error(
-            f"it is not trained for '{model.task}': it has no {', '.join(missing[:3])}"
-            + (" ..." if len(missing) > 3 else "")
-        )
-    unused = [name for name in model.weights.unexpected if ".pooler." not in f".{name}"]  # type: ignore[attr-defined]
+        listed = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise folder.error(f"it is not trained for '{model.task}': it has no {listed}")
+    unused = [name for name in unused if ".pooler." not in f".{name}"]
     if unused:
-        names = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
-        print(
-            f"pipeloom: warning: {folder.path} has {len(unused)} tensors that no output depends on: {names}",
-            file=sys.stderr,
-        )
+        listed = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
+        line = f"{folder.path} has {len(unused)} tensors that no output depends on: {listed}"
+        print(f"pipeloom: warning: {line}", file=sys.stderr)
     # Borrowed parts read fields too.
     labels = {field.name for field in model.labels}
     for name in (
@@ -143,7 +163,12 @@ def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -
 
 
 def _outputs(
-    manager: PluginManager, config: configs.Config, model: ModelSpec, samples: Samples, device: str
+    manager: PluginManager,
+    config: configs.Config,
+    model: ModelSpec,
+    samples: Samples,
+    device: str,
+    value_of: Callable[[ParameterSpec], np.ndarray],
 ) -> Dict[str, np.ndarray]:
     # Here and not above: what is wrong with the model or the samples is said without waiting for the engine.
     for name in RANK_VARIABLES:
@@ -152,12 +177,11 @@ def _outputs(
         hide_gpus()
     cluster, split = Cluster(1, 1, device), (len(model.blocks),)
     fields = {**{field.name: field for field in model.labels}, **samples.fields}
-    values = initial_values(model, config.seed)
     executor = manager.hook.pipeloom_executor(config=config)
     executor.check(cluster, config)
     executor.start()
     program = executor.build(
-        ProgramSpec(model, split, Placement.of(cluster, [[0]]), Mesh(1, 1), fields, rank=0, value_of=values)
+        ProgramSpec(model, split, Placement.of(cluster, [[0]]), Mesh(1, 1), fields, rank=0, value_of=value_of)
     )
     found = {name: np.zeros((len(samples), *shape), np.float32) for name, shape in model.scores.items()}
 

@@ -32,15 +32,13 @@ class CheckpointFolder(Folder):
         except BadCheckpoint as bad:
             raise self.error(str(bad)) from None
         model = self.manifest.model
-        if not model.get("huggingface"):
-            raise self.error(f"its model '{model['name']}' says nothing of its sizes")
         repeated = model.get("repeated", {})
         self.repeated = repeated if isinstance(repeated, dict) else {}
         self.pipeline_tag = model.get("pipeline_tag")
-        return dict(model["huggingface"])
+        return dict(model.get("huggingface") or {})
 
     def _read_headers(self) -> Dict[str, Tuple[Tuple[int, ...], str]]:
-        self._files = {name: file for file, entry in self.manifest.files.items() for name in entry.tensors}
+        self._file_of = {name: file for file, entry in self.manifest.files.items() for name in entry.tensors}
         shapes = {name: tuple(shape) for name, shape in self.manifest.parameters.items()}
         try:
             self._recipes = adapter_from(self.manifest.model.get("adapter", ())).to_huggingface(shapes)
@@ -54,7 +52,7 @@ class CheckpointFolder(Folder):
 
     def _read_part(self, part: TensorPart) -> np.ndarray:
         try:
-            return tensors.read_float32(self.path / self._files[part.name], part.name, part.index)
+            return tensors.read_float32(self.path / self._file_of[part.name], part.name, part.index)
         except (KeyError, OSError, ValueError) as error:
             raise self.error(f"'{part.name}': {error}") from None
 
@@ -103,21 +101,27 @@ def vocabulary_for(folder: Folder, vocab: Optional[str], lowercase: Optional[boo
     return Vocabulary(folder.path, lowercase)
 
 
-def open_pretrained(path: str, option: str = "--init_from") -> Folder:
-    """What ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint);
-    ``RUN@best`` and other names of ``core/checkpoint/naming.py`` too.
+def open_pretrained(path: str, option: str = "--init_from", needs_settings: bool = True) -> Folder:
+    """Open what ``option`` names: a HuggingFace folder, a checkpoint, or a run directory (its newest whole checkpoint).
 
-    Raises ``UsageError``.
+    ``RUN@best`` and other names of ``core/checkpoint/naming.py`` are known too. Raises ``UsageError``; with
+    ``needs_settings`` also for a checkpoint whose model has no ``config.json``.
     """
     try:
         folder = checkpoint_path(path)
     except UsageError as error:
         raise UsageError(f"{option} {error}") from None
-    if (folder / MANIFEST).is_file():
-        return CheckpointFolder(str(folder), option)
-    if (folder / FOLDER).is_dir() or folder.name == FOLDER:
-        store = Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
-        newest, notes = store.newest_whole()
-        if newest is not None:
-            return CheckpointFolder(str(newest), option)
-    return Folder(str(folder), option)
+    checkpoint = folder if (folder / MANIFEST).is_file() else _newest_in(folder)
+    if checkpoint is None:
+        return Folder(str(folder), option)
+    opened = CheckpointFolder(str(checkpoint), option)
+    if needs_settings and not opened.config:
+        raise opened.error(f"its model '{opened.manifest.model['name']}' says nothing of its sizes")
+    return opened
+
+
+def _newest_in(folder: Path) -> Optional[Path]:
+    """Return the newest whole checkpoint of a run directory, or of its folder of checkpoints."""
+    if not (folder / FOLDER).is_dir() and folder.name != FOLDER:
+        return None
+    return Store(folder / FOLDER if (folder / FOLDER).is_dir() else folder).newest_whole()[0]

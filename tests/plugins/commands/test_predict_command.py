@@ -41,7 +41,7 @@ def model(tmp_path, monkeypatch):
     save_file({"x": np.zeros(1, np.float32)}, str(folder / "model.safetensors"))
     calls = []
 
-    def predict(path, task, fields, batch_size, device):
+    def predict(path, task, fields, batch_size, device, **others):
         calls.append((path, task, fields["input_ids"].shape, batch_size, device, fields))
         logits = np.where(
             fields["input_ids"] == words.index("paris"),
