@@ -80,7 +80,7 @@ elif todo == "train":
         if how == "sleep": time.sleep(plan["sleep"])
     def main():
         starts = os.path.join(folder, "starts_" + rank)
-        with open(starts, "a") as f: f.write(json.dumps([port, os.environ.get("PIPELOOM_RESUME")]) + "\n")
+        with open(starts, "a") as f: f.write(json.dumps([port, os.environ.get("PIPELOOM_JOB")]) + "\n")
         number = len(open(starts).readlines())
         def has_started(r):
             path = os.path.join(folder, "starts_%d" % r)

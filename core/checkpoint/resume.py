@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom.core.base.errors import UsageError, did_you_mean, similar_path
-from pipeloom.core.base.variables import RESUME
 from pipeloom.core.checkpoint.describe import answers
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import MANIFEST, BadCheckpoint, Manifest, verify
@@ -38,13 +36,10 @@ class Resumed:
 
 
 def find(resume: str, output_dir: Optional[str], plugins: Sequence[str]) -> Resumed:
-    """Return the checkpoint that ``--resume`` means, after every byte of it was read (for a rank by its launcher).
+    """Return the checkpoint that ``--resume`` means, after every byte of it was read.
 
     Raises ``UsageError`` where there is none, or where the one that was named is not whole.
     """
-    from_launcher = os.environ.get(RESUME)
-    if from_launcher is not None:
-        return Resumed(Path(from_launcher) if from_launcher else None, None)
     if resume == AUTO:
         directory = Path(output_dir).expanduser() if output_dir else _last_run(plugins)
         if directory is None:

@@ -13,7 +13,7 @@ from pipeloom import __version__
 from pipeloom.core.base.devices import count_gpus
 from pipeloom.core.base.errors import PipeloomError, UsageError, did_you_mean, is_no_home, shown
 from pipeloom.core.base.output import open_closed_streams, printing
-from pipeloom.core.base.variables import LAUNCHED, RESUME
+from pipeloom.core.base.variables import JOB, RANK_VARIABLES
 from pipeloom.core.config import cluster_environment
 from pipeloom.core.config import config as configs
 from pipeloom.core.contract.arguments import Parser, no_such_home, normalize
@@ -84,6 +84,11 @@ def _dispatch(arguments: List[str]) -> int:
         return found.run(arguments)
     if "RANK" in os.environ:  # of another launcher, perhaps; and before a plugin may import the engine
         forget_proxies()
+    if all(name in os.environ for name in (*RANK_VARIABLES, JOB)):
+        from pipeloom.core.commands.train import train_for
+        from pipeloom.core.launch.job import Job
+
+        return train_for(Job.from_environment(os.environ))
     config, plugins, resumed = parse_run(arguments, os.environ)
     from pipeloom.core.commands.train import train  # numpy and the data room: not needed for --help
 
@@ -145,7 +150,7 @@ def parse_run(
     defaults = manager.default_options(config, options)
     said = {name: getattr(config, name) for name in config.given}
     resumed, base, chosen = None, {}, set()
-    if config.resume is not None or environment.get(RESUME):  # a restart goes on from where no user has said
+    if config.resume is not None:
         from pipeloom.core.checkpoint import resume
 
         resumed = resume.find(config.resume, config.output_dir, names)
@@ -216,10 +221,10 @@ def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
 
 def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
     """What Slurm says of options that no command of the run gave; printed by the launcher."""
-    if "RANK" in environment and LAUNCHED not in environment:
+    if "RANK" in environment:
         return {}  # a rank of another launcher, which has said everything
     taken = cluster_environment.options_from_slurm(environment, given)
-    if taken and "RANK" not in environment:
+    if taken:
         print(cluster_environment.describe(taken), flush=True)
     return taken
 

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from pipeloom.core.base.devices import hide_gpus
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.output import survive_closed_output
-from pipeloom.core.base.variables import RANK_VARIABLES, RESUME, RUN_DIR, STARTED
+from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.resume import Resumed, check_changes
 from pipeloom.core.checkpoint.store import FOLDER, Store
@@ -19,6 +19,7 @@ from pipeloom.core.config.origins import telling_origins
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.identity import identity
+from pipeloom.core.launch.job import Job
 from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, free_port, launch
 from pipeloom.core.launch.network import address_environment, card_address, check_address, local_fault
 from pipeloom.core.launch.ports import is_own_address
@@ -42,18 +43,26 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
         return _start_ranks(config, plugins, list(arguments), resumed)
 
 
-def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed]) -> int:
+def train_for(job: Job) -> int:
+    """Train as a rank of ``job``, which our launcher has resolved; returns the exit code."""
+    survive_closed_output()
+    config, plugins = job.restore()
+    return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, None, job))))
+
+
+def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed], job: Optional[Job] = None) -> int:
     rank, world_size, local_rank = _identity(os.environ)
     check_address(os.environ["MASTER_ADDR"], "MASTER_ADDR")
-    if RUN_DIR in os.environ:  # our launcher: it has resolved the cluster from the same options
-        plan = make_plan(config, plugins)
-        directory = Path(os.environ[RUN_DIR])
+    if job is not None:
+        plan = make_plan(config, plugins, decided=job.decided())
+        directory, path = Path(job.directory), Path(job.resume) if job.resume else None
     else:
         fault = local_fault(world_size)
         if fault:
             raise UsageError(fault)
         plan = make_plan(config, plugins, world_size, local_rank != rank)
         directory = choose_directory(config.output_dir, config.plugins, resumed, shared=rank != 0)
+        path = resumed.path if resumed is not None else None
     if plan.cluster.size != world_size:
         raise UsageError(
             f"{world_size} ranks were launched, but {plan.cluster} has {plan.cluster.size}: "
@@ -64,7 +73,8 @@ def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed])
         hide_gpus()
     from pipeloom.core.training.rank_life import train_in_rank
 
-    return train_in_rank(plan, plugins, directory, rank, Checkpoint(resumed.path) if resumed and resumed.path else None)
+    checkpoint = Checkpoint(path) if path is not None else None
+    return train_in_rank(plan, plugins, directory, rank, checkpoint, job.started if job is not None else None)
 
 
 def _identity(environment: Mapping[str, str]) -> Tuple[int, int, int]:
@@ -114,7 +124,7 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
     spec = LaunchSpec(
-        command=[*own_command(), "train", *arguments, *_settled(config)],
+        command=[*own_command(), "train", *arguments],
         ranks=list(ranks),
         world_size=cluster.size,
         nproc_per_node=cluster.devices_per_node,
@@ -122,7 +132,8 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         master_port=port,
         log_dir=directory / "logs",
         first_local_rank=first_local_rank,
-        env={RUN_DIR: str(directory), STARTED: repr(started), RESUME: str(resumed.path or "") if resumed else ""},
+        resume=str(resumed.path or "") if resumed is not None else "",
+        job_text=lambda resume: Job.of(config, plan, str(directory), started, resume).to_text(),
         nodes=_nodes(plan, address, port, plugins),
         choose_resume=lambda: _resume_point(directory, resumed),
         **_limits(plan),
@@ -131,13 +142,6 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         return launch(spec)
     with held(directory):
         return launch(spec)
-
-
-def _settled(config: Config) -> List[str]:
-    """Flags for what must not mean something else to a rank, later, than it does here: a checkpoint that was named
-    RUN@best."""
-    start = getattr(config, "init_from", None)  # an option of models
-    return [f"--init_from={start}"] if start is not None and "init_from" in config.given else []
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Type
 
 from pipeloom.core.base.errors import ContractError, PipeloomError, RunError, UsageError, is_no_home
-from pipeloom.core.base.variables import RUN_DIR, TRACEBACK
+from pipeloom.core.base.variables import TRACEBACK, run_directory
 from pipeloom.core.config.option_paths import unusable_path
 
 
@@ -101,11 +101,11 @@ def _keep_traceback() -> str:
     it."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
-    directory, rank = os.environ.get(RUN_DIR), os.environ.get("RANK")
-    if not directory or rank is None:
+    directory = run_directory(os.environ)
+    if directory is None:
         known = os.environ.get(TRACEBACK) or isinstance(sys.exc_info()[1], (SyntaxError, ModuleNotFoundError))
         return "" if known else f"; {TRACEBACK}=1 shows the traceback"
-    path = Path(directory) / "logs" / f"traceback_of_rank_{rank}.txt"
+    path = Path(directory) / "logs" / f"traceback_of_rank_{os.environ['RANK']}.txt"
     try:
         path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     except OSError:

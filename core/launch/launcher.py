@@ -35,9 +35,10 @@ class LaunchSpec:
     finish, ``step_timeout`` the time in which no rank begins a step (0: no bound), ``stop_limit`` how long ranks that
     were asked to stop may take to finish their step and save, ``stop_grace`` how long before their first step.
 
-    After a fault the job starts again, ``max_restarts`` times at most, with ``choose_resume()`` in PIPELOOM_RESUME (the
-    folder to go on from, or ``None``: from the beginning), unless it failed at the step of the fault before. The first
-    start has in it what ``env`` has. ``port_is_free_to_choose``: a new start takes another free port than
+    After a fault the job starts again, ``max_restarts`` times at most, with the folder that
+    ``choose_resume()`` returns to go on from (``None``: from the beginning), unless it failed at the step of the fault
+    before. The first start goes on from ``resume`` ("": from the beginning). ``job_text(folder)`` is what the ranks of
+    such a start find in PIPELOOM_JOB. ``port_is_free_to_choose``: a new start takes another free port than
     ``master_port``.
     """
 
@@ -49,6 +50,8 @@ class LaunchSpec:
     master_port: int
     log_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    resume: str = ""
+    job_text: Callable[[str], str] = str
     first_local_rank: int = 0
     start_timeout: float = 60.0
     end_timeout: float = 30.0

@@ -15,7 +15,7 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 import pipeloom
 from pipeloom.core.base.errors import RunError, UsageError
-from pipeloom.core.base.variables import LAUNCHED, LOCAL_WORLD_SIZE
+from pipeloom.core.base.variables import LOCAL_WORLD_SIZE
 from pipeloom.core.launch.interpreter import bearable
 
 #: What the soft limit of open files is raised to.
@@ -160,7 +160,6 @@ def rank_environment(
         "MASTER_ADDR": master_addr,
         "MASTER_PORT": str(master_port),
         LOCAL_WORLD_SIZE: str(nproc_per_node),
-        LAUNCHED: "1",
     }
 
 

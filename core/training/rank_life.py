@@ -19,9 +19,19 @@ from pipeloom.core.training.trainer import Trainer
 LAST_SAVE_SECONDS = 20.0
 
 
-def train_in_rank(plan: Plan, plugins: Any, directory: Path, rank: int, checkpoint: Optional[Checkpoint] = None) -> int:
-    """Live as a rank: build, train, close. Returns 0; errors pass through to ``run_rank``."""
-    run = Run(plan, plugins, directory, rank)
+def train_in_rank(
+    plan: Plan,
+    plugins: Any,
+    directory: Path,
+    rank: int,
+    checkpoint: Optional[Checkpoint] = None,
+    started: Optional[float] = None,
+) -> int:
+    """Live as a rank: build, train, close. ``started``: when the command was given (default: now).
+
+    Returns 0; errors pass through to ``run_rank``.
+    """
+    run = Run(plan, plugins, directory, rank, started)
     run.open()
     error: Optional[BaseException] = None
     trainer: Optional[Trainer] = None

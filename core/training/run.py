@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from pipeloom.core.base.characters import whole
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.output import append_to_log
-from pipeloom.core.base.variables import STARTED
 from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.launch.control.rank_link import RankLink
@@ -32,7 +30,7 @@ FINAL_WEIGHTS = "final_weights.safetensors"
 class Run:
     """Handed to the life-cycle hooks. ``is_main`` is true on rank 0, which writes the logs."""
 
-    def __init__(self, plan: Plan, plugins, directory: Path, rank: int) -> None:
+    def __init__(self, plan: Plan, plugins, directory: Path, rank: int, started: Optional[float] = None) -> None:
         self.plan, self.config, self.plugins = plan, plan.config, plugins
         self.directory, self.rank = directory, rank
         self.is_main = rank == 0
@@ -42,7 +40,7 @@ class Run:
         self.start_step = 0
         #: Steps that are done by now.
         self.done_steps = 0
-        self.started = float(os.environ.get(STARTED, time.time()))
+        self.started = time.time() if started is None else started
         self._log: Optional[Path] = None
 
     def open(self) -> None:

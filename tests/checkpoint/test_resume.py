@@ -231,13 +231,6 @@ def test_what_is_no_checkpoint(tmp_path):
         find(str(tmp_path / "step_0000011"), None, ())
 
 
-def test_ranks_take_what_their_launcher_found(monkeypatch, tmp_path):
-    monkeypatch.setenv("PIPELOOM_RESUME", str(tmp_path))
-    assert find("auto", None, ()).path == tmp_path
-    monkeypatch.setenv("PIPELOOM_RESUME", "")
-    assert find("auto", "anywhere", ()).path is None
-
-
 def test_the_checkpoint_command(made, capsys):
     assert main(["checkpoint", "ls", str(made)]) == 0
     assert "step_0000010  0.0 MB" in capsys.readouterr().out

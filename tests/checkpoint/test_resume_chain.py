@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import yaml
@@ -16,7 +15,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.base.variables import RESUME
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import MANIFEST, _sha256, read_manifest
 from pipeloom.core.checkpoint.resume import check_changes
@@ -25,6 +23,7 @@ from pipeloom.core.commands import cli
 from pipeloom.core.commands.cli import parse_run
 from pipeloom.core.commands.train import _describe_surplus
 from pipeloom.core.contract.options import FRESH
+from pipeloom.core.launch.job import Job
 from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.training.run import choose_directory
 
@@ -85,13 +84,24 @@ def planned(arguments, environment=None):
     return make_plan(config, plugins), plugins
 
 
+def restarted(arguments, folder):
+    """The plan that a rank makes which its launcher has started again, with what it has from it."""
+    config, plugins, _ = parse_run(arguments)
+    job = Job.of(config, make_plan(config, plugins), str(folder.parent.parent), 0.0, str(folder))
+    again = Job.from_environment({"PIPELOOM_JOB": job.to_text()})
+    assert again == job
+    config, plugins = again.restore()
+    return make_plan(config, plugins, decided=again.decided()), plugins
+
+
 def start(arguments, directory, step, restarts=False):
     """A run's first checkpoint after this command, and with ``restarts`` the next one, after a fault; the last plan."""
-    plan, plugins = planned([*arguments, "--output_dir", str(directory)])
+    arguments = [*arguments, "--output_dir", str(directory)]
+    plan, plugins = planned(arguments)
+    again = restarted(arguments, directory / "checkpoints" / "step_0000000") if restarts else None
     folder = record(plan, plugins, directory, step)
-    if restarts:
-        with mock.patch.dict(os.environ, {RESUME: str(folder)}):
-            plan, plugins = planned([*arguments, "--output_dir", str(directory)], os.environ)
+    if again is not None:
+        plan, plugins = again
         folder = record(plan, plugins, directory, step + 1)
     return folder, plan
 

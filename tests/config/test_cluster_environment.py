@@ -172,13 +172,10 @@ def test_file_and_flags_are_stronger(step, capsys, tmp_path):
 
 
 @fast
-def test_a_rank_of_our_launcher_takes_the_same_without_a_word_and_one_of_another_nothing(step, capsys, monkeypatch):
+def test_a_rank_of_another_launcher_takes_nothing(step, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "5")
     config, said = parsed([], capsys)
     assert (config.node_rank, config.nnodes, said) == (None, None, "")
-    monkeypatch.setenv("PIPELOOM_LAUNCHED", "1")
-    config, said = parsed([], capsys)
-    assert (config.node_rank, config.nnodes, said) == (1, 3, "")
 
 
 @fast

@@ -3,6 +3,7 @@ asked for."""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from types import SimpleNamespace
@@ -548,7 +549,7 @@ def test_a_traceback_is_shown_or_kept(mine, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err.startswith("Traceback (most recent call last):\n")
     monkeypatch.delenv("PIPELOOM_TRACEBACK")
     (tmp_path / "logs").mkdir()
-    monkeypatch.setenv("PIPELOOM_RUN_DIR", str(tmp_path))
+    monkeypatch.setenv("PIPELOOM_JOB", json.dumps({"directory": str(tmp_path)}))
     monkeypatch.setenv("RANK", "1")
     kept = tmp_path / "logs" / "traceback_of_rank_1.txt"
     assert says(place, **PLACE).endswith(f"KeyError: 'x' (mine.py, line 3); traceback: {kept}")

@@ -34,7 +34,7 @@ def test_ranks_get_their_environment_and_rank_0_listens_first(site, monkeypatch,
         env = site.env(rank)
         told = [env[n] for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
         assert told == [str(rank), str(rank), "3", "3", "127.0.0.1", str(spec.master_port)]
-        assert (env["PIPELOOM_LAUNCHED"], env["EXTRA"]) == ("1", "yes")
+        assert (env["PIPELOOM_JOB"], env["EXTRA"]) == ("", "yes")
         assert (env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("3", "1")
         assert env["OPENBLAS_CORETYPE"] == "HASWELL"
         assert env["listening"]

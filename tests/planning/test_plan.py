@@ -29,7 +29,7 @@ def machine(sample_cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.delenv("RANK", raising=False)
-        patch.delenv("PIPELOOM_RUN_DIR", raising=False)
+        patch.delenv("PIPELOOM_JOB", raising=False)
         patch.setitem(sample._SETTINGS, "dupe_factor", 1)
         yield
 
@@ -489,7 +489,7 @@ def test_the_ranks_plan_what_their_launcher_planned(monkeypatch, tmp_path, argum
             "WORLD_SIZE": spec.world_size,
             "MASTER_ADDR": spec.master_addr,
             "MASTER_PORT": spec.master_port,
-            **spec.env,
+            "PIPELOOM_JOB": spec.job_text(spec.resume),
         }.items():
             monkeypatch.setenv(name, str(value))
         assert cli.main(list(spec.command[2:])) == 0

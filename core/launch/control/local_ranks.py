@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from pipeloom.core.base.variables import CONTROL_FD, RESUME
+from pipeloom.core.base.variables import CONTROL_FD, JOB
 from pipeloom.core.launch.control.channel import Channel
 from pipeloom.core.launch.network import without_proxies
 from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
@@ -28,7 +28,7 @@ class LocalRanks:
 
     def __init__(self, spec: Any, port: int, resume: str):
         self._spec, self._port = spec, port
-        self._env = {**without_proxies(tuned_environment(os.environ)), **spec.env, RESUME: resume}
+        self._env = {**without_proxies(tuned_environment(os.environ)), **spec.env, JOB: spec.job_text(resume)}
         self._processes: Dict[int, RankProcess] = {}
         self._channels: Dict[int, Channel] = {}
         self._ended: List[int] = []

@@ -7,7 +7,6 @@ import time
 from typing import Any, Optional, Tuple
 
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
-from pipeloom.core.base.variables import RESUME
 from pipeloom.core.launch.control.coordinator import Coordinator
 from pipeloom.core.launch.control.follower import Follower
 from pipeloom.core.launch.control.guest import Refused, join
@@ -93,7 +92,7 @@ class _Supervisor:
 
     def __init__(self, spec: Any, signals: Signals, hub: Optional[Hub]):
         self.spec, self.signals, self.hub = spec, signals, hub
-        self.port, self.resume = spec.master_port, spec.env.get(RESUME, "")
+        self.port, self.resume = spec.master_port, spec.resume
 
     def run(self) -> int:
         try:
