@@ -76,7 +76,8 @@ def _number(environment: Mapping[str, str], *names: str) -> Optional[int]:
         if text:
             if not (text.isascii() and text.isdigit() and len(text) < 19):
                 raise UsageError(
-                    f"{name}={text} in the environment is not a number: is this really an srun step? (give --nnodes 1 to ignore it)"
+                    f"{name}={text} in the environment is not a number: is this really an srun step? (give --nnodes 1 "
+                    f"to ignore it)"
                 )
             return int(text)
     return None

@@ -11,10 +11,10 @@ Only plugins that a run selects (``--plugins a,b,c``) answer. A hook marked *one
 selected plugin; where pipeloom ships a default, that default answers when no selected plugin does. Other hooks are
 answered by every plugin that has them.
 
-An answer must be what is said here: ``None`` is one only where it says so. Raise ``pipeloom.core.base.errors.UsageError``
-with one line for what the user got wrong; it is shown as it is. Any other exception, and an answer of a wrong kind,
-ends the command with a line that names the plugin and the hook; PIPELOOM_TRACEBACK=1 shows the traceback before it, and
-of a rank it is kept in the folder ``logs`` of the run.
+An answer must be what is said here: ``None`` is one only where it says so. Raise
+``pipeloom.core.base.errors.UsageError`` with one line for what the user got wrong; it is shown as it is. Any other
+exception, and an answer of a wrong kind, ends the command with a line that names the plugin and the hook;
+PIPELOOM_TRACEBACK=1 shows the traceback before it, and of a rank it is kept in the folder ``logs`` of the run.
 
 Importing a plugin must be cheap: import oneflow inside the functions that run tensors, not at the
 top of the module, so that ``--help`` and ``plugins`` stay quick.
@@ -38,8 +38,8 @@ CONTRACT_VERSION = 2
 class Deprecation:
     """A hook, or with ``argument`` one argument of it, that plugins should no longer use.
 
-    ``since`` and ``removed_in`` are versions of the contract; ``instead`` says what to use. A plugin that uses it gets a
-    warning; from ``removed_in`` on, when it is no longer in this module, an error that says the same.
+    ``since`` and ``removed_in`` are versions of the contract; ``instead`` says what to use. A plugin that uses it gets
+    a warning; from ``removed_in`` on, when it is no longer in this module, an error that says the same.
     """
 
     hook: str
@@ -149,8 +149,8 @@ def pipeloom_commands():
 def pipeloom_prepare_kinds():
     """List what this plugin adds to ``prepare``: ``pipeloom.core.contract.commands.PrepareKind``.
 
-    Called of every installed plugin when ``prepare`` is given a kind that pipeloom does not have, and for its ``--help``.
-    Two plugins with one name are an error that names both.
+    Called of every installed plugin when ``prepare`` is given a kind that pipeloom does not have, and for its
+    ``--help``. Two plugins with one name are an error that names both.
     """
 
 
@@ -227,8 +227,8 @@ def pipeloom_build_optimizer(config, parameters):
     """One answer: the optimizer, as data or of the plugin's own.
 
     Either an ``OptimizerSpec``, which the engine realises, or a ``StepOptimizer``, which works between the steps; both
-    of ``pipeloom.core.contract.optimizer``. ``parameters`` is the list of the model's ``ParameterSpec``. Called when the
-    model is built, and again in every rank. Clipping by ``--clip_grad_norm`` is done before the optimizer sees the
+    of ``pipeloom.core.contract.optimizer``. ``parameters`` is the list of the model's ``ParameterSpec``. Called when
+    the model is built, and again in every rank. Clipping by ``--clip_grad_norm`` is done before the optimizer sees the
     gradients. Default: AdamW, LAMB or SGD by ``--optimizer``.
     """
 

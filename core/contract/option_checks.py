@@ -131,7 +131,7 @@ def _check_type(option: Any, where: str) -> None:
 
 def _check_value(option: Any, value: Any, where: str) -> None:
     """``value`` must be of the option's type as it is, and one that a user could give."""
-    exact = {int: int, float: (int, float), bool: bool, str: str}.get(option.type)
+    exact: Any = {int: int, float: (int, float), bool: bool, str: str}.get(option.type)
     if exact is not None and (not isinstance(value, exact) or (isinstance(value, bool) and option.type is not bool)):
         raise ContractError(f"{where} {shown(value)} is no {option.type.__name__}")
     try:

@@ -34,11 +34,14 @@ class IntLists:
         rows = [
             IntList.convert(row) for row in (value if isinstance(value, (list, tuple)) else _text(value).split(";"))
         ]
-        return rows if rows and None not in rows else None
+        whole = [row for row in rows if row is not None]
+        return whole if rows and len(whole) == len(rows) else None
 
 
 def _text(value: Any) -> str:
-    """``value`` as text; of anything but text and numbers the empty one (a list may stand for more than memory holds)."""
+    """``value`` as text; of anything but text and numbers the empty one (a list may stand for more than memory
+    holds).
+    """
     return str(value) if isinstance(value, (str, int)) else ""
 
 
@@ -131,7 +134,7 @@ class Option:
                         return int(value)  # keeps every digit; float knows 53 bits
                     except ValueError:
                         pass  # 1e4 perhaps
-                number = float(value)
+                number = float(value)  # type: ignore[arg-type]  # a date: TypeError
                 return int(number) if number == int(number) else None
             parsed = self.type(value)
             if self.type is str:

@@ -50,7 +50,7 @@ def _named(answer: Any) -> str:
 
 
 def _is_count(value: Any, low: int = 1) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= low
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= low
 
 
 def _is_list(value: Any, kind: type) -> bool:

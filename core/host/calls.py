@@ -24,7 +24,8 @@ def call(
     check: Optional[Callable[[Any], Any]] = None,
     kind: Type[PipeloomError] = UsageError,
 ) -> Any:
-    """Call ``function(*arguments)`` of a plugin; ``check(answer)`` refuses the answer, or returns it in the form that is
+    """Call ``function(*arguments)`` of a plugin; ``check(answer)`` refuses the answer, or returns it in the form that
+    is
     wanted.
 
     ``whose`` names plugin, distribution and version, ``what`` the hook ("" for the plugin as a whole). An error that
@@ -140,7 +141,7 @@ def _interrupted_by_users_alone() -> Iterator[None]:
         interrupts.append(number)
         handler(number, frame)
 
-    handler = signal.getsignal(signal.SIGINT)
+    handler: Any = signal.getsignal(signal.SIGINT)
     heard = threading.current_thread() is threading.main_thread() and callable(handler)
     if heard:
         signal.signal(signal.SIGINT, note)

@@ -181,7 +181,7 @@ def _load_file(name: str) -> Any:
     if path.suffix != ".py":
         raise UsageError(f"plugin '{name}': a file must be called something.py")
     module_name = "pipeloom_file_plugin_" + re.sub(r"\W", "_", str(path.resolve()))
-    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    spec: Any = importlib.util.spec_from_file_location(module_name, path.resolve())
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)

@@ -32,7 +32,7 @@ class _Manager(pluggy.PluginManager):
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         """Let plugins declare their options in the order of selection, and answer before any default."""
-        options = super().parse_hookimpl_opts(plugin, name)
+        options: Any = super().parse_hookimpl_opts(plugin, name)
         if options is None or options.get("hookwrapper") or options.get("wrapper"):
             return options
         hook = options.get("specname") or name
@@ -185,7 +185,9 @@ class PluginManager:
         return ([name for name in names if name in self.versions] or names or [""])[-1]
 
     def implementations(self, hook_name: str) -> List[Any]:
-        """pluggy's implementations of a hook without wrappers, in its order: the one that is called first comes last."""
+        """pluggy's implementations of a hook without wrappers, in its order: the one that is called first comes
+        last.
+        """
         found = getattr(self._manager.hook, hook_name).get_hookimpls()
         return [implementation for implementation in found if not is_wrapper(implementation)]
 

@@ -42,7 +42,8 @@ def hooks_of(plugin: Any) -> List[str]:
 
 def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
     """Attribute -> what ``hookimpl`` notes of it, for those that are marked."""
-    manager, found = pluggy.PluginManager("pipeloom"), {}
+    manager = pluggy.PluginManager("pipeloom")
+    found: Dict[str, Mapping[str, Any]] = {}
     for name in dir(plugin):
         try:
             options = manager.parse_hookimpl_opts(plugin, name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 from pipeloom.core.base.errors import UsageError
 
 
 def min_max_split(weights: Sequence[float], num_stages: int) -> List[int]:
-    """How many neighbouring blocks each stage gets, so that the heaviest stage is as light as possible.
+    """Return how many neighbouring blocks each stage gets, so that the heaviest stage is as light as possible.
 
     Among the splits with that maximum, the one with the smallest sum of squared stage weights (the most
     even), then the one that gives earlier stages more blocks. Exact, by dynamic programming over
@@ -22,14 +22,14 @@ def min_max_split(weights: Sequence[float], num_stages: int) -> List[int]:
             f"--nums_split {num_stages}: the model has only {count} blocks to split, "
             f"so at most {count} stages; add layers or lower --nums_split"
         )
-    prefix = [0]
+    prefix: List[float] = [0]
     for weight in weights:
         prefix.append(prefix[-1] + weight)
 
     # best[j] for s stages over the first j blocks: (largest stage, sum of squares, negative counts)
-    best = {0: (0, 0, ())}
+    best: Dict[int, Tuple[float, float, Tuple[int, ...]]] = {0: (0, 0, ())}
     for stage in range(1, num_stages + 1):
-        following = {}
+        following: Dict[int, Tuple[float, float, Tuple[int, ...]]] = {}
         for end in range(stage, count - (num_stages - stage) + 1):
             candidates = []
             for start, (largest, squares, counts) in best.items():
@@ -45,9 +45,9 @@ def min_max_split(weights: Sequence[float], num_stages: int) -> List[int]:
 
 def _most_even(prefix: Sequence[float], num_stages: int, bound: float) -> List[int]:
     count = len(prefix) - 1
-    best = {0: (0, ())}
+    best: Dict[int, Tuple[float, Tuple[int, ...]]] = {0: (0, ())}
     for stage in range(1, num_stages + 1):
-        following = {}
+        following: Dict[int, Tuple[float, Tuple[int, ...]]] = {}
         for end in range(stage, count - (num_stages - stage) + 1):
             candidates = []
             for start, (squares, counts) in best.items():
@@ -61,5 +61,5 @@ def _most_even(prefix: Sequence[float], num_stages: int, bound: float) -> List[i
 
 
 def imbalance(stage_weights: Sequence[float]) -> float:
-    """Heaviest stage over the mean, less one: 0.0 is a perfect balance."""
+    """Return the heaviest stage over the mean, less one: 0.0 is a perfect balance."""
     return max(stage_weights) * len(stage_weights) / sum(stage_weights) - 1.0

@@ -33,7 +33,8 @@ def carry_shared(
     away = {b.name for b in model.blocks if b.borrow is not None and stage_of[b.borrow.owner] != stage_of[b.name]}
     if how == "vectors" or not away:
         return model
-    copied = replace(model, blocks=tuple(block.borrow.copy if block.name in away else block for block in model.blocks))
+    blocks = (block.borrow.copy if block.borrow is not None and block.name in away else block for block in model.blocks)
+    copied = replace(model, blocks=tuple(blocks))
     if how == "table":
         return copied
 

@@ -50,5 +50,6 @@ def check_evaluation(step: int, metrics: Dict[str, float]) -> None:
     if "loss" in metrics and not np.isfinite(metrics["loss"]):
         parts = ", ".join(f"{name} {value:g}" for name, value in metrics.items() if name != "loss")
         raise RunError(
-            f"the loss on the held-out set is {metrics['loss']} after step {step} ({parts}): try a lower --learning_rate"
+            f"the loss on the held-out set is {metrics['loss']} after step {step} ({parts}): try a lower "
+            f"--learning_rate"
         )

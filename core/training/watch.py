@@ -67,7 +67,8 @@ class LossWatch:
         damage = self.look()
         if damage is not None:
             raise RunError(
-                f"{damage}: try a lower --learning_rate, a longer --warmup_steps, or --clip_grad_norm 1 (with --precision amp a "
+                f"{damage}: try a lower --learning_rate, a longer --warmup_steps, or --clip_grad_norm 1 (with "
+                f"--precision amp a "
                 "lower --loss_scale), or leave such batches out with --on_nan skip"
             )
 

@@ -46,10 +46,10 @@ def predict(
 ) -> Dict[str, np.ndarray]:
     """Return the outputs of a trained model for samples: name -> float32 ``(samples, *shape)``.
 
-    ``path``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields`` are
-    those of the samples by name, ``(samples, *shape)``, int32 or float32; values of those in ``high`` must be from 0 to
-    below that. ``seq_length``: tokens of a sample, by default the longest of the fields. ``plugins`` are needed besides
-    those of ``plugins_of``. ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one. Raises
+    ``path``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields``
+    are those of the samples by name, ``(samples, *shape)``, int32 or float32; values of those in ``high`` must be from
+    0 to below that. ``seq_length``: tokens of a sample, by default the longest of the fields. ``plugins`` are needed
+    besides those of ``plugins_of``. ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one. Raises
     ``UsageError``.
     """
     device = resolve_device(device)

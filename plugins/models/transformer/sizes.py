@@ -122,7 +122,8 @@ def agree(config, sizes: Mapping[str, Any], folder: Any):
             )
     if sizes["vocab_size"] < config.vocab_size:
         raise UsageError(
-            f"--init_from {folder} has a vocabulary of {sizes['vocab_size']}, the dataset has ids below {config.vocab_size}: "
+            f"--init_from {folder} has a vocabulary of {sizes['vocab_size']}, the dataset has ids below "
+            f"{config.vocab_size}: "
             f"use data made with the folder's vocabulary; if these are, say --vocab_size {sizes['vocab_size']}"
         )
     return config.replace(**sizes)
@@ -142,8 +143,8 @@ def sizes_from(config, **others: Any) -> Sizes:
         )
     if config.seq_length > config.max_position_embeddings:
         raise UsageError(
-            f"--seq_length {config.seq_length} is longer than --max_position_embeddings {config.max_position_embeddings}: "
-            + ("lower the former" if config.init_from else "raise the latter")
+            f"--seq_length {config.seq_length} is longer than --max_position_embeddings "
+            f"{config.max_position_embeddings}: " + ("lower the former" if config.init_from else "raise the latter")
         )
     return Sizes(
         layers=config.num_hidden_layers,
