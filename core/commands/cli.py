@@ -149,7 +149,9 @@ def parse_run(
     config = configs.resolve(options, names, has_gpu, *sources)
     defaults = manager.default_options(config, options)
     said = {name: getattr(config, name) for name in config.given}
-    resumed, base, chosen = None, {}, set()
+    resumed: Optional[Any] = None
+    base: Dict[str, Any] = {}
+    chosen: Set[str] = set()
     if config.resume is not None:
         from pipeloom.core.checkpoint import resume
 
@@ -230,7 +232,9 @@ def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> D
 
 
 def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any], where: str) -> List[str]:
-    """The plugins by flags, else by the file. Raises ``UsageError`` when the file has something else than names there."""
+    """The plugins by flags, else by the file. Raises ``UsageError`` when the file has something else than names
+    there.
+    """
     listed = content.get("plugins") or [] if selected.plugins is None else selected.plugins
     if isinstance(listed, str):
         listed = listed.split(",")
@@ -317,5 +321,6 @@ def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any
                 value = option.parse(flags[alias], f"--{alias}")
                 if given.setdefault(option.name, value) != value:
                     raise UsageError(
-                        f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, or equal values"
+                        f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, "
+                        f"or equal values"
                     )

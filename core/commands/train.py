@@ -191,7 +191,8 @@ def _describe(plan: Plan, plugins: PluginManager, resumed: Resumed) -> List[str]
     position, total = checkpoint.manifest.position, plan.config.train_steps
     if position["step"] >= total:
         raise UsageError(
-            f"the checkpoint {resumed.path} has done step {position['step']} of --train_steps {total}: nothing is left to do; more "
+            f"the checkpoint {resumed.path} has done step {position['step']} of --train_steps {total}: nothing is left "
+            f"to do; more "
             "steps change the schedule: --train_steps N --resume_allow train_steps"
         )
     left_out = f", {position['skipped']} batches left out" if position["skipped"] else ""
@@ -222,7 +223,8 @@ def _master(plan: Plan):
     own = card_address(card) if card is not None else None
     if card is not None and plan.cluster.logical:
         raise UsageError(
-            f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it out"
+            f"--interface {card} without --node_rank: all nodes run on this host and nothing crosses a card; leave it "
+            f"out"
         )
     if plan.cluster.logical or plan.cluster.nodes == 1:
         if config.master_addr not in (None, "127.0.0.1", "localhost") and plan.cluster.nodes > 1:
@@ -246,7 +248,8 @@ def _chosen(plan: Plan) -> str:
     cluster, mesh = plan.cluster, plan.mesh
     tensor = f" x {mesh.tensor} tensor-parallel" if mesh.tensor > 1 else ""
     return (
-        f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel{tensor}, {plan.model.name} with "
+        f"pipeloom: {cluster}, {mesh.pipeline} pipeline stages x {mesh.data} data-parallel{tensor}, {plan.model.name} "
+        f"with "
         f"{plan.model.size / 1e6:.1f} M parameters (choose with --nnodes, --nproc_per_node, --nums_split, "
         "--num_hidden_layers, --num_attention_heads)"
     )

@@ -149,7 +149,8 @@ def held(directory: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"--output_dir {directory}: another run is writing there at this moment; wait for its end, or choose another "
+                f"--output_dir {directory}: another run is writing there at this moment; wait for its end, or choose "
+                f"another "
                 "directory"
             ) from None
         except OSError:
