@@ -6,12 +6,13 @@ Shapes: B = micro-batch, L = sequence, H = hidden.
 from __future__ import annotations
 
 from pipeloom.core.contract.layers import Linear
+from pipeloom.core.contract.scope import Scope
 
 
 class AnswerHead:
-    """For each token how well the answer starts there, and how well it ends there."""
+    """Score for each token how well the answer starts there, and how well it ends there."""
 
-    def __init__(self, scope) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.scope, self.ops = scope, scope.ops
         self.qa_outputs = Linear(scope, "qa_outputs")
 

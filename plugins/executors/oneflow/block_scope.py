@@ -16,7 +16,7 @@ from pipeloom.plugins.executors.oneflow.ops import StageOps
 
 
 class StageTensors:
-    """The parameters and constants of one stage, each made once."""
+    """Make the parameters and constants of one stage, each once."""
 
     def __init__(self, axes: StageAxes, ops: StageOps, value_of: Callable[[ParameterSpec], np.ndarray]) -> None:
         self.ops = ops
@@ -41,7 +41,7 @@ class StageTensors:
 
 
 class BlockScope:
-    """What the ``build`` of one block gets (``core/contract/scope.py``)."""
+    """Give the ``build`` of one block what it needs (``core/contract/scope.py``)."""
 
     def __init__(self, block: Block, tensors: StageTensors) -> None:
         self.ops, self.training = tensors.ops, True

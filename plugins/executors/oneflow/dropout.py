@@ -12,7 +12,7 @@ from pipeloom.core.contract.dropout_masks import mix, place_constants, threshold
 
 
 class Dropout:
-    """Dropout at one place of the model. ``scope.dropout(name, p, shape)`` makes one."""
+    """Drop values at one place of the model. ``scope.dropout(name, p, shape)`` makes one."""
 
     def __init__(self, name: str, p: float, table) -> None:
         self._p, self._table = float(p), table

@@ -9,7 +9,7 @@ import oneflow as flow
 
 
 class Handle:
-    """A parameter as a block knows it. Its tensor is known while the module that holds it runs alone.
+    """Stand for a parameter in a block. Its tensor is known while the module that holds it runs alone.
 
     For nn.Graph traces a parameter only as an attribute of the proxy that stands for a module while that is run; it
     would take one that it meets elsewhere for a constant.
@@ -21,7 +21,7 @@ class Handle:
 
     @property
     def tensor(self) -> flow.Tensor:
-        """The parameter as operations compute with it. Raises ``RuntimeError`` outside of its block's call."""
+        """Return the parameter as operations compute with it. Raises ``RuntimeError`` outside of its block's call."""
         if self._read is None:
             raise RuntimeError(f"the parameter '{self.name}' is used outside of the call of its block")
         return self._read()

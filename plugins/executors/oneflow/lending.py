@@ -14,7 +14,7 @@ from pipeloom.plugins.executors.oneflow.axes import StageAxes
 
 
 class Waiting(flow.nn.Module):
-    """Keeps a tensor of several micro-batches, each until it has been used; ``give_registers`` says of how many.
+    """Keep a tensor of several micro-batches, each until it has been used; ``give_registers`` says of how many.
 
     The engine has an operation for it, ``identity_buffer``, and puts it where the backward pass of a stage waits for
     the later ones; but not on the last stage, and no function makes one. So an ``identity`` stands here until the job
@@ -34,7 +34,7 @@ def give_registers(job, name: str, count: int) -> None:
 
 
 class OwnGradient(flow.nn.Module):
-    """One use of a parameter whose gradient is accumulated by itself.
+    """Use a parameter once more, with a gradient that is accumulated by itself.
 
     The engine adds up the gradients of all uses for each micro-batch, then accumulates: that of a decoder would wait
     for that of the look-up, and with it the stage. But it accumulates for each variable; here that is a single number,
@@ -47,7 +47,7 @@ class OwnGradient(flow.nn.Module):
         self.parameters_used = [parameter]  # in a list: not one of this module's
 
     def forward(self, parameter):
-        """The parameter, as a tensor without an operation of its own."""
+        """Return the parameter as a tensor without an operation of its own."""
         return _Use.apply(parameter.detach(), self.gradient_of)
 
     def add(self) -> None:
@@ -58,7 +58,7 @@ class OwnGradient(flow.nn.Module):
 
 
 class _Use(flow.autograd.Function):
-    """``x``, whose gradient is handed to another tensor."""
+    """Return ``x``, whose gradient is handed to another tensor."""
 
     @staticmethod
     def forward(ctx, x, gradient_of):

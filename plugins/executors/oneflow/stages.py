@@ -18,7 +18,7 @@ from pipeloom.plugins.executors.oneflow.ops import ops_for
 
 @dataclass(frozen=True)
 class Packing:
-    """How the fields of a stage lie side by side in one int32 and one float32 array per sample."""
+    """Lay the fields of a stage side by side in one int32 and one float32 array per sample."""
 
     fields: Tuple[Field, ...]
 
@@ -27,7 +27,7 @@ class Packing:
         return cls(tuple(known[name] for name in names))
 
     def columns(self, dtype: str) -> List[Tuple[Field, int, int]]:
-        """``(field, first column, width)`` of the fields of ``dtype``."""
+        """Return ``(field, first column, width)`` of the fields of ``dtype``."""
         result, start = [], 0
         for field in self.fields:
             if field.dtype == dtype:
@@ -42,7 +42,7 @@ class Packing:
         return sum(width for _, _, width in self.columns(dtype))
 
     def unpack(self, ints: flow.Tensor, floats: flow.Tensor) -> Dict[str, flow.Tensor]:
-        """The fields by name, ``(batch, *shape)``, from the packed global tensors."""
+        """Return the fields by name, ``(batch, *shape)``, from the packed global tensors."""
         result = {}
         for dtype, packed in (("int32", ints), ("float32", floats)):
             for field, start, width in self.columns(dtype):
@@ -52,7 +52,7 @@ class Packing:
 
 
 class LentPart(flow.nn.Module):
-    """A part of a block that another block borrows, with the parameters that it uses."""
+    """Hold a part of a block that another block borrows, with the parameters that it uses."""
 
     def __init__(self, part: Callable, handles: Sequence[Handle]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class LentPart(flow.nn.Module):
             self.register_parameter(_attribute(number, handle), handle.held)
 
     def forward(self, field, use=None):
-        """``use``: what to take each parameter through, whose gradient is accumulated apart (``lending.py``)."""
+        """Call the part; ``use``: what to take a parameter through whose gradient is accumulated apart."""
 
         def reader(attribute):
             return lambda: getattr(self, attribute) if use is None else use(getattr(self, attribute))
@@ -78,7 +78,7 @@ def _attribute(number: int, handle: Handle) -> str:
 
 
 class BlockModule(flow.nn.Module):
-    """A block with its parameters; ``lent``: names of its parts that others borrow -> names of their parameters."""
+    """Hold a block with its parameters; ``lent``: its parts that others borrow -> names of their parameters."""
 
     def __init__(self, block: Block, scope: BlockScope, lent: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class BlockModule(flow.nn.Module):
 
 
 class Stage(flow.nn.Module):
-    """The blocks of one stage, in a row."""
+    """Run the blocks of one stage, in a row."""
 
     def __init__(self, blocks: Sequence[BlockModule], packing: Packing) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Stage(flow.nn.Module):
         self.blocks = flow.nn.ModuleList(list(blocks))
 
     def forward(self, hidden, ints, floats):
-        """``hidden``: what the stage before sent, or what the first block borrowed, or None."""
+        """Run them on ``hidden``: what the stage before sent, or what the first block borrowed, or None."""
         fields = self.packing.unpack(ints, floats)
         if not self.training:
             fields[DROPOUT_SEEDS] = None
@@ -128,7 +128,7 @@ class Stage(flow.nn.Module):
 
 
 def stage_packings(model: ModelSpec, split: Sequence[int], fields: Mapping[str, Field]) -> List[Packing]:
-    """For each stage, the fields that its ranks load, and how they are packed."""
+    """Return for each stage the fields that its ranks load, and how they are packed."""
     known = known_fields(fields)
     return [Packing.of(stage_inputs(blocks, model.blocks), known) for blocks in model.stage_blocks(split)]
 

@@ -18,17 +18,17 @@ _B, _S = flow.sbp.broadcast, flow.sbp.split
 
 
 def whole(value):
-    """``value`` on every rank of a tensor group, split by samples."""
+    """Return ``value`` on every rank of a tensor group, split by samples."""
     return value.to_global(placement=value.placement, sbp=[over_data(value.placement), _B])
 
 
 def split(value):
-    """``value`` split by samples and, along dim 1, over a tensor group."""
+    """Return ``value`` split by samples and, along dim 1, over a tensor group."""
     return value.to_global(placement=value.placement, sbp=[over_data(value.placement), _S(1)])
 
 
 def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
-    """``log sum exp(x weight^T + bias)`` over the vocabulary: ``(N,)``, on every rank of the group.
+    """Compute ``log sum exp(x weight^T + bias)`` over the vocabulary: ``(N,)``, on every rank of the group.
 
     ``x`` is whole in the group, ``weight`` and ``bias`` split on dim 0. ``sum_rows`` adds up the rows of ``(N, V)``.
     """
@@ -58,8 +58,7 @@ def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
 
 
 def parallel_argmax(x_NH, weight_VH, bias_V, tensor: int):
-    """The word with the largest logit, the first of equal ones: int32 ``(N,)``, on every rank of the group; shapes as
-    above.
+    """Return the first word with the largest logit, int32 ``(N,)``, on every rank of the group; shapes as above.
 
     Each rank finds the largest of its own rows; of each prediction only that and its place are put together.
     """

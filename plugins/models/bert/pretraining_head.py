@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeloom.core.contract.blocks import SAMPLE_WEIGHT
 from pipeloom.core.contract.layers import LayerNorm, Linear, WordLookup
+from pipeloom.core.contract.scope import Scope
 from pipeloom.core.contract.tasks import Encoder
 
 #: Added to a logit that is no word: exp of it is 0 in float32.
@@ -16,11 +17,9 @@ NEVER = -1e9
 
 
 class PretrainingHead:
-    """Pooler, masked-token prediction at the masked positions only, next-sentence prediction; in evaluation their
-    accuracies.
-    """
+    """Predict masked tokens, at the masked positions only, and next sentences; in evaluation measure accuracies too."""
 
-    def __init__(self, scope, encoder: Encoder) -> None:
+    def __init__(self, scope: Scope, encoder: Encoder) -> None:
         self.scope, self.ops, self.activation = scope, scope.ops, encoder.activation
         name = "cls.predictions"
         self.pooler = Linear(scope, f"{encoder.prefix}.pooler.dense")

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS
 from pipeloom.core.contract.layers import LayerNorm, Linear, WordLookup
+from pipeloom.core.contract.scope import Scope
 from pipeloom.plugins.models.transformer.sizes import Sizes
 
 
 class Embeddings:
-    def __init__(self, scope, sizes: Sizes, tied: bool) -> None:
+    """Add up words, positions and segments, and normalise."""
+
+    def __init__(self, scope: Scope, sizes: Sizes, tied: bool) -> None:
         self.ops, self.sizes = scope.ops, sizes
         name = "bert.embeddings"
         self.word = None if tied else WordLookup(scope, f"{name}.word_embeddings.weight", sizes.padding)
@@ -21,7 +24,7 @@ class Embeddings:
         self.dropout = scope.dropout(name, sizes.hidden_dropout, sizes.hidden_shape)
 
     def __call__(self, words_BLH, fields):
-        """``words_BLH``: the looked-up vectors when the table is borrowed, else None."""
+        """Embed; ``words_BLH`` are the looked-up vectors when the table is borrowed, else None."""
         if self.word is not None:
             words_BLH = self.word(fields["input_ids"])
         B, L, H = words_BLH.shape
@@ -35,7 +38,9 @@ class Embeddings:
 
 
 class Attention:
-    def __init__(self, scope, sizes: Sizes, name: str) -> None:
+    """Attend from each token to all others, with several heads."""
+
+    def __init__(self, scope: Scope, sizes: Sizes, name: str) -> None:
         self.ops, self.sizes = scope.ops, sizes
         self.query = Linear(scope, f"{name}.self.query", "column_linear")
         self.key = Linear(scope, f"{name}.self.key", "column_linear")
@@ -62,9 +67,9 @@ class Attention:
 
 
 class Layer:
-    """One post-LN encoder layer."""
+    """Compute one post-LN encoder layer."""
 
-    def __init__(self, scope, sizes: Sizes, name: str) -> None:
+    def __init__(self, scope: Scope, sizes: Sizes, name: str) -> None:
         self.ops, self.sizes = scope.ops, sizes
         self.attention = Attention(scope, sizes, f"{name}.attention")
         self.attention_norm = LayerNorm(scope, f"{name}.attention.output.LayerNorm", sizes.norm_eps)
