@@ -203,6 +203,10 @@ class Executor:
     name: str = ""
     #: The kinds of ``OptimizerSpec`` that it realises.
     optimizers: Tuple[str, ...] = ()
+    #: Programs for ``doctor``, each a process of its own: one that imports the engine and prints its version, and one
+    #: for two ranks that add up a number each. Empty where there is nothing to look at.
+    import_probe: str = ""
+    exchange_probe: str = ""
     #: Distributions whose versions must be the same on all nodes.
     packages: Tuple[str, ...] = ()
 

@@ -60,7 +60,8 @@ def _code() -> List[Tuple[str, str, str]]:
     """The sources of this checkout or installation; where it lies does not matter."""
     folders = {"": (Path(pipeloom.__file__).parent, "*.py"), "core": (Path(core.__file__).parent, "**/*.py")}
     folders["plugins"] = (builtin().folder, "**/*.py")
-    return [(name, *source) for name, (folder, pattern) in folders.items() for source in _sources(folder, pattern)]
+    found = ((name, _sources(folder, pattern)) for name, (folder, pattern) in folders.items())
+    return [(f"{name}/{path}", content) for name, sources in found for path, content in sources]
 
 
 def _plugins(plugins: PluginManager) -> List[Any]:

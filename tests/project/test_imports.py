@@ -18,22 +18,14 @@ _SPEC = importlib.util.spec_from_file_location("rooms", ROOT / "scripts" / "room
 rooms = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(rooms)
 
-#: Imports against the rules that are still there: file -> room. To become empty; none may be added.
-EXCEPTIONS = {
-    ("plugins/commands/doctor/ranks.py", "plugins/executors"),
-}
-
 
 def test_no_import_breaks_a_rule():
-    bad = [(each, rooms.fault(each)) for each in rooms.imports() if rooms.fault(each)]
-    new = [
-        f"{each.path}:{each.line} imports {each.target}: {rule}"
-        for each, rule in bad
-        if (each.path, rooms.room_of(each.target) or each.target) not in EXCEPTIONS
+    bad = [
+        f"{each.path}:{each.line} imports {each.target}: {rooms.fault(each)}"
+        for each in rooms.imports()
+        if rooms.fault(each)
     ]
-    assert not new, "\n".join(new)
-    needed = {(each.path, rooms.room_of(each.target) or each.target) for each, _ in bad}
-    assert not EXCEPTIONS - needed, "take these out of EXCEPTIONS, they are mended"
+    assert not bad, "\n".join(bad)
 
 
 def test_every_room_of_core_has_its_place_in_the_order():

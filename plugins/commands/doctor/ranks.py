@@ -14,6 +14,8 @@ from typing import Dict, List, Optional
 
 import pipeloom
 from pipeloom.core.base.variables import outside_environment
+from pipeloom.core.contract.executor import Executor
+from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.interpreter import bearable
 from pipeloom.core.launch.network import local_fault, without_proxies
 from pipeloom.core.launch.ports import free_port, port_listens
@@ -23,23 +25,16 @@ from pipeloom.plugins.commands.doctor.software import INSTALL
 
 IMPORT_SECONDS, RANKS_SECONDS = 60.0, 90.0
 
-_IMPORT = "from pipeloom.plugins.executors.oneflow.engine import import_oneflow; print(import_oneflow().__version__)"
 
-# What every step of data parallelism rests on: parts that lie on two ranks, added up, and the sum on both.
-_SUM = """
-from pipeloom.plugins.executors.oneflow.engine import import_oneflow
-flow = import_oneflow()
-rank, both = flow.env.get_rank(), flow.placement("cpu", [0, 1])
-part = flow.ones(1024) * (rank + 1)
-total = part.to_global(placement=both, sbp=flow.sbp.partial_sum).to_global(sbp=flow.sbp.broadcast).to_local().numpy()
-assert (total == 3).all(), total
-"""
+def _executor() -> Executor:
+    """Return the engine that runs have by default."""
+    return PluginManager().hook.pipeloom_executor(config=None)
 
 
 def engine(seconds: float = IMPORT_SECONDS) -> Finding:
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _IMPORT],
+            [sys.executable, "-c", _executor().import_probe],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -61,7 +56,7 @@ def engine(seconds: float = IMPORT_SECONDS) -> Finding:
     )
 
 
-def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
+def two_ranks(seconds: float = RANKS_SECONDS, program: Optional[str] = None) -> Finding:
     """Start rank 0 and then rank 1, on this machine; whatever happens, both have ended afterwards."""
     fault = local_fault()
     if fault:
@@ -77,7 +72,11 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: str = _SUM) -> Finding:
                     **rank_environment(number, number, 2, 2, "127.0.0.1", port),
                 }
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
-                ranks.append(RankProcess(number + 1, [sys.executable, "-c", program], env, Path(folder)))
+                ranks.append(
+                    RankProcess(
+                        number + 1, [sys.executable, "-c", program or _executor().exchange_probe], env, Path(folder)
+                    )
+                )
                 while (
                     number == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline
                 ):

@@ -7,6 +7,17 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.executor import Collectives, Executor, Program, ProgramSpec
 from pipeloom.core.contract.topology import Cluster
 
+_IMPORT = "from pipeloom.plugins.executors.oneflow.engine import import_oneflow"
+# What every step of data parallelism rests on: parts that are on two ranks, added up, and the sum on both.
+_SUM = f"""
+{_IMPORT}
+flow = import_oneflow()
+rank, both = flow.env.get_rank(), flow.placement("cpu", [0, 1])
+part = flow.ones(1024) * (rank + 1)
+total = part.to_global(placement=both, sbp=flow.sbp.partial_sum).to_global(sbp=flow.sbp.broadcast).to_local().numpy()
+assert (total == 3).all(), total
+"""
+
 
 class OneFlow(Executor):
     """The engine that pipeloom comes with: OneFlow 0.9.0 on CPUs or CUDA devices."""
@@ -14,6 +25,8 @@ class OneFlow(Executor):
     name = "oneflow"
     optimizers = ("adamw", "sgd")
     packages = ("oneflow", "numpy")
+    import_probe = f"{_IMPORT}; print(import_oneflow().__version__)"
+    exchange_probe = _SUM
 
     def check(self, cluster: Cluster, config) -> None:
         if config.precision == "amp" and cluster.device_type == "cpu":

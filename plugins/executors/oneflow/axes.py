@@ -64,8 +64,9 @@ class StageAxes:
         """What ``rank`` (of this stage) holds of an array that all ranks know."""
         position = self.ranks.index(rank)
         for part, count, index in zip(sbp, (self.data, self.tensor), (position // self.tensor, position % self.tensor)):
-            if split_dim(part) is not None and count > 1:
-                array = np.split(array, count, axis=split_dim(part))[index]
+            dim = split_dim(part)
+            if dim is not None and count > 1:
+                array = np.split(array, count, axis=dim)[index]
         return np.ascontiguousarray(array)
 
 

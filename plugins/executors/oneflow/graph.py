@@ -103,7 +103,7 @@ class PipelineGraph(flow.nn.Graph):
 
     def finish_complie_and_init_runtime(self) -> None:  # so spelled; the engine calls it between tracing and compiling
         if self.lent:
-            job: Any = self._full_graph_proto
+            job: Any = getattr(self, "_full_graph_proto")  # noqa: B009  (the engine's: no type is known)
             # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its
             # beginning.
             give_registers(job, "waiting", 2 * len(self.axes) + 2)

@@ -16,6 +16,7 @@ from pipeloom.core.commands.cli import main
 from pipeloom.plugins.commands import doctor as doctors
 from pipeloom.plugins.commands.doctor import connections, machine, ranks, software
 from pipeloom.plugins.commands.doctor.finding import bad, note, ok
+from pipeloom.plugins.executors.oneflow import OneFlow
 
 ROOT = Path(__file__).resolve().parents[3]
 fast = pytest.mark.fast
@@ -319,12 +320,12 @@ def test_two_ranks_that_fail_or_hang(program, says):
 
 @fast
 def test_an_engine_that_does_not_come(monkeypatch):
-    monkeypatch.setattr(ranks, "_IMPORT", "import sys; print('some trace'); sys.exit('no libcudnn')")
+    monkeypatch.setattr(OneFlow, "import_probe", "import sys; print('some trace'); sys.exit('no libcudnn')")
     found = ranks.engine()
     assert found.status == "bad" and found.text.startswith("import oneflow ends with 1: no libcudnn: ./run_ppl.sh")
-    monkeypatch.setattr(ranks, "_IMPORT", "print('0.7.0')")
+    monkeypatch.setattr(OneFlow, "import_probe", "print('0.7.0')")
     assert ranks.engine().text.startswith("OneFlow 0.7.0 is not 0.9.0")
-    monkeypatch.setattr(ranks, "_IMPORT", "import time; time.sleep(60)")
+    monkeypatch.setattr(OneFlow, "import_probe", "import time; time.sleep(60)")
     assert ranks.engine(0.2).text.startswith("import oneflow takes more than 0.2 s")
 
 
