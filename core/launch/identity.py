@@ -56,7 +56,7 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _code() -> List[Tuple[str, str, str]]:
+def _code() -> List[Tuple[str, str]]:
     """The sources of this checkout or installation; where it lies does not matter."""
     folders = {"": (Path(pipeloom.__file__).parent, "*.py"), "core": (Path(core.__file__).parent, "**/*.py")}
     folders["plugins"] = (builtin().folder, "**/*.py")
