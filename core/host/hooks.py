@@ -109,12 +109,17 @@ class Guard:
                 value = result = yield
             except BaseException as error:  # of a plugin that it wraps; pluggy's new form throws it in
                 go_on, value = generator.throw, error
-            with self._blame(plugin):
-                answer = _ended(generator, go_on, value)
-                if not is_old_form:
-                    return self._check_result(answer)
-                if getattr(result, "excinfo", None) is None:  # else the error stays that of who raised it
-                    result.force_result(self._check_result(result.get_result()))
+            try:
+                with self._blame(plugin):
+                    answer = _ended(generator, go_on, value)
+                    if not is_old_form:
+                        return self._check_result(answer)
+                    if result.excinfo is None:  # else the error stays that of who raised it
+                        result.force_result(self._check_result(result.get_result()))
+            except PipeloomError as error:
+                if not hasattr(result, "force_exception"):  # the new form, or a pluggy before 1.1
+                    raise
+                result.force_exception(error)  # raised here, pluggy would print a warning besides
             return None
 
         return guarded

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from squad_files import qa, squad, write_json, write_vocab
 
 from pipeloom.core.base.errors import RunError
 from pipeloom.core.commands.cli import parse
@@ -231,3 +232,26 @@ def test_files_that_an_option_names_count_by_content(usual, tmp_path, monkeypatc
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     assert config_of(tmp_path / "a") == config_of(tmp_path / "b") != config_of(tmp_path / "c")
+
+
+def test_questions_may_lie_in_other_folders_on_other_nodes(tmp_path):
+    """And any path of a third party's; what differs in content is named by its option."""
+    reader = tmp_path / "reader.py"
+    reader.write_text(
+        "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_add_options(options):\n"
+        "    options.add('words', str, path=True, help='a list')\n"
+    )
+    found = []
+    for name, question, word in (("a", "Where?", "x"), ("b", "Where?", "x"), ("c", "Who?", "y")):
+        folder = tmp_path / name
+        folder.mkdir()
+        train = write_json(folder / "train.json", squad([qa("1", question=question)]))
+        dev = write_json(folder / "dev.json", squad([qa("2")]))
+        vocab = write_vocab(folder / "vocab.txt", "paris", "rome")
+        (folder / "words.txt").write_text(word)
+        flags = ["--squad_train", f"{train}:1", "--squad_dev", dev, "--vocab", vocab, "--words", folder / "words.txt"]
+        sizes = ["--seq_length", "64", "--doc_stride", "8", "--max_query_length", "8"]
+        found.append(of(*map(str, flags), *sizes, selected=f"inter_first,bert,squad,{reader}"))
+    first, same, other = found
+    assert first == same
+    assert {name for name in first if first[name] != other[name]} == {"--squad_train", "--words", "data"}
