@@ -278,6 +278,12 @@ def optimizer(answer: Any, arguments: Arguments) -> Any:
     if not isinstance(answer, StepOptimizer):
         how = "return an OptimizerSpec or a StepOptimizer of pipeloom.core.contract.optimizer"
         _instance(answer, OptimizerSpec, how)
+        _need(
+            isinstance(answer.settings, Mapping),
+            f"'settings' of its OptimizerSpec must be numbers by name, not {shown(answer.settings)}",
+        )
+        for name, value in {"weight_decay": answer.weight_decay, **answer.settings}.items():
+            _need(_is_number(value), f"'{name}' of its OptimizerSpec must be a number, not {shown(value)}")
     return answer
 
 

@@ -22,7 +22,7 @@ def pipeloom_add_options(options):
 
 @pipeloom.hookimpl
 def pipeloom_build_optimizer(config):
-    return OptimizerSpec("sgd", {"momentum": config.momentum})
+    return OptimizerSpec("sgd", settings={"momentum": config.momentum})
 """
 
 
@@ -87,3 +87,18 @@ def test_each_default_answers_one_kind_of_question():
     manager = PluginManager()
     several = {name: [hook for hook in hooks_of(manager.get(name)) if hook in ONE_ANSWER] for name in manager.defaults}
     assert [name for name, hooks in several.items() if len(hooks) > 1] == ["by_parameters"]  # layout and partition
+
+
+def test_an_optimizer_with_settings_that_are_no_numbers_is_its_authors_fault(tmp_path):
+    for wrong, says in (
+        ('OptimizerSpec("sgd", {"momentum": 0.5})', "'weight_decay' of its OptimizerSpec must be a number, not {"),
+        (
+            'OptimizerSpec("sgd", settings={"momentum": "x"})',
+            "'momentum' of its OptimizerSpec must be a number, not 'x'",
+        ),
+        ('OptimizerSpec("sgd", settings=[1])', "'settings' of its OptimizerSpec must be numbers by name, not [1]"),
+    ):
+        text = OPTIMIZER.partition("    return")[0] + f"    return {wrong}\n"
+        name = f"wrong{len(says)}.py"
+        (tmp_path / name).write_text(text)
+        assert f"hook pipeloom_build_optimizer: {says}" in refused("--plugins", f"{USUAL},./{name}")
