@@ -35,10 +35,11 @@ def identity(plan: Plan, plugins: PluginManager) -> Dict[str, str]:
     ``config``    the resolved configuration and layout, without options that each node has for itself (``per_node``)
     ``--NAME``    of an option that names files their contents, sampled: they may lie elsewhere on another node
     ``data``      :meth:`pipeloom.core.contract.dataset.Dataset.fingerprint`
-    ``versions``  of oneflow and numpy
+    ``versions``  of the packages that the executor computes with
 
     Raises ``RunError`` when a file cannot be read.
     """
+    executor = plugins.hook.pipeloom_executor(config=plan.config)
     try:
         return {
             "code": _hash(_code()),
@@ -46,7 +47,7 @@ def identity(plan: Plan, plugins: PluginManager) -> Dict[str, str]:
             "config": _hash(_config(plan)),
             **{f"--{name}": _hash(content) for name, content in _files(plan.config).items()},
             "data": _hash(plan.dataset.fingerprint()),
-            "versions": _hash([(name, _version(name)) for name in ("oneflow", "numpy")]),
+            "versions": _hash([(name, _version(name)) for name in executor.packages]),
         }
     except OSError as error:
         raise RunError(f"cannot read {error.filename} to compare this node with the others: {error.strerror}") from None

@@ -25,6 +25,8 @@ from pipeloom.core.planning.plan import Plan
 
 #: What ``--save_final_weights`` writes into the run directory.
 FINAL_WEIGHTS = "final_weights.safetensors"
+#: Packages whose versions a run notes beside those of its engine.
+_PACKAGES = ("numpy", "pluggy", "tokenizers", "safetensors", "tensorboard", "protobuf")
 
 
 class Run:
@@ -71,15 +73,12 @@ class Run:
 
     def environment(self) -> Dict[str, Any]:
         """Versions, plugins and cluster, as ``env.json`` holds them."""
-        plan = self.plan
+        plan, engine = self.plan, self.plugins.hook.pipeloom_executor(config=self.config)
         return {
             "pipeloom": __version__,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {
-                name: _version(name)
-                for name in ("oneflow", "numpy", "pluggy", "tokenizers", "safetensors", "tensorboard", "protobuf")
-            },
+            "packages": {name: _version(name) for name in dict.fromkeys((*engine.packages, *_PACKAGES))},
             "plugins": self.plugins.selection,
             "command": sys.argv,
             "cluster": {

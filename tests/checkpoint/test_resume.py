@@ -145,7 +145,7 @@ def test_another_optimizer_plugin_is_other_mathematics(tmp_path):
         tmp_path / "run", 3, *FLAGS, answers={"model": "bert", "dataset": "wiki_ofrecord", "optimizer": "./mine.py"}
     )
     with pytest.raises(
-        UsageError, match="optimizer_plugin ./mine.py -> optimization; schedule_plugin None -> optimization"
+        UsageError, match="optimizer_plugin ./mine.py -> optimization; schedule_plugin None -> lr_schedules"
     ):
         resume(folder)
 

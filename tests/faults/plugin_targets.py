@@ -44,7 +44,7 @@ def pipeloom_place(cluster, mesh, config):
 
 @pipeloom.hookimpl
 def pipeloom_lr_schedule(config):
-    return LRSchedule(config.learning_rate, "constant", 0, config.train_steps)
+    return LRSchedule(1e-3, "constant", 0, config.train_steps)
 '''
 
 _ANSWERS: List[str] = [

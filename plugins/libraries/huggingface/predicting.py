@@ -57,7 +57,8 @@ def predict(
         check_gpus(1)
     samples = Samples(task, fields, high)
     samples.check()
-    length = seq_length or max(array.shape[1] if array.ndim > 1 else 1 for array in map(np.asarray, fields.values()))
+    longest = max((array.shape[1] for array in map(np.asarray, fields.values()) if array.ndim > 1), default=1)
+    length = seq_length or longest
     folder = open_pretrained(path, "--checkpoint", needs_settings=False)
     manager, config, model = _model(folder, task, fields, plugins, length)
     samples.scored = tuple(model.scores)
