@@ -33,6 +33,9 @@ from pipeloom.core.planning.held_out import absent_labels
 from pipeloom.plugins.libraries.huggingface.folder import Folder
 from pipeloom.plugins.libraries.huggingface.source import CheckpointFolder, open_pretrained
 
+#: Fields of transformers that are 0 or 1.
+_BINARY = {"input_mask": 2, "segment_ids": 2}
+
 
 def predict(
     path: str,
@@ -62,6 +65,9 @@ def predict(
     folder = open_pretrained(path, "--checkpoint", needs_settings=False)
     manager, config, model = _model(folder, task, fields, plugins, length)
     samples.scored = tuple(model.scores)
+    if "vocab" in model.sizes:  # what is looked up must be there: an engine may end the process at an id that is not
+        samples.bound({**_BINARY, "input_ids": model.sizes["vocab"], **high})
+        samples.check()
     config = config.replace(train_global_batch_size=min(batch_size, len(samples)), grad_acc_steps=1)
     values: Callable[[ParameterSpec], np.ndarray]
     if isinstance(folder, CheckpointFolder) and model.weights is None:  # its plugin knows nothing of folders
@@ -89,6 +95,10 @@ class Samples(Dataset):
     def __init__(self, task: str, arrays: Mapping[str, np.ndarray], high: Mapping[str, int]) -> None:
         self.task, self.vocab_size = task, 1
         self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        self.bound(high)
+
+    def bound(self, high: Mapping[str, int]) -> None:
+        """Declare the fields; values of those in ``high`` must be from 0 to below that."""
         self.fields = {
             name: Field(name, array.shape[1:], str(array.dtype), 0 if name in high else None, high.get(name))
             for name, array in self._arrays.items()
