@@ -13,38 +13,30 @@ from jobs import NO_LAYERS, ROOT, TINY, environment, metrics
 
 from pipeloom.core.checkpoint.manifest import read_manifest
 
-#: wiki_ofrecord with batches that are bad (an infinite weight; the loss is NaN), or that are never drawn, by their
-#: numbers.
+#: wiki_ofrecord with batches that are bad (a weight that is no number; so the loss is none), or that are never drawn,
+#: by
+#: their numbers. They go bad behind the check of what a dataset returns.
 PLUGIN = """
 import os
 import numpy as np
 import pipeloom
-from pipeloom.plugins.datasets import wiki_ofrecord
-from pipeloom.plugins.datasets.wiki_ofrecord import pipeloom_add_options  # noqa: F401
+from pipeloom.core.data.batches import TrainingBatches
+from pipeloom.plugins.datasets.wiki_ofrecord import pipeloom_add_options, pipeloom_open_dataset  # noqa: F401
 
 BAD, LEFT_OUT = ([int(n) for n in os.environ.get(name, "").split(",") if n] for name in ("BAD", "LEFT_OUT"))
 
 @pipeloom.hookimpl
-def pipeloom_open_dataset(config, split):
-    from pipeloom.core.data.order import SampleOrder
-    dataset = wiki_ofrecord.pipeloom_open_dataset(config=config, split=split)
-    order = SampleOrder(len(dataset), config.train_global_batch_size, config.seed, config.shuffle)
-    bad = {int(order.indices(number)[5]) for number in BAD}
-    read = dataset.read
-    def poisoned(indices, names):
-        values = read(indices, names)
-        if "masked_lm_weights" in values:
-            for row, index in enumerate(indices):
-                if int(index) in bad:
-                    values["masked_lm_weights"][row, 0] = np.inf
-        return values
-    dataset.read = poisoned
-    return dataset
-
-@pipeloom.hookimpl
 def pipeloom_on_run_start(run):
     from pipeloom.plugins.executors.oneflow.feed import Feed
-    inputs = Feed.inputs
+    inputs, read = Feed.inputs, TrainingBatches.read
+    def poisoned(self, step, names, position, width):
+        values = read(self, step, names, position, width)
+        if step in BAD and "masked_lm_weights" in values:
+            row = 5 - position * len(values["masked_lm_weights"])
+            if 0 <= row < len(values["masked_lm_weights"]):
+                values["masked_lm_weights"][row, 0] = np.nan
+        return values
+    TrainingBatches.read = poisoned
     Feed.inputs = lambda self, step: inputs(self, step + sum(number <= step for number in LEFT_OUT))
 """
 FLAGS = [*TINY, "--train_steps", "6", "--nnodes", "1", "--save_final_weights", "true"]
