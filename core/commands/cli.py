@@ -20,7 +20,7 @@ from pipeloom.core.contract.arguments import Parser, no_such_home, normalize
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import BuiltinPlugins, builtin, use_builtin
-from pipeloom.core.host.command_lookup import find_command
+from pipeloom.core.host.command_lookup import run_command
 from pipeloom.core.host.plugin_manager import LEFT_OUT, PluginManager, hooks_of, load_plugin
 from pipeloom.core.launch.interpreter import begin_anew
 from pipeloom.core.launch.network import forget_proxies
@@ -76,12 +76,12 @@ def _dispatch(arguments: List[str]) -> int:
     if arguments and arguments[0] == command:
         arguments = arguments[1:]
     if command != "train":
-        found = find_command(command)
-        if found is None:
+        exit_code = run_command(command, arguments)
+        if exit_code is None:
             known = ("train", *builtin().commands)
             close = did_you_mean(command, (*known, "--version", "--help"))
             raise UsageError(f"no command '{command}'{close}; there are: {', '.join(known)}")
-        return found.run(arguments)
+        return exit_code
     if "RANK" in os.environ:  # of another launcher, perhaps; and before a plugin may import the engine
         forget_proxies()
     if all(name in os.environ for name in (*RANK_VARIABLES, JOB)):

@@ -140,8 +140,9 @@ def pipeloom_place(cluster, mesh, model, config):
 def pipeloom_commands():
     """List the commands that this plugin adds: ``pipeloom.core.contract.commands.Command``.
 
-    Called of every installed plugin when the command line begins with a name that pipeloom does not have; a command of
-    a built-in one's name is never called. Two plugins with one name are an error that names both.
+    Called when the command line begins with a name that pipeloom does not have: of the plugins that ``--plugins`` names
+    there, and where none of them has the command, of every installed one. A selection in which it was found is not part
+    of the command's arguments. Two plugins with one name are an error that names both.
     """
 
 
@@ -149,8 +150,9 @@ def pipeloom_commands():
 def pipeloom_prepare_kinds():
     """List what this plugin adds to ``prepare``: ``pipeloom.core.contract.commands.PrepareKind``.
 
-    Called of every installed plugin when ``prepare`` is given a kind that pipeloom does not have, and for its
-    ``--help``. Two plugins with one name are an error that names both.
+    Called when ``prepare`` is given a kind that pipeloom does not have, and for its ``--help``: of the plugins that
+    ``prepare --plugins A,B`` names, then of every installed one. Two plugins with one name are an error that names
+    both.
     """
 
 

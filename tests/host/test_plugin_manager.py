@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from pipeloom.plugins import ALWAYS, BUILTIN
 
 pytestmark = pytest.mark.fast
 
+ROOT = Path(__file__).resolve().parents[2]
 CORE = Path(hookspecs.__file__).resolve().parent
 HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("pipeloom_")}
 
@@ -433,12 +436,81 @@ def test_an_installed_plugin_adds_a_command_and_a_kind_of_prepare(site, capsys):
     assert main(["coun"]) == 2 and "no command 'coun'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("plugin", ["count", "./count_plugin.py", "count_plugin.inner"])
+def test_a_selected_plugin_adds_a_command_and_a_kind_of_prepare(site, capsys, monkeypatch, plugin):
+    """Installed, a file and a module: the selection is not the command's."""
+    site.module("count_plugin", COMMANDS.format(name="count"))
+    monkeypatch.chdir(site.folder)
+    if plugin == "count":
+        site.package("pipeloom-count", count="count_plugin")
+    if plugin == "count_plugin.inner":
+        (site.folder / "count_plugin").mkdir()
+        (site.folder / "count_plugin" / "__init__.py").touch()
+        (site.folder / "count_plugin.py").rename(site.folder / "count_plugin" / "inner.py")
+    assert main(["count", "one", "--plugins", plugin, "--two"]) == 7
+    assert capsys.readouterr().out == "count one --two\n"
+    assert main(["count", f"--plugins=bert,{plugin}", "--", "--plugins", "x"]) == 7
+    assert capsys.readouterr().out == "count -- --plugins x\n"
+    for command in (["--plugins", plugin, "count_data"], ["count_data", "--plugins", plugin]):
+        assert main(["prepare", *command, "--times", "3"]) == 0 and capsys.readouterr().out == "data 3\n"
+    assert main(["prepare", "--plugins", plugin, "--help"]) == 0
+    assert capsys.readouterr().out.count("  count_data   some data\n") == 1
+
+
+def test_an_installed_command_gets_a_selection_that_is_of_others(site, capsys):
+    site.module("count_plugin", COMMANDS.format(name="count"))
+    site.package("pipeloom-count", count="count_plugin")
+    assert main(["count", "--plugins", "bert,none_of_this_name", "--plugins"]) == 7
+    assert capsys.readouterr().out == "count --plugins bert,none_of_this_name --plugins\n"
+
+
+@pytest.mark.parametrize("command", [["count"], ["prepare", "count_data"]])
+def test_a_selected_plugin_that_cannot_be_loaded_is_named(site, capsys, command):
+    assert main([*command, "--plugins", "./no_such_file.py"]) == 2
+    error = capsys.readouterr().err
+    assert "plugin './no_such_file.py': there is no such file" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "body, code, says",
+    [
+        ("1 / 0", 1, "plugin 'count' (pipeloom-count 1.0), its command 'count': ZeroDivisionError"),
+        ("None", 1, "its command 'count': it returns None, not an exit code"),
+        ("sys.exit(5)", 5, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit('no fruit')", 1, "pipeloom: error: no fruit"),
+        ("argparse.ArgumentParser().parse_args(['--help'])", 0, ""),
+    ],
+)
+def test_what_a_command_does_wrong_is_its_plugins_fault(site, capsys, body, code, says):
+    text = "import argparse, sys, pipeloom\nfrom pipeloom.core.contract.commands import Command\n"
+    text += "@pipeloom.hookimpl\ndef pipeloom_commands():\n"
+    site.module("count_plugin", f"{text}    return [Command('count', '', lambda arguments: {body})]\n")
+    site.package("pipeloom-count", count="count_plugin")
+    assert main(["count"]) == code
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == bool(says)
+
+
+def test_a_command_whose_output_nobody_reads_is_no_fault(site):
+    site.module("count_plugin", COMMANDS.format(name="count"))
+    command = [sys.executable, str(ROOT / "entry.py"), "count", "--plugins", "./count_plugin.py", *["x" * 1000] * 100]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(command, cwd=site.folder, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert ended.returncode == 1 and ended.stderr == ""
+
+
 def test_two_plugins_with_one_command_are_both_named(site, capsys):
     for plugin in ("first", "second"):
         site.module(f"{plugin}_plugin", COMMANDS.format(name="count"))
         site.package(f"pipeloom-{plugin}", **{plugin: f"{plugin}_plugin"})
     assert main(["count"]) == 2
-    assert "the command 'count' is of two plugins, 'first' and 'second'" in capsys.readouterr().err
+    assert "the command 'count' is of two plugins, 'first' and 'second': name one with" in capsys.readouterr().err
+    assert main(["count", "--plugins", "second"]) == 7
+    assert main(["count", "--plugins", "first,second"]) == 2
+    assert "'first' and 'second': select one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
