@@ -72,5 +72,11 @@ PREPARE_KINDS = {
     "vocab": "pipeloom.plugins.prepare.vocab",
 }
 
+#: Whose records ``prepare validate`` and ``prepare inspect`` know.
+RECORD_KINDS = (
+    "pipeloom.plugins.datasets.wiki_ofrecord.pretraining_kind",
+    "pipeloom.plugins.datasets.squad.question_kinds",
+)
+
 #: What the command line is handed (``pipeloom/__main__.py``).
-TABLE = BuiltinPlugins(BUILTIN, ALWAYS, Path(__file__).parent, COMMANDS, PREPARE_KINDS)
+TABLE = BuiltinPlugins(BUILTIN, ALWAYS, Path(__file__).parent, COMMANDS, PREPARE_KINDS, RECORD_KINDS)

@@ -77,6 +77,7 @@ ANSWERED = (
     *ONE_ANSWER,
     "pipeloom_commands",
     "pipeloom_prepare_kinds",
+    "pipeloom_record_kinds",
     "pipeloom_tasks",
     "pipeloom_heads",
     "pipeloom_initial_distributions",
@@ -153,6 +154,17 @@ def pipeloom_prepare_kinds():
     Called when ``prepare`` is given a kind that pipeloom does not have, and for its ``--help``: of the plugins that
     ``prepare --plugins A,B`` names, then of every installed one. Two plugins with one name are an error that names
     both.
+    """
+
+
+@hookspec
+def pipeloom_record_kinds():
+    """List the kinds of records that ``prepare validate`` and ``prepare inspect`` know by this plugin.
+
+    Each is a ``pipeloom.core.contract.record_kinds.RecordKind``: what the records of a folder of this kind are held to,
+    what is counted in them, and how one is shown. Called by these two commands: of the plugins that their ``--plugins``
+    names, which come before pipeloom's own kinds, and of every installed one for records that are of no other kind.
+    Two plugins for one record are an error that names both.
     """
 
 

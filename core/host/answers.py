@@ -20,6 +20,7 @@ from pipeloom.core.contract.derived import DerivedField
 from pipeloom.core.contract.executor import Executor
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.record_kinds import RecordKind
 from pipeloom.core.contract.tasks import Head, HeadFor, Predictor, Task
 from pipeloom.core.contract.topology import Mesh
 
@@ -318,6 +319,19 @@ def prepare_kinds(answer: Any, arguments: Arguments) -> List[PrepareKind]:
     return _named_functions(answer, PrepareKind, ("add_arguments", "run"))
 
 
+def record_kinds(answer: Any, arguments: Arguments) -> List[RecordKind]:
+    if not _is_list(answer, RecordKind):
+        raise ContractError(f"it answers {_named(answer)}, not a list of RecordKinds")
+    for kind in answer:
+        where = f"its RecordKind {shown(kind.name)}"
+        _need(isinstance(kind.name, str) and bool(kind.name.strip()), f"{where}: 'name' must be words")
+        _need(isinstance(kind.legend, str), f"{where}: 'legend' must be text, not {shown(kind.legend)}")
+        for name in ("matches", "checks"):
+            _need(callable(getattr(kind, name)), f"{where}: '{name}' must be a function")
+        _need(kind.lines is None or callable(kind.lines), f"{where}: 'lines' must be a function or None")
+    return list(answer)
+
+
 def _named_functions(answer: Any, kind: type, functions: Sequence[str]) -> List[Any]:
     if not _is_list(answer, kind):
         raise ContractError(f"it answers {_named(answer)}, not a list of {kind.__name__}s")
@@ -337,6 +351,7 @@ CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_place": placement,
     "pipeloom_commands": commands,
     "pipeloom_prepare_kinds": prepare_kinds,
+    "pipeloom_record_kinds": record_kinds,
     "pipeloom_tasks": tasks,
     "pipeloom_heads": heads,
     "pipeloom_initial_distributions": initial_distributions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Tuple
+from typing import Mapping, Sequence, Tuple
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class BuiltinPlugins:
 
     ``selectable``: name -> module of what ``--plugins`` selects. ``defaults``: of what every run has besides.
     ``folder`` has the sources of all of them. ``commands``: name -> (module, help) of a command, whose module has it as
-    ``COMMAND``. ``prepare_kinds``: name -> module, which has the kind as ``KIND``.
+    ``COMMAND``. ``prepare_kinds``: name -> module, which has the kind as ``KIND``. ``record_kinds``: modules with kinds
+    of records, in ``RECORD_KINDS``; the first one that knows a record counts.
     """
 
     selectable: Mapping[str, str]
@@ -21,6 +22,7 @@ class BuiltinPlugins:
     folder: Path
     commands: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
     prepare_kinds: Mapping[str, str] = field(default_factory=dict)
+    record_kinds: Sequence[str] = ()
 
     def __contains__(self, name: object) -> bool:
         return name in self.selectable or name in self.defaults

@@ -1,4 +1,4 @@
-"""Finds commands, kinds of ``prepare`` and kinds of records: built-in ones by the table, others in plugins.
+"""Finds commands and kinds of ``prepare``: built-in ones by the table, others in plugins.
 
 Plugins that ``--plugins`` names in the command come first, then installed ones, which are loaded for nothing else.
 """
@@ -118,8 +118,8 @@ def find_prepare_kind(name: str, selected: Sequence[str]) -> Optional[Found]:
 def all_prepare_kinds(selected: Sequence[str]) -> List[PrepareKind]:
     """Return all kinds of ``prepare``, built-in ones first. Raises ``UsageError`` for a selected plugin's fault."""
     ours = [import_module(module).KIND for module in builtin().prepare_kinds.values()]
-    found = _selected("pipeloom_prepare_kinds", selected)
-    others = _added("pipeloom_prepare_kinds", _installed_besides(selected))[0]
+    found = added_by_selected("pipeloom_prepare_kinds", selected)
+    others = added_by("pipeloom_prepare_kinds", installed_besides(selected))[0]
     names = {kind.name for kind in ours}
     return ours + [one.value for one in (*found, *others) if one.value.name not in names]
 
@@ -127,8 +127,8 @@ def all_prepare_kinds(selected: Sequence[str]) -> List[PrepareKind]:
 def _the_only(what: str, name: str, hook: str, selected: Sequence[str], known: Iterable[str]) -> Optional[Found]:
     """Return what is called ``name``, of selected plugins, else of installed ones."""
     all_faults: List[str] = []
-    for plugins, advice in ((selected, "select one"), (_installed_besides(selected), f"name one with {_SELECTION}")):
-        found, faults = _added(hook, plugins)
+    for plugins, advice in ((selected, "select one"), (installed_besides(selected), f"name one with {_SELECTION}")):
+        found, faults = added_by(hook, plugins)
         having = [one for one in found if one.value.name == name]
         if len({one.plugin for one in having}) > 1:
             both = " and ".join(sorted({repr(one.plugin) for one in having}))
@@ -144,18 +144,20 @@ def _the_only(what: str, name: str, hook: str, selected: Sequence[str], known: I
     return None
 
 
-def _selected(hook: str, selected: Sequence[str]) -> List[Found]:
-    found, faults = _added(hook, selected)
+def added_by_selected(hook: str, selected: Sequence[str]) -> List[Found]:
+    """Return what the plugins of a command answer to ``hook``. Raises ``UsageError`` for one that fails."""
+    found, faults = added_by(hook, selected)
     if faults:
         raise UsageError(faults[0])
     return found
 
 
-def _installed_besides(selected: Sequence[str]) -> List[str]:
+def installed_besides(selected: Sequence[str]) -> List[str]:
+    """Return the names of the installed plugins that are not ``selected``."""
     return [name for name in installed_plugins() if name not in selected]
 
 
-def _added(hook: str, plugins: Iterable[str]) -> Tuple[List[Found], List[str]]:
+def added_by(hook: str, plugins: Iterable[str]) -> Tuple[List[Found], List[str]]:
     """Return what ``plugins`` answer to ``hook``, and the faults of those that fail. Built-in ones are in the table."""
     found: List[Found] = []
     faults: List[str] = []

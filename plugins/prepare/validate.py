@@ -16,6 +16,9 @@ import numpy as np
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.contract.commands import PrepareKind
+from pipeloom.core.contract.record_kinds import RecordFolder
+from pipeloom.core.host.record_kind_lookup import RecordKinds
+from pipeloom.plugins.prepare.held_records import HeldRecords
 
 SUMMARY = "every record of a folder checked, statistics, and an index with checksums that the reader uses"
 _BATCH = 1024
@@ -53,45 +56,38 @@ def run(options: argparse.Namespace) -> int:
     """Returns 0 where all is well, 1 where a record is not. Raises ``UsageError`` for what is no folder of records."""
     from pipeloom.core.launch.control.signals import Signals, Stopped
     from pipeloom.plugins.libraries.preparation.progress import Progress
-    from pipeloom.plugins.prepare.checks import Asked
 
     folder = Path(options.folder).expanduser()
     if folder.is_file():
         raise UsageError(f"{folder} is a file; give the folder that it is in")
-    asked = Asked(options.seq_length, options.max_predictions, options.vocab_size)
+    sizes = {name: getattr(options, name) for name in ("seq_length", "max_predictions", "vocab_size")}
+    source = vocabulary(folder, options.vocab, options.lowercase)
+    if options.vocab is not None:
+        source.load()  # what cannot be read is said before any record is
+    asked = RecordFolder(
+        folder, {name: size for name, size in sizes.items() if size is not None}, source, options.vocab is not None
+    )
     try:
         with Signals() as signals, Progress(signals) as progress:
-            return _Validation(folder, _special_ids(folder, options.vocab, options.lowercase), asked, progress).run()
+            return _Validation(asked, RecordKinds(options.plugins), progress).run()
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr, flush=True)
         return stopped.exit_code
 
 
 def vocabulary(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
-    """The tokenizer of the records in ``folder``: by what was given, else by what is there, else ``None``."""
+    """Return the vocabulary of the records in ``folder``: what was given, else what is there, else ``None``."""
     from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 
-    found = Vocabulary.beside(folder, lowercase) if given is None else Vocabulary(Path(given).expanduser(), lowercase)
-    return None if found is None else found.load()
-
-
-def _special_ids(folder: Path, given: Optional[str], lowercase: Optional[bool]) -> Any:
-    """Those of the vocabulary that was given; else of the one beside the records, where training finds them too, or
-    ``None``."""
-    from pipeloom.plugins.libraries.ofrecord.record_rules import SpecialIds
-    from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
-
-    return (
-        SpecialIds.beside(folder) if given is None else SpecialIds.of(Vocabulary(Path(given).expanduser(), lowercase))
-    )
+    return Vocabulary.beside(folder, lowercase) if given is None else Vocabulary(Path(given).expanduser(), lowercase)
 
 
 class _Validation:
-    def __init__(self, folder: Path, special: Any, asked: Any, progress: Any) -> None:
+    def __init__(self, asked: RecordFolder, kinds: RecordKinds, progress: Any) -> None:
         from pipeloom.plugins.libraries.ofrecord.index import IndexWriter, find_parts, read_index
-        from pipeloom.plugins.prepare.checks import Statistics
 
-        self._folder, self._special, self._asked, self._progress = folder, special, asked, progress
+        self._asked, self._kinds, self._progress = asked, kinds, progress
+        self._folder = folder = asked.path
         self._parts = find_parts(folder)
         self._index = read_index(folder)
         if self._index is not None:
@@ -102,9 +98,8 @@ class _Validation:
                 self._writer = IndexWriter(folder)
             except OSError as error:  # it can be read all the same
                 self._why_not = error.strerror or str(error)
-        self._statistics = Statistics(special)
         self._first: Dict[str, Tuple[np.dtype, int]] = {}  # of the fields of the first record type and length
-        self._kind: Any = None
+        self._held: Optional[HeldRecords] = None  # None: of a kind that is not known
         self._notes: Counter = Counter()
         self._count, self._fault = 0, ""
 
@@ -120,7 +115,7 @@ class _Validation:
                     self._progress.advance(done, records, "records")
             if not self._count and self._writer is not None:
                 self._writer.finish()
-            self._fault = self._fault_of_folder(records) if not self._count else ""
+            self._fault = self._held.fault_of_folder(records) if not self._count and self._held is not None else ""
         finally:
             if self._writer is not None:
                 self._writer.close()
@@ -155,45 +150,27 @@ class _Validation:
                 numbers.append(number)
             except BadRecord as bad:
                 self._report(f"{part} record {number}: {bad}")
-        if not rows or self._kind is None:
+        if not rows or self._held is None:
             return
-        batch = {name: np.stack([row[name] for row in rows]) for name in self._kind.format.fields}
-        faults = dict(self._kind.format.faults(batch))
+        batch = {name: np.stack([row[name] for row in rows]) for name in self._held.format.fields}
+        faults = self._held.faults(batch)
         for row, what in sorted(faults.items()):
             self._report(f"{part} record {numbers[row]}: {what}")
         good = [row for row in range(len(rows)) if row not in faults]
         if good:
-            batch = {name: values[good] for name, values in batch.items()}
-            self._statistics.add(batch)
-            for rule in self._kind.notes:
-                self._notes[rule.what] += int((~rule.holds(batch)).sum())
-
-    def _fault_of_folder(self, records: int) -> str:
-        """What training would say of a folder of SQuAD inputs whose records are good."""
-        from pipeloom.plugins.libraries.ofrecord.question_records import META, read_meta
-        from pipeloom.plugins.libraries.preparation.folders import is_intact
-
-        if self._kind is None or not self._kind.title.startswith("SQuAD") or not (self._folder / META).exists():
-            return ""
-        try:
-            number = read_meta(self._folder)["num_samples"]
-        except UsageError as error:
-            return str(error)
-        if number != records:
-            return f"{self._folder} has {records} records, its {META} says {number}"
-        return "" if is_intact(self._folder) else f"{self._folder} is damaged, its files are not as its {META} says"
+            self._notes.update(self._held.count({name: values[good] for name, values in batch.items()}))
 
     def _decoded(self, message: bytes) -> Dict[str, np.ndarray]:
         """A record as training decodes it; one of a kind that is not known need only be like the first one."""
         from pipeloom.plugins.libraries.ofrecord.records import BadRecord, decode
-        from pipeloom.plugins.prepare.checks import kind_of
 
         if not self._first:
             record = decode(message)
             self._first = {name: (array.dtype, array.size) for name, array in record.items()}
-            self._kind = kind_of(record, self._special, self._asked)
-        if self._kind is not None:
-            return self._kind.format.decode(message, list(self._kind.format.fields))
+            kind = self._kinds.matching(record)
+            self._held = None if kind is None else HeldRecords(kind, record, self._asked)
+        if self._held is not None:
+            return self._held.format.decode(message, list(self._held.format.fields))
         record = decode(message)
         found = {name: (array.dtype, array.size) for name, array in record.items()}
         for name in {**self._first, **found}:
@@ -227,17 +204,15 @@ class _Validation:
             print(self._fault)
             return 1
         fields = ", ".join(f"{name} {_kind(kind)}" for name, kind in self._first.items())
-        title = self._kind.title if self._kind is not None else "records of a kind that is not known here"
+        title = self._held.name if self._held is not None else "records of a kind that is not known here"
+        statistics = self._held.statistics(records) if self._held is not None else {}
         parts = "1 part" if len(self._parts) == 1 else f"{len(self._parts)} parts"
         print(f"{self._folder}: {records:,} {title} in {parts}, {total / 1e6:.1f} MB; all are as they should be")
-        for name, phrase in {"fields": fields, **self._statistics.statistics(records)}.items():
+        for name, phrase in {"fields": fields, **statistics}.items():
             print(f"{name:14} {phrase}")
-        for what, count in self._notes.items():
+        for (what, why), count in self._notes.items():
             if count:
-                print(
-                    f"{'note':14} {what} in {count:,} of the records, which training takes where no vocab.txt lies "
-                    "beside them"
-                )
+                print(f"{'note':14} {what} in {count:,} of the records{why}")
         written = f"not written: {self._why_not}" if self._why_not else "written to index.safetensors"
         print(f"{'index':14} {written if self._index is None else 'agrees with every record'}")
         return 0

@@ -354,6 +354,7 @@ def test_every_hook_is_documented(name):
     assert arguments or name in (
         "pipeloom_commands",
         "pipeloom_prepare_kinds",
+        "pipeloom_record_kinds",
     )  # called before there is a configuration
     assert all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in arguments.values())
 

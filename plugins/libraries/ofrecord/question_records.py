@@ -8,7 +8,8 @@ from typing import Any, Dict, List
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.dataset import Field
-from pipeloom.plugins.libraries.ofrecord.record_rules import Rule, SpecialIds, answer_rules, text_rules
+from pipeloom.core.contract.record_kinds import RecordRule
+from pipeloom.plugins.libraries.ofrecord.record_rules import SpecialIds, answer_rules, text_rules
 
 META = "meta.json"
 #: What the records of each split have besides input_ids, input_mask and segment_ids.
@@ -25,7 +26,7 @@ def fields_of(split: str, seq_length: int, vocab_size: int) -> List[Field]:
     return [*fields, *(Field(name, (1,), "int32", low=0, high=high) for name in SPLITS[split])]
 
 
-def rules_of(split: str, folder: Path) -> List[Rule]:
+def rules_of(split: str, folder: Path) -> List[RecordRule]:
     """What the records in ``folder`` keep, where its vocabulary has BERT's special tokens."""
     special = SpecialIds.beside(folder)
     return [] if special is None else text_rules(special) if split == "eval" else answer_rules(special)

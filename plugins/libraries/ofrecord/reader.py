@@ -15,9 +15,9 @@ import numpy as np
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
 from pipeloom.core.base.files import sample_of_file
 from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.record_kinds import RecordRule
 from pipeloom.plugins.libraries.ofrecord.index import INDEX, Index, find_parts, read_index
 from pipeloom.plugins.libraries.ofrecord.record_format import RecordFormat
-from pipeloom.plugins.libraries.ofrecord.record_rules import Rule
 from pipeloom.plugins.libraries.ofrecord.records import BadRecord, index_part
 
 # Each memory map holds a file descriptor, and 1024 of those is a common limit for a process.
@@ -54,7 +54,7 @@ class OFRecordDataset(Dataset):
         task: str,
         vocab_size: int,
         options: Optional[Mapping[str, str]] = None,
-        rules: Sequence[Rule] = (),
+        rules: Sequence[RecordRule] = (),
     ) -> None:
         self.path = Path(path).expanduser()
         self._format = RecordFormat(fields, rules, options, vocab_size)

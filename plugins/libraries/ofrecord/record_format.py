@@ -9,7 +9,8 @@ from typing import Dict, FrozenSet, Iterator, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from pipeloom.core.contract.dataset import Field
-from pipeloom.plugins.libraries.ofrecord.record_rules import Batch, Rule, select
+from pipeloom.core.contract.record_kinds import Batch, RecordRule
+from pipeloom.plugins.libraries.ofrecord.record_rules import select
 from pipeloom.plugins.libraries.ofrecord.records import BadRecord, decode_like
 
 
@@ -28,7 +29,7 @@ class RecordFormat:
     def __init__(
         self,
         fields: Sequence[Field],
-        rules: Sequence[Rule] = (),
+        rules: Sequence[RecordRule] = (),
         options: Optional[Mapping[str, str]] = None,
         vocab_size: Optional[int] = None,
         size_is_asked: bool = True,

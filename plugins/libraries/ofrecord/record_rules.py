@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.record_kinds import Batch, RecordFolder, RecordRule
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
-
-Batch = Mapping[str, np.ndarray]
 
 #: Tokens of bert-base-uncased, with whose vocabulary the public Wikipedia sets are made.
 BERT_VOCAB_SIZE = 30522
@@ -54,15 +53,15 @@ class SpecialIds:
         except UsageError:
             return None
 
+    @classmethod
+    def of_folder(cls, folder: RecordFolder) -> Optional[SpecialIds]:
+        """Return those of the vocabulary that was given, else of the one beside the records, where training finds them.
 
-@dataclass(frozen=True)
-class Rule:
-    """``holds`` says of each record of a batch with the fields ``fields`` whether it is as it should be: bool ``(N,)``;
-    ``what`` is said of one that is not."""
-
-    fields: Tuple[str, ...]
-    holds: Callable[[Batch], np.ndarray]
-    what: str
+        Raises ``UsageError`` where the given one has not all of them.
+        """
+        if folder.vocabulary_is_given and isinstance(folder.vocabulary, Vocabulary):
+            return cls.of(folder.vocabulary)
+        return cls.beside(folder.path)
 
 
 def pretraining_fields(seq_length: int, max_predictions: int, vocab_size: int) -> List[Field]:
@@ -90,21 +89,21 @@ def pretraining_options(seq_length: int, max_predictions: int) -> Dict[str, str]
     }
 
 
-def text_rules(special: Optional[SpecialIds]) -> List[Rule]:
+def text_rules(special: Optional[SpecialIds]) -> List[RecordRule]:
     """Of all inputs: [CLS], a segment, [SEP], perhaps another segment and [SEP], padding. Without ``special`` only what
     needs no ids."""
     rules = [
-        Rule(
+        RecordRule(
             ("input_mask",),
             lambda batch: (np.diff(batch["input_mask"]) <= 0).all(1) & (_length(batch) > 0),
             "input_mask is not ones and then zeros",
         ),
-        Rule(
+        RecordRule(
             ("input_mask", "segment_ids"),
             lambda batch: (batch["segment_ids"] <= batch["input_mask"]).all(1),
             "segment_ids has a 1 in the padding",
         ),
-        Rule(
+        RecordRule(
             ("input_mask", "segment_ids"),
             lambda batch: (np.diff(np.where(batch["input_mask"] == 1, batch["segment_ids"], 1)) >= 0).all(1),
             "segment_ids goes back from 1 to 0",
@@ -113,28 +112,28 @@ def text_rules(special: Optional[SpecialIds]) -> List[Rule]:
     return rules if special is None else [*rules, *_token_rules(special)]
 
 
-def _token_rules(special: SpecialIds) -> List[Rule]:
+def _token_rules(special: SpecialIds) -> List[RecordRule]:
     def last(batch: Batch, ends_N: np.ndarray) -> np.ndarray:
         return batch["input_ids"][np.arange(len(ends_N)), np.maximum(ends_N - 1, 0)] == special.sep
 
     return [
-        Rule(
+        RecordRule(
             ("input_ids",),
             lambda batch: (batch["input_ids"] < special.size).all(1),
             f"input_ids has a value outside of the vocabulary (0 to {special.size - 1})",
         ),
-        Rule(
+        RecordRule(
             ("input_ids",), lambda batch: batch["input_ids"][:, 0] == special.cls, "input_ids does not begin with [CLS]"
         ),
-        Rule(
+        RecordRule(
             ("input_ids", "input_mask"), lambda batch: last(batch, _length(batch)), "input_ids does not end with [SEP]"
         ),
-        Rule(
+        RecordRule(
             _TEXT,
             lambda batch: last(batch, (batch["input_mask"] - batch["segment_ids"]).sum(1)),
             "the first segment does not end with [SEP]",
         ),
-        Rule(
+        RecordRule(
             ("input_ids", "input_mask"),
             lambda batch: ((batch["input_ids"] == special.pad) | (batch["input_mask"] == 1)).all(1),
             "input_ids has a token in the padding",
@@ -142,22 +141,22 @@ def _token_rules(special: SpecialIds) -> List[Rule]:
     ]
 
 
-def pretraining_rules(special: Optional[SpecialIds]) -> List[Rule]:
+def pretraining_rules(special: Optional[SpecialIds]) -> List[RecordRule]:
     """Of pre-training examples, besides :func:`text_rules`: weights of 1 for the words that are asked for, which are in
     the text."""
     rules = [
         *text_rules(special),
-        Rule(
+        RecordRule(
             ("masked_lm_weights",),
             lambda batch: _ones_first(batch["masked_lm_weights"]),
             "masked_lm_weights is not ones and then zeros",
         ),
-        Rule(
+        RecordRule(
             ("masked_lm_weights", "masked_lm_positions", "input_mask"),
             lambda batch: (_inside(batch["masked_lm_positions"], batch["input_mask"]) | ~_masked(batch)).all(1),
             "masked_lm_positions has a place outside of the text",
         ),
-        Rule(
+        RecordRule(
             ("masked_lm_weights", "masked_lm_positions"),
             lambda batch: ((np.diff(batch["masked_lm_positions"]) > 0) | ~_masked(batch)[:, 1:]).all(1),
             "masked_lm_positions does not rise",
@@ -166,12 +165,12 @@ def pretraining_rules(special: Optional[SpecialIds]) -> List[Rule]:
     if special is not None:
         never = [special.pad, special.cls, special.sep, special.mask]
         rules += [
-            Rule(
+            RecordRule(
                 ("masked_lm_ids",),
                 lambda batch: (batch["masked_lm_ids"] < special.size).all(1),
                 f"masked_lm_ids has a value outside of the vocabulary (0 to {special.size - 1})",
             ),
-            Rule(
+            RecordRule(
                 ("masked_lm_weights", "masked_lm_ids"),
                 lambda batch: (~np.isin(batch["masked_lm_ids"], never) | ~_masked(batch)).all(1),
                 "masked_lm_ids has a token that is no text",
@@ -180,16 +179,16 @@ def pretraining_rules(special: Optional[SpecialIds]) -> List[Rule]:
     return rules
 
 
-def answer_rules(special: Optional[SpecialIds]) -> List[Rule]:
+def answer_rules(special: Optional[SpecialIds]) -> List[RecordRule]:
     """Of SQuAD inputs for training, besides :func:`text_rules`: the answer is in the text."""
     return [
         *text_rules(special),
-        Rule(
+        RecordRule(
             ("start_positions", "end_positions"),
             lambda batch: (batch["start_positions"] <= batch["end_positions"]).all(1),
             "end_positions is before start_positions",
         ),
-        Rule(
+        RecordRule(
             ("end_positions", "input_mask"),
             lambda batch: batch["end_positions"][:, 0] < _length(batch),
             "end_positions is outside of the text",
@@ -215,6 +214,6 @@ def _inside(positions_NM: np.ndarray, mask_NL: np.ndarray) -> np.ndarray:
     return (positions_NM > 0) & (positions_NM < mask_NL.sum(1, keepdims=True) - 1)
 
 
-def select(rules: Sequence[Rule], names: Sequence[str]) -> List[Rule]:
+def select(rules: Sequence[RecordRule], names: Sequence[str]) -> List[RecordRule]:
     """The rules that can be asked where just the fields ``names`` are read."""
     return [rule for rule in rules if set(rule.fields) <= set(names)]

@@ -31,6 +31,14 @@ pytestmark = pytest.mark.fast
 WORDS = ("in", "paris", "rome", "is", "praised", "nobody", "speaks", "of", "it", "where")
 
 
+def validated(folder, capsys):
+    """The exit code of ``prepare validate``, and what it says where the folder is not good."""
+    capsys.readouterr()
+    code = main(["prepare", "validate", str(folder)])
+    said = capsys.readouterr().out
+    return code, said if code else ""
+
+
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """Small files, an empty cache, and ``open``: the dataset of a split under some options."""
@@ -251,11 +259,13 @@ def test_a_folder_for_the_other_split(site):
     )
 
 
-def test_a_folder_whose_files_do_not_belong_together(site):
+def test_a_folder_whose_files_do_not_belong_together(site, capsys):
     folder = prepared(site, "eval", "dev.json")
+    assert validated(folder, capsys) == (0, "")
     meta = json.loads((folder / "meta.json").read_text())
     write_json(folder / "meta.json", {**meta, "num_samples": 9})
     assert "has 3 records, its meta.json says 9: make it again" in refused(site, "eval", squad_dev=folder)
+    assert validated(folder, capsys) == (1, f"{folder} has 3 records, its meta.json says 9\n")
     write_json(folder / "meta.json", {**meta, "settings": {**meta["settings"], "format": 1}})
     said = refused(site, "eval", squad_dev=folder)
     assert "was made by another version of 'prepare squad': make it again with --overwrite true" in said
@@ -268,6 +278,7 @@ def test_a_folder_whose_files_do_not_belong_together(site):
     assert refused(site, "eval", squad_dev=folder).startswith(
         f"--squad_dev {folder} is damaged, its files are not as its meta.json says: make it"
     )
+    assert validated(folder, capsys) == (1, f"{folder} is damaged, its files are not as its meta.json says\n")
     with pytest.raises(
         UsageError,
         match="questions.json lacks 1 of the questions in features.npz, for instance c: make the folder again",
