@@ -9,7 +9,6 @@ import sys
 import pytest
 from jobs import NO_LAYERS, ROOT
 
-
 from benchmarks.lab import namespaces
 from benchmarks.lab.measure import bytes_per_step
 from benchmarks.lab.namespaces import LabError, Link, why_not
@@ -85,7 +84,7 @@ def test_nothing_is_left_of_a_laboratory(lab):
         with Link() as link:
             assert all(name in existing() for name in link.namespaces)
             sleeper = subprocess.Popen(link.command(1, ["sleep", "60"]))
-            1 / 0
+            raise ZeroDivisionError
     assert sleeper.wait(5) == -9 and not any(name in existing() for name in link.namespaces)
     # One whose maker was killed is removed by the next.
     done = subprocess.run(

@@ -11,9 +11,9 @@ import sys
 import pytest
 from jobs import NO_LAYERS, ROOT, TINY, Training, command, environment, largest_difference, metrics, train
 
-from pipeloom.core.contract.blocks import ParameterSpec
-from pipeloom.core.checkpoint.manifest import read_manifest
 from pipeloom.core.checkpoint.loading import Checkpoint
+from pipeloom.core.checkpoint.manifest import read_manifest
+from pipeloom.core.contract.blocks import ParameterSpec
 
 STEPS = 12
 #: PP2 x DP2 with dropout, a tied table, a warmup and a decay, so that everything that has a position moves.

@@ -84,7 +84,7 @@ def test_a_warning_stops_all_ranks_after_the_same_step_and_the_run_goes_on_as_of
     last = int(step)
     expected = {*range(2, last, 2), last}
     assert checkpoints(tmp_path) == sorted(expected)
-    for resumed in range(2):
+    for _ in range(2):
         stop_at = last + 4
         process = run(
             tmp_path,
