@@ -81,6 +81,7 @@ ANSWERED = (
     "pipeloom_tasks",
     "pipeloom_heads",
     "pipeloom_initial_distributions",
+    "pipeloom_sample_fields",
     "pipeloom_default_options",
 )
 
@@ -210,6 +211,17 @@ def pipeloom_initial_distributions(config):
     ``generator`` is numpy's, seeded by the run's seed and the parameter's name, so that the values are the same in
     every layout. Called when the model is built and in every rank. ``"normal"``, ``"zeros"`` and ``"ones"`` are always
     there; a name that is there twice is an error, as is a parameter whose distribution nobody adds.
+    """
+
+
+@hookspec
+def pipeloom_sample_fields(config):
+    """List the fields that this plugin adds to every batch: ``pipeloom.core.contract.sample_fields.SampleField``.
+
+    Called of every plugin once the dataset is open, in the launcher, in every rank and by ``predict``. Blocks name such
+    a field in their ``inputs`` like one of the dataset. It is computed from the run's seed, the number of the batch and
+    the indices of the samples of the whole global batch, so it is the same in every layout and after a resume. A name
+    that core, the dataset or another plugin has is an error, as is a model that has it in ``labels`` or ``normalize``.
     """
 
 

@@ -5,7 +5,8 @@ A batch is split over the data-parallel ranks; ``read`` gives one rank the value
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
@@ -13,18 +14,32 @@ from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.executor import Batches
+from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.data.dropout_seeds import dropout_seeds
 from pipeloom.core.data.order import SampleOrder
 
 #: Samples of a held-out set that are in memory at once while their weights are added up.
 _CHUNK = 4096
 
+_NONE: Mapping[str, SampleField] = MappingProxyType({})
+
 
 class TrainingBatches(Batches):
-    """The global batches of training: one for each step, whose weights sum up to 1."""
+    """The global batches of training: one for each step, whose weights sum up to 1.
 
-    def __init__(self, dataset: Dataset, order: SampleOrder, normalize: Sequence[str], seed: int) -> None:
+    ``added`` are the fields that plugins compute, by name.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        order: SampleOrder,
+        normalize: Sequence[str],
+        seed: int,
+        added: Mapping[str, SampleField] = _NONE,
+    ) -> None:
         self._dataset, self._order, self._normalize, self._seed = dataset, order, frozenset(normalize), seed
+        self._added = added
 
     def read(self, step: int, names: Sequence[str], position: int, width: int) -> Dict[str, np.ndarray]:
         """The fields ``names`` of the samples of rank ``position`` of ``width`` in step ``step`` (from 0), and the
@@ -32,7 +47,10 @@ class TrainingBatches(Batches):
         """
         indices: Any = self._order.indices(step)
         mine = _share(len(indices), position, width)
-        names = [name for name in names if name not in CORE_FIELDS]
+        computed = {
+            name: self._added[name].compute(self._seed, step, indices)[mine] for name in names if name in self._added
+        }
+        names = [name for name in names if name not in CORE_FIELDS and name not in computed]
         whole = [name for name in names if name in self._normalize]
         values = self._dataset.read(indices[mine], [name for name in names if name not in whole])
         # The weights of the whole batch are needed to normalise, whoever computes with the rest of it.
@@ -40,19 +58,25 @@ class TrainingBatches(Batches):
             values[name] = _divided(value[mine], float(value.sum(dtype=np.float64)))
         values[DROPOUT_SEEDS] = dropout_seeds(self._seed, step, len(indices))[mine]
         values[SAMPLE_WEIGHT] = np.full((len(values[DROPOUT_SEEDS]), 1), 1.0 / len(indices), np.float32)
-        return values
+        return {**values, **computed}
 
 
 class HeldOutBatches(Batches):
     """A held-out set once over, in its own order: the weights of all its batches together sum up to 1.
 
     The last batch is filled up with samples that weigh nothing: the first one of the set, again and again. Of the
-    fields ``absent``, which the set does not have, all values are 0.
+    fields ``absent``, which the set does not have, all values are 0. ``added`` are the fields that plugins compute.
     """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, normalize: Sequence[str], absent: Sequence[Field] = ()
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        normalize: Sequence[str],
+        absent: Sequence[Field] = (),
+        added: Mapping[str, SampleField] = _NONE,
     ) -> None:
+        self._added = added
         self._dataset, self._batch_size, self._normalize = dataset, batch_size, frozenset(normalize)
         self._absent = {field.name: field for field in absent}
         self.absent = tuple(self._absent)
@@ -80,15 +104,16 @@ class HeldOutBatches(Batches):
             _share(self._batch_size, position, width)
         ]
         counts = (indices < samples).astype(np.float32)
-        names = [name for name in names if name not in CORE_FIELDS]
         real: Any = np.where(indices < samples, indices, 0)
+        computed = {name: self._added[name].held_out(real) for name in names if name in self._added}
+        names = [name for name in names if name not in CORE_FIELDS and name not in computed]
         values = self._dataset.read(real, names)
         for name in self._normalize.intersection(names):
             weights = counts.reshape(-1, *[1] * (values[name].ndim - 1))
             values[name] = _divided(values[name], self._total(name)) * weights
         values[DROPOUT_SEEDS] = np.zeros((len(indices), 2), np.int32)
         values[SAMPLE_WEIGHT] = counts.reshape(-1, 1) * np.float32(1.0 / samples)
-        return {**values, **absent}
+        return {**values, **absent, **computed}
 
     def _total(self, name: str) -> float:
         """The sum of the field ``name`` over the whole set, which is read once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Sequence
+from typing import Callable, Dict, Mapping, Sequence
 
 import numpy as np
 
@@ -24,34 +24,34 @@ class CheckedDataset(WrappedDataset):
         for name in names:
             if name not in values:
                 raise self._error(f"reading gives no field '{name}'")
-            self._check(self.fields[name], values[name], indices)
+            check_values(self.fields[name], values[name], indices, self._error)
         return {name: values[name] for name in names}
-
-    def _check(self, field: Field, value: np.ndarray, indices: Sequence[int]) -> None:
-        shape = (len(indices), *field.shape)
-        if not isinstance(value, np.ndarray) or value.dtype != field.dtype or value.shape != shape:
-            found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-            raise self._error(
-                f"field '{field.name}' of {len(indices)} samples is {found}, declared is {field.dtype} {shape}"
-            )
-        if not value.size:
-            return
-        if value.dtype.kind == "f":
-            self._refuse(field, value, ~np.isfinite(value), indices, "a finite number")
-        low = -np.inf if field.low is None else field.low
-        high = np.inf if field.high is None else field.high
-        if value.min() < low or value.max() >= high:
-            allowed = f"{low} to {field.high - 1}" if field.high is not None else f"at least {low}"
-            self._refuse(field, value, (value < low) | (value >= high), indices, allowed)
-
-    def _refuse(self, field: Field, value: np.ndarray, bad: np.ndarray, indices: Sequence[int], allowed: str) -> None:
-        """Raise ``RunError`` for the first value that is ``bad``, if any is."""
-        if bad.any():
-            place = tuple(int(number) for number in np.argwhere(bad)[0])
-            at = f" at {', '.join(map(str, place[1:]))}" if place[1:] else ""
-            raise self._error(
-                f"sample {indices[place[0]]}: field '{field.name}' is {value[place]}{at}, it must be {allowed}"
-            )
 
     def _error(self, text: str) -> RunError:
         return RunError(f"the dataset ({self._dataset.describe()}): {text}")
+
+
+def check_values(
+    field: Field, value: object, indices: Sequence[int], error: Callable[[str], Exception] = RunError
+) -> None:
+    """Raise ``error(text)`` unless ``value`` is as ``field`` declares for the samples ``indices``."""
+    shape = (len(indices), *field.shape)
+    if not isinstance(value, np.ndarray) or value.dtype != field.dtype or value.shape != shape:
+        found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise error(f"field '{field.name}' of {len(indices)} samples is {found}, declared is {field.dtype} {shape}")
+    if not value.size:
+        return
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise error(_fault(field, value, ~np.isfinite(value), indices, "a finite number"))
+    low = -np.inf if field.low is None else field.low
+    high = np.inf if field.high is None else field.high
+    if value.min() < low or value.max() >= high:
+        allowed = f"{low} to {field.high - 1}" if field.high is not None else f"at least {low}"
+        raise error(_fault(field, value, (value < low) | (value >= high), indices, allowed))
+
+
+def _fault(field: Field, value: np.ndarray, bad: np.ndarray, indices: Sequence[int], allowed: str) -> str:
+    """Describe the first value that is ``bad``."""
+    place = tuple(int(number) for number in np.argwhere(bad)[0])
+    at = f" at {', '.join(map(str, place[1:]))}" if place[1:] else ""
+    return f"sample {indices[place[0]]}: field '{field.name}' is {value[place]}{at}, it must be {allowed}"

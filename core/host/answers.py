@@ -21,6 +21,7 @@ from pipeloom.core.contract.executor import Executor
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.record_kinds import RecordKind
+from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.tasks import Head, HeadFor, Predictor, Task
 from pipeloom.core.contract.topology import Mesh
 
@@ -120,17 +121,19 @@ def dataset(answer: Any, arguments: Arguments) -> Any:
     )
     _need(bool(answer.fields), "'fields' of its dataset is empty")
     for name, field in answer.fields.items():
-        _field(name, field)
+        _field(f"the field {shown(name)} of its dataset", field)
+        _need(
+            field.name == name,
+            f"the field {shown(name)} of its dataset has another name in itself, {shown(field.name)}",
+        )
     for name in ("__len__", "read", "describe"):
         _need(getattr(type(answer), name) is not getattr(Dataset, name), f"its dataset has no method {name}()")
     _need(len(answer) > 0 or split == "eval", "its dataset has no samples: nothing can be trained")
     return answer
 
 
-def _field(name: Any, field: Any) -> None:
-    where = f"the field {shown(name)} of its dataset"
+def _field(where: str, field: Any) -> None:
     _need(isinstance(field, Field), f"{where} is {shown(field)}, not a Field of pipeloom.core.contract.dataset")
-    _need(field.name == name, f"{where} has another name in itself, {shown(field.name)}")
     _need(field.dtype in ("int32", "float32"), f"{where} must be of 'int32' or 'float32', not {shown(field.dtype)}")
     _need(
         isinstance(field.shape, tuple) and all(map(_is_count, field.shape)),
@@ -199,6 +202,22 @@ def initial_distributions(answer: Any, arguments: Arguments) -> Dict[str, Callab
         f"it answers {_named(answer)}, not a dict: return functions (generator, spec) by their names",
     )
     return answer
+
+
+def sample_fields(answer: Any, arguments: Arguments) -> List[SampleField]:
+    _need(
+        _is_list(answer, SampleField),
+        f"it answers {_named(answer)}, not a list of SampleFields of pipeloom.core.contract.sample_fields",
+    )
+    for one in answer:
+        where = f"its field {shown(getattr(one.field, 'name', one.field))}"
+        _field(where, one.field)
+        _need(isinstance(one.field.name, str) and bool(one.field.name), f"{where}: the name must be text")
+        _need(
+            callable(one.compute) and (one.evaluate is None or callable(one.evaluate)),
+            f"'compute' and 'evaluate' of {where} must be functions",
+        )
+    return list(answer)
 
 
 def derived(answer: Any) -> Sequence[DerivedField]:
@@ -355,6 +374,7 @@ CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_tasks": tasks,
     "pipeloom_heads": heads,
     "pipeloom_initial_distributions": initial_distributions,
+    "pipeloom_sample_fields": sample_fields,
     "pipeloom_default_options": default_options,
     "pipeloom_build_model": model,
     "pipeloom_open_dataset": dataset,

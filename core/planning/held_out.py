@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Container, Dict, Optional
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.config.config import Config
@@ -17,11 +17,17 @@ from pipeloom.core.planning.goal import Goal
 
 
 def open_held_out(
-    config: Config, plugins: PluginManager, training: Dataset, model: ModelSpec, task: Task
+    config: Config,
+    plugins: PluginManager,
+    training: Dataset,
+    model: ModelSpec,
+    task: Task,
+    added: Container[str] = (),
 ) -> Optional[Dataset]:
     """What to evaluate on, or ``None`` where neither ``--eval_every`` nor an option of the dataset asks for it.
 
-    Raises ``UsageError`` where the dataset has no such set, or one that the model of ``training`` cannot read.
+    The fields ``added`` need not be in it: plugins compute them. Raises ``UsageError`` where the dataset has no such
+    set, or one that the model of ``training`` cannot read.
     """
     every, samples = config.eval_every, config.eval_samples
     if every is None and not training.held_out:
@@ -38,7 +44,7 @@ def open_held_out(
             f"{asked}the dataset has no held-out samples to evaluate on; leave it out, or use a dataset that has some"
         )
     dataset = CheckedDataset(with_derived(dataset, task.derived(config)))
-    _check(model, training, dataset)
+    _check(model, training, dataset, added)
     if samples is None:
         return dataset
     if samples > len(dataset):
@@ -72,7 +78,7 @@ def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional
     return Goal(chosen, chosen in task.higher, measured=bool(known))
 
 
-def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
+def _check(model: ModelSpec, training: Dataset, held_out: Dataset, added: Container[str]) -> None:
     """What is fed to the graph of training must fit the graph of evaluation."""
     where = f"the held-out set ({held_out.describe()})"
     if len(held_out) < 1:
@@ -92,7 +98,7 @@ def _check(model: ModelSpec, training: Dataset, held_out: Dataset) -> None:
             )
     absent = absent_labels(model, held_out) if held_out.scored else {}
     for name in stage_inputs(model.blocks, model.blocks):
-        if name in CORE_FIELDS or name in absent:
+        if name in CORE_FIELDS or name in added or name in absent:
             continue
         if name not in held_out.fields:
             raise UsageError(

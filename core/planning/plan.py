@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.config.config import Config
 from pipeloom.core.contract.blocks import BatchSize, ModelSpec
-from pipeloom.core.contract.dataset import Dataset
+from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.planning.goal import Goal
@@ -21,7 +22,8 @@ class Plan:
     """What will run where.
 
     ``config`` is resolved: nothing in it is left to be decided. ``split`` counts the blocks of each stage;
-    ``evaluation`` is the held-out set, if there is one, and ``goal`` what the best checkpoint has the best of.
+    ``evaluation`` is the held-out set, if there is one, and ``goal`` what the best checkpoint has the best of;
+    ``added`` are the fields of batches that plugins compute, by name.
     """
 
     config: Config
@@ -33,11 +35,17 @@ class Plan:
     placement: Placement
     evaluation: Optional[Dataset] = None
     goal: Goal = Goal()
+    added: Mapping[str, SampleField] = field(default_factory=dict)
 
     @property
     def micro_batch_size(self) -> int:
         """Samples that one rank works on at once."""
         return self.config.train_global_batch_size // (self.mesh.data * self.config.grad_acc_steps)
+
+    @property
+    def fields(self) -> Dict[str, Field]:
+        """Fields of the dataset and those that plugins compute."""
+        return {**self.dataset.fields, **{name: one.field for name, one in self.added.items()}}
 
     @property
     def batch(self) -> BatchSize:

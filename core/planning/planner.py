@@ -13,8 +13,10 @@ from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.tasks import Task
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
+from pipeloom.core.data.added_fields import find_sample_fields
 from pipeloom.core.data.checking import CheckedDataset
 from pipeloom.core.host.initial_distributions import check_distributions
 from pipeloom.core.host.plugin_manager import PluginManager
@@ -59,18 +61,19 @@ def make_plan(
     plugins.hook.pipeloom_lr_schedule(config=config)  # here for its errors alone: the ranks ask again
     task = find_task(plugins, config, opened.task)
     dataset = CheckedDataset(with_derived(opened, task.derived(config)))
+    added = find_sample_fields(plugins, config, dataset.fields)
     model = _model(config, plugins, task)
     optimizer = plugins.hook.pipeloom_build_optimizer(config=config, parameters=list(model.parameters))
     executor.check_optimizer(optimizer)  # the ranks ask for it again
-    _check_fields(model, dataset)
+    _check_fields(model, dataset, added)
 
     mesh, split, placement = decided[1] if decided is not None else _lay_out(config, plugins, cluster, model)
-    evaluation = open_held_out(config, plugins, dataset, model, task)
+    evaluation = open_held_out(config, plugins, dataset, model, task, added)
     goal = choose_goal(config, task, model, evaluation)
     batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
     model = carry_shared(model, split, placement, batch, mesh.tensor, config.tied_transfer)
     config = config.replace(**{**model.settings, "nums_split": mesh.pipeline, "best_metric": goal.metric})
-    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal)
+    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal, added)
 
 
 def _model(config: Config, plugins: PluginManager, task: Task) -> ModelSpec:
@@ -148,11 +151,17 @@ def _check_batch(config: Config, mesh: Mesh) -> None:
         )
 
 
-def _check_fields(model: ModelSpec, dataset: Dataset) -> None:
-    known: Mapping[str, object] = known_fields(dataset.fields)
+def _check_fields(model: ModelSpec, dataset: Dataset, added: Mapping[str, SampleField]) -> None:
+    known: Mapping[str, object] = {**known_fields(dataset.fields), **added}
+    for where, names in (("labels", [field.name for field in model.labels]), ("normalize", list(model.normalize))):
+        for name in added.keys() & set(names):
+            raise UsageError(
+                f"model '{model.name}' has the field '{name}' in '{where}', which is for fields of the dataset: a "
+                "plugin adds it to every batch (hook pipeloom_sample_fields); leave it out there"
+            )
     for name in stage_inputs(model.blocks, model.blocks):
         if name not in known:
             raise UsageError(
                 f"model '{model.name}' needs the field '{name}', which the dataset does not have"
-                f"{did_you_mean(name, known)}; it has: {', '.join(dataset.fields)}"
+                f"{did_you_mean(name, known)}; it has: {', '.join([*dataset.fields, *added])}"
             )

@@ -45,7 +45,7 @@ class Trainer:
                 plan.split,
                 plan.placement,
                 plan.mesh,
-                plan.dataset.fields,
+                plan.fields,
                 run.rank,
                 drawn if checkpoint is None else checkpoint.parameter,
                 config.shard,
@@ -58,7 +58,7 @@ class Trainer:
             StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale),
             self.hook.pipeloom_build_optimizer(config=config, parameters=list(plan.model.parameters)),
             self.schedule,
-            TrainingBatches(plan.dataset, order, plan.model.normalize, config.seed),
+            TrainingBatches(plan.dataset, order, plan.model.normalize, config.seed, plan.added),
         )
         self.evaluator = self._make_evaluator(plan.evaluation) if plan.evaluation is not None else None
         self.watch = LossWatch(plan.model.outputs, plan.model.losses, self.training.read, order.indices)
@@ -76,7 +76,7 @@ class Trainer:
         absent = list(absent_labels(plan.model, held_out).values())
         # A micro-batch of training on each data-parallel rank: no more memory at once.
         size = plan.micro_batch_size * plan.mesh.data
-        batches = HeldOutBatches(held_out, size, plan.model.normalize, absent)
+        batches = HeldOutBatches(held_out, size, plan.model.normalize, absent, plan.added)
         evaluator = self.program.evaluator(batches, held_out.scored)
         return ScoredEvaluation(evaluator, held_out, run.directory, run.is_main, self.collectives)
 

@@ -497,3 +497,44 @@ def test_the_ranks_plan_what_their_launcher_planned(monkeypatch, tmp_path, argum
     assert (
         len(plans) == expected.cluster.size and os.environ["CUDA_VISIBLE_DEVICES"] == ""
     )  # on a CPU the engine sees no GPU
+
+
+#: A model that reads the field 'extra' too, from a plugin that adds it under the name {name}.
+ADDS = """
+import dataclasses
+import numpy as np
+import pipeloom
+from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.sample_fields import SampleField
+
+EXTRA = Field("extra", (1,), "float32")
+
+@pipeloom.hookimpl
+def pipeloom_sample_fields(config):
+    compute = lambda seed, step, indices: np.zeros((len(indices), 1), np.float32)
+    return [SampleField(Field("{name}", (1,), "float32"), compute)]
+
+@pipeloom.hookimpl(hookwrapper=True)
+def pipeloom_build_model(config, task):
+    result = yield
+    model = result.get_result()
+    head = dataclasses.replace(model.blocks[-1], inputs=(*model.blocks[-1].inputs, "extra"))
+    result.force_result(dataclasses.replace(model, blocks=(*model.blocks[:-1], head), {change}))
+"""
+
+
+def test_blocks_may_read_what_a_plugin_adds_to_every_batch(tmp_path):
+    def selected(name, change=""):
+        path = tmp_path / f"{name}{len(change)}.py"
+        path.write_text(ADDS.format(name=name, change=change))
+        return ("--plugins", f"inter_first,bert,wiki_ofrecord,{path}")
+
+    made = plan("--eval_every", 10, selected=selected("extra"))
+    assert made.evaluation is not None and "extra" in made.fields and "extra" not in made.dataset.fields
+    assert "needs the field 'extra', which the dataset does not have (did you mean 'extras'?)" in refused(
+        selected=selected("extras")
+    )
+    for where, change in (("labels", "labels=(*model.labels, EXTRA)"), ("normalize", "normalize=('extra',)")):
+        assert f"has the field 'extra' in '{where}', which is for fields of the dataset" in refused(
+            selected=selected("extra", change)
+        )

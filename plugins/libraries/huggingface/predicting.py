@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from types import MappingProxyType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.executor import ProgramSpec
 from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.topology import Cluster, Mesh
+from pipeloom.core.data.added_fields import find_sample_fields
 from pipeloom.core.data.batches import HeldOutBatches
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.initial_distributions import find_distributions
@@ -63,7 +65,7 @@ def predict(
     longest = max((array.shape[1] for array in map(np.asarray, fields.values()) if array.ndim > 1), default=1)
     length = seq_length or longest
     folder = open_pretrained(path, "--checkpoint", needs_settings=False)
-    manager, config, model = _model(folder, task, fields, plugins, length)
+    manager, config, model, added = _model(folder, task, fields, plugins, length)
     samples.scored = tuple(model.scores)
     if "vocab" in model.sizes:  # what is looked up must be there: an engine may end the process at an id that is not
         samples.bound({**_BINARY, "input_ids": model.sizes["vocab"], **high})
@@ -74,7 +76,7 @@ def predict(
         values = Checkpoint(folder.path).parameter
     else:
         values = initial_values(model, config.seed, find_distributions(manager, config))
-    return _outputs(manager, config, model, samples, device, values)
+    return _outputs(manager, config, model, samples, device, values, added)
 
 
 def plugins_of(folder: Folder) -> List[str]:
@@ -130,8 +132,11 @@ class Samples(Dataset):
 
 def _model(
     folder: Folder, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str], seq_length: int
-) -> Tuple[PluginManager, configs.Config, ModelSpec]:
-    """Build the model of ``folder`` with the head of a task, by the options that it was made with."""
+) -> Tuple[PluginManager, configs.Config, ModelSpec, Dict[str, SampleField]]:
+    """Build the model of ``folder`` with the head of a task, by the options that it was made with.
+
+    Returns the fields that its plugins add to ``fields`` besides.
+    """
     made_with: Dict[str, Any] = folder.manifest.options() if isinstance(folder, CheckpointFolder) else {}
     names = list(dict.fromkeys([*plugins_of(folder), *plugins]))
     manager = PluginManager()
@@ -147,12 +152,13 @@ def _model(
     start = {"init_from": str(folder.path)} if "init_from" in options else {}
     config = configs.resolve(options, names, False, ("the model", given), ("--checkpoint", start), base=base)
     with telling_origins(config), blaming(manager):
+        added = find_sample_fields(manager, config, fields)
         model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
-    _check(folder, model, fields)
-    return manager, config, model
+    _check(folder, model, {*fields, *added})
+    return manager, config, model, added
 
 
-def _check(folder: Folder, model: ModelSpec, fields: Mapping[str, np.ndarray]) -> None:
+def _check(folder: Folder, model: ModelSpec, fields: Container[str]) -> None:
     if not model.scores:
         raise UsageError(f"the task '{model.task}' has no outputs per sample to predict")
     missing, unused = getattr(model.weights, "missing", []), getattr(model.weights, "unexpected", [])
@@ -180,6 +186,7 @@ def _outputs(
     samples: Samples,
     device: str,
     value_of: Callable[[ParameterSpec], np.ndarray],
+    added: Mapping[str, SampleField],
 ) -> Dict[str, np.ndarray]:
     # Here and not above: what is wrong with the model or the samples is said without waiting for the engine.
     for name in RANK_VARIABLES:
@@ -187,7 +194,8 @@ def _outputs(
     if device == "cpu":
         hide_gpus()
     cluster, split = Cluster(1, 1, device), (len(model.blocks),)
-    fields = {**{field.name: field for field in model.labels}, **samples.fields}
+    computed = {name: one.field for name, one in added.items()}
+    fields = {**{field.name: field for field in model.labels}, **samples.fields, **computed}
     executor = manager.hook.pipeloom_executor(config=config)
     executor.check(cluster, config)
     executor.start()
@@ -201,6 +209,6 @@ def _outputs(
             found[name][list(indices)] = values
 
     absent = list(absent_labels(model, samples).values())
-    batches = HeldOutBatches(samples, config.train_global_batch_size, model.normalize, absent)
+    batches = HeldOutBatches(samples, config.train_global_batch_size, model.normalize, absent, added)
     program.evaluator(batches, samples.scored).evaluate(receive)
     return found

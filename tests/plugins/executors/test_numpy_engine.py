@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from jobs import ONE_PROCESS, ROOT, TINY, Training, command, environment, larges
 
 from pipeloom.core.checkpoint import tensors
 from pipeloom.core.checkpoint.manifest import read_manifest, tensor_files
+from pipeloom.core.commands.cli import parse
+from pipeloom.core.planning.planner import make_plan
 
 STEPS = 5
 FLAGS = [*TINY, *ONE_PROCESS, "--hidden_size", "32", "--seq_length", "64", "--train_global_batch_size", "8"]
@@ -70,3 +73,54 @@ def test_what_it_cannot_do_is_one_line(tmp_path):
         timeout=60,
     )
     assert result.returncode == 2 and "the executor 'numpy' has one rank, not 2" in result.stdout
+
+
+ADDS = """
+import dataclasses
+import numpy as np
+import pipeloom
+from pipeloom.core.contract.blocks import SAMPLE_WEIGHT
+from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.sample_fields import SampleField
+
+def training(seed, step, indices):
+    return (seed + step + indices[:, None]).astype(np.float32)
+
+@pipeloom.hookimpl
+def pipeloom_sample_fields(config):
+    evaluated = lambda indices: indices[:, None].astype(np.float32)
+    return [SampleField(Field("extra", (1,), "float32"), training, evaluated)]
+
+@pipeloom.hookimpl(hookwrapper=True)
+def pipeloom_build_model(config, task):
+    result = yield
+    model = result.get_result()
+    head = model.blocks[-1]
+
+    def build(scope):
+        block = head.build(scope)
+
+        def call(hidden, fields):
+            results = block(hidden, fields)
+            return {**results, "nsp_loss": results["nsp_loss"] + (fields["extra"] * fields[SAMPLE_WEIGHT]).sum()}
+
+        call.word = block.word  # the part that the first block borrows
+        return call
+
+    changed = dataclasses.replace(head, inputs=(*head.inputs, "extra"), build=build)
+    result.force_result(dataclasses.replace(model, blocks=(*model.blocks[:-1], changed)))
+"""
+
+
+def test_a_field_that_a_plugin_adds_reaches_the_blocks(runs, tmp_path):
+    """It is added to a loss as a constant, so the loss is that of the run without it plus the mean of the field."""
+    plugin = tmp_path / "adds.py"
+    plugin.write_text(ADDS)
+    train(tmp_path / "run", *FLAGS, data=f"{NUMPY['data']},{plugin}")
+    plan = make_plan(*parse(["--plugins", f"inter_first,bert,{NUMPY['data']}", *FLAGS]))
+    without = metrics(runs / "whole")
+    for step, line in enumerate(metrics(tmp_path / "run")):
+        extra = plan.config.seed + step + plan.order().indices(step).mean()
+        assert line["nsp_loss"] - without[step]["nsp_loss"] == pytest.approx(extra, rel=1e-6)
+    held_out = [json.loads((run / "evaluation.jsonl").read_text()) for run in (tmp_path / "run", runs / "whole")]
+    assert held_out[0]["nsp_loss"] - held_out[1]["nsp_loss"] == pytest.approx(np.arange(20).mean(), rel=1e-6)
