@@ -139,7 +139,16 @@ def test_the_vector_of_padding_is_not_trained():
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory):
+def cache(tmp_path_factory):
+    """A cache that no other test puts questions into."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("PIPELOOM_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def flags(cache, tmp_path_factory):
     """A dozen questions of one article, trained on and asked, and one with a wrong offset; with dropout."""
     content = json.loads(shared("squad/train-sample.json").read_text(encoding="utf-8"))
     paragraphs, left = [], 12
@@ -223,7 +232,7 @@ def test_two_stages_on_two_nodes_are_one_process(one_process, flags, tmp_path):
     assert answers(tmp_path / "run", 20) == answers(one_process[1], 20)
 
 
-def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
+def test_its_checkpoint_answers_the_same_by_itself(one_process, cache):
     """With the vocabulary in it, and nothing of the run: the very logits, so the very answers."""
     directory = one_process[1]
     folder = open_pretrained(str(directory)).path
@@ -231,9 +240,8 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
     assert vocabulary_of(str(directory)) == vocabulary_of(str(folder)) == Vocabulary(folder)
     assert Vocabulary(folder).read().lowercase is True
     assert (folder / "vocab.txt").read_bytes() == shared("bert-base-uncased-vocab.txt").read_bytes()
-    data = SquadDataset(
-        next(path for path in _cache() if path.name.startswith("squad-eval")), None, 30522, AnswerSettings()
-    )
+    (inputs,) = cache.glob("squad-eval-*")
+    data = SquadDataset(inputs, None, 30522, AnswerSettings())
     fields = data.read(range(len(data)), ["input_ids", "input_mask", "segment_ids"])
     outputs = predict(str(directory), "question_answering", fields, batch_size=5)
     scorer = data.scorer()
@@ -249,10 +257,3 @@ def test_its_checkpoint_answers_the_same_by_itself(one_process, flags):
         losses = -np.take_along_axis(logs[known], places[known], axis=1)
         assert evaluations(directory)[-1][f"{which}_loss"] == pytest.approx(losses.mean(), abs=1e-5)
     assert {name: one.text for name, one in scorer.predictions().items()} == answers(directory, 20)
-
-
-def _cache():
-    import os
-    from pathlib import Path
-
-    return Path(os.environ["PIPELOOM_CACHE"]).iterdir()
