@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -60,6 +61,12 @@ class Dataset:
     vocab_size: int
     #: The outputs of the model that ``scorer`` wants, by name.
     scored: Tuple[str, ...] = ()
+    #: The figures that ``scorer`` makes, where they are not all that the task names; the first is the default of
+    #: ``--best_metric``.
+    figures: Tuple[str, ...] = ()
+    #: Of training data: options that the samples decide, by name, such as the classes that there are. The model is
+    #: built with them, and checkpoints carry them.
+    settings: Mapping[str, Any] = MappingProxyType({})
     #: Of training data: whether the options name held-out samples too; these are evaluated after the last step, also
     #: without ``--eval_every``.
     held_out: bool = False
@@ -98,12 +105,19 @@ class Dataset:
         return hashlib.sha256(repr((len(self), self.task, fields, self.vocab_size)).encode()).hexdigest()
 
 
+#: What a dataset says of itself by attributes.
+_FACTS = (
+    *("task", "fields", "vocab_size", "scored", "figures", "settings"),
+    *("held_out", "has_references", "mixture", "vocabulary"),
+)
+
+
 class WrappedDataset(Dataset):
     """A dataset that answers as another one does, but for what a subclass changes."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        for name in ("task", "fields", "vocab_size", "scored", "held_out", "has_references", "mixture", "vocabulary"):
+        for name in _FACTS:
             setattr(self, name, getattr(dataset, name))
 
     def __len__(self) -> int:

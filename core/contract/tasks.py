@@ -61,7 +61,9 @@ class Head:
     For HuggingFace folders: ``architecture`` is what follows the encoder's name in the class (``"ForTokenLabels"``),
     ``pipeline_tag`` what model hubs call the task (``"token-classification"``); ``aliases`` are further names under
     which a folder may hold a parameter (its own stands before them, unless it is among them); ``repeated`` tensors that
-    say once more what a parameter says, with its name: a folder where they differ does not tie the two.
+    say once more what a parameter says, with its name: a folder where they differ does not tie the two; ``fresh`` are
+    parameters that start anew where a folder has them in another shape (a layer for other classes); ``config`` is what
+    ``config.json`` says because of this head (``id2label``).
     """
 
     block: Block
@@ -75,6 +77,8 @@ class Head:
     pipeline_tag: Optional[str] = None
     aliases: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     repeated: Mapping[str, str] = field(default_factory=dict)
+    fresh: Tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: Makes the head for ``(config, encoder)``; imports no engine, which its block's ``build`` alone may do.

@@ -119,7 +119,8 @@ class WeightAdapter:
     of the model without a head, whose folders have names without it (``"bert."``); ``spellings`` are endings of names
     as they are now and as they once were; ``aliases`` gives further names under which a folder may hold a tensor (its
     own stands before them, unless it is among them). ``repeated`` are tensors that say once more what another one says,
-    each with that one; ``buffers`` are those that hold no weights.
+    each with that one; ``buffers`` are those that hold no weights. ``fresh`` are parameters that start anew where a
+    folder has them in another shape.
     """
 
     rules: Tuple[TensorRule, ...] = ()
@@ -128,6 +129,7 @@ class WeightAdapter:
     aliases: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     repeated: Mapping[str, str] = field(default_factory=dict)
     buffers: Tuple[str, ...] = ()
+    fresh: Tuple[str, ...] = ()
 
     def to_huggingface(self, shapes: Mapping[str, Shape]) -> Dict[str, TensorRecipe]:
         """Return for each tensor of a folder how it is made of the parameters, whose ``shapes`` are by name."""

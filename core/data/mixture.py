@@ -26,13 +26,14 @@ class MixedDataset(Dataset):
     def __init__(self, datasets: Sequence[Dataset], weights: Optional[Sequence[float]] = None) -> None:
         first = datasets[0]
         for other in datasets[1:]:
-            for what in ("task", "vocab_size", "fields"):
+            for what in ("task", "vocab_size", "fields", "settings"):
                 if getattr(other, what) != getattr(first, what):
                     raise UsageError(
                         f"the {what} of '{other.describe()}' is not that of '{first.describe()}': such sets cannot be "
                         f"mixed"
                     )
         self.task, self.fields, self.vocab_size = first.task, first.fields, first.vocab_size
+        self.settings = first.settings
         self.vocabulary = next((dataset.vocabulary for dataset in datasets if dataset.vocabulary is not None), None)
         self.datasets = list(datasets)
         sizes = [len(dataset) for dataset in datasets]

@@ -120,6 +120,15 @@ def dataset(answer: Any, arguments: Arguments) -> Any:
         f"'vocab_size' of its dataset must be a whole number from 1 on, not {shown(answer.vocab_size)}",
     )
     _need(bool(answer.fields), "'fields' of its dataset is empty")
+    _need(
+        isinstance(answer.settings, Mapping),
+        f"'settings' of its dataset must be options by their names, not {shown(answer.settings)}",
+    )
+    for name in answer.settings:
+        _need(
+            name in arguments["config"].declared,
+            f"'settings' of its dataset has {shown(name)}, which is no option that its plugin declares",
+        )
     for name, field in answer.fields.items():
         _field(f"the field {shown(name)} of its dataset", field)
         _need(

@@ -62,12 +62,13 @@ def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional
 
     Raises ``UsageError`` for a metric that is not.
     """
-    chosen = config.best_metric or task.best_metric
+    own = held_out.figures if held_out is not None else ()
+    chosen = config.best_metric or (own[0] if own else task.best_metric)
     if held_out is None:
         return Goal(chosen, chosen in task.higher)
     known = (
         *(("loss", *model.evaluated) if not absent_labels(model, held_out) else ()),
-        *(task.figures if held_out.scored and held_out.has_references else ()),
+        *((own or task.figures) if held_out.scored and held_out.has_references else ()),
     )
     if config.best_metric is None and chosen not in known and known:
         chosen = known[0]

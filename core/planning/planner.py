@@ -106,6 +106,7 @@ def _resolved(config: Config, cluster: Cluster, dataset: Dataset) -> Config:
         loss_scale=config.loss_scale or (1024.0 if config.precision == "amp" else 1.0),
         vocab_size=dataset.vocab_size,
         **_steps(config, len(dataset)),
+        **dataset.settings,
     )
 
 

@@ -242,6 +242,15 @@ def test_the_best_is_what_the_task_or_the_user_says_as_far_as_it_is_measured(lab
     assert held_out(data, *flags)[1] == goal
 
 
+def test_a_dataset_may_measure_less_than_its_task_and_the_first_of_that_is_the_best():
+    data = questions(True)
+    data.figures = ("exact_match",)
+    assert held_out(data)[1] == Goal("exact_match", True)
+    with pytest.raises(UsageError) as error:
+        held_out(data, "--best_metric", "f1")
+    assert str(error.value).endswith("gives loss, start_loss, end_loss, exact_match")
+
+
 _GIVES = "an evaluation of 'bert' gives"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 
@@ -26,9 +26,14 @@ class Weights:
         self.recipes: Dict[str, TensorRecipe] = {}
         #: Parameters that the folder does not have; they get their usual initial values.
         self.missing: List[str] = []
+        resized: Set[str] = set()
         for name in shapes:
             recipe = adapter.from_huggingface(name, shapes, folder.tensors)
             if recipe is None:
+                self.missing.append(name)
+                continue
+            if name in adapter.fresh and self._has_another_shape(recipe):
+                resized.update(part.name for part in recipe.parts)
                 self.missing.append(name)
                 continue
             for part in recipe.parts:
@@ -36,7 +41,7 @@ class Weights:
             self.recipes[name] = recipe
         used = {part.name for recipe in self.recipes.values() for part in recipe.parts}
         #: Tensors that belong to no parameter.
-        self.unexpected: List[str] = sorted(set(folder.tensors) - used - set(adapter.ignored()))
+        self.unexpected: List[str] = sorted(set(folder.tensors) - used - resized - set(adapter.ignored()))
         if not self.recipes:
             examples = ", ".join(self.unexpected[:3]) or "none at all"
             raise folder.error(f"not one of its tensors belongs to this model (it has {examples})")
@@ -65,6 +70,16 @@ class Weights:
 
     def _read(self, part: TensorPart) -> np.ndarray:
         return self._folder.read(part.name) if part.index is None else self._folder.read(part.name, part.index)
+
+    def _has_another_shape(self, recipe: TensorRecipe) -> bool:
+        """Return whether the folder has a tensor of ``recipe`` in another shape, which is noted."""
+        other = next((part for part in recipe.parts if self._folder.tensors[part.name][0] != tuple(part.shape)), None)
+        if other is not None:
+            there = list(self._folder.tensors[other.name][0])
+            self.notes.append(
+                f"{other.name} starts anew: it has the shape {there}, the model needs {list(other.shape)}"
+            )
+        return other is not None
 
     def _check(self, part: TensorPart) -> None:
         shape, kind = self._folder.tensors[part.name]

@@ -23,6 +23,7 @@ def adapter_for(head: Head) -> WeightAdapter:
         aliases=head.aliases,
         repeated=head.repeated,
         buffers=("bert.embeddings.position_ids", "bert.embeddings.token_type_ids"),
+        fresh=head.fresh,
     )
 
 
@@ -46,6 +47,7 @@ def config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
         "attention_probs_dropout_prob": sizes.attention_dropout,
         "initializer_range": 0.02,
         "tie_word_embeddings": tied,
+        **head.config,
     }
 
 
