@@ -19,11 +19,12 @@ from pipeloom.plugins.datasets.wiki_ofrecord.corpus import Corpus, CorpusWriter,
 from pipeloom.plugins.datasets.wiki_ofrecord.examples import ExampleMaker, ExampleSettings
 from pipeloom.plugins.datasets.wiki_ofrecord.visits import OtherDocuments, Visits, plan_visits
 from pipeloom.plugins.libraries.corpus.documents import Document
-from pipeloom.plugins.libraries.corpus.sentences import Chunk, TextSettings, Tokenizing, token_dtype
+from pipeloom.plugins.libraries.corpus.sentences import Chunk, TextSettings, Tokenizing
 from pipeloom.plugins.libraries.ofrecord.records import encode, framed
 from pipeloom.plugins.libraries.preparation.journal import Journal
 from pipeloom.plugins.libraries.preparation.pool import ordered_map
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+from pipeloom.plugins.libraries.tokens.token_format import token_dtype
 
 #: Characters of the documents that a worker gets at once.
 _CHUNK_CHARACTERS = 1 << 18

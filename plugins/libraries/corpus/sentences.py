@@ -15,6 +15,7 @@ from pipeloom.core.base.characters import whole
 from pipeloom.plugins.libraries.corpus.documents import Document, ExtractedPage, SentenceDocument
 from pipeloom.plugins.libraries.corpus.wiki_dump import WikiPage
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+from pipeloom.plugins.libraries.tokens.token_format import token_dtype
 
 _WORD = re.compile(r"\w")
 
@@ -172,8 +173,3 @@ class Tokenizing:
             np.array(document_sizes, np.int64),
             counts,
         )
-
-
-def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest type on disk that holds the ids of a vocabulary."""
-    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
