@@ -87,6 +87,16 @@ class Dataset:
         """
         raise NotImplementedError("abstract")
 
+    def read_epochs(self, indices: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """The same for training, which goes over the samples again and again: ``epochs[k]`` is the pass, from 0, that
+        ``indices[k]`` is of; with a mixture, the pass over its source.
+
+        By default a sample is always the same. One that differs each time (masked words, augmented pictures) must
+        depend on the sample, the epoch and the run's seed alone: then every layout and a resumed run read the same.
+        Held-out samples are read by ``read``.
+        """
+        return self.read(indices, names)
+
     def describe(self) -> str:
         """One phrase for the log: where the samples come from and how many there are."""
         raise NotImplementedError("abstract")
@@ -113,7 +123,8 @@ _FACTS = (
 
 
 class WrappedDataset(Dataset):
-    """A dataset that answers as another one does, but for what a subclass changes."""
+    """A dataset that answers as another one does, but for what a subclass changes: of what is read, ``read`` and
+    ``read_epochs``."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -125,6 +136,9 @@ class WrappedDataset(Dataset):
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
         return self._dataset.read(indices, names)
+
+    def read_epochs(self, indices: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._dataset.read_epochs(indices, epochs, names)
 
     def scorer(self) -> Optional[Scorer]:
         return self._dataset.scorer()

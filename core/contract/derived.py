@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -31,11 +31,17 @@ class WithDerived(WrappedDataset):
         self.fields = {**dataset.fields, **{name: one.field for name, one in self._derived.items()}}
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
-        wanted = [name for name in names if name in self._derived]
-        sources = [source for name in wanted for source in self._derived[name].sources]
-        values: Mapping[str, np.ndarray] = self._dataset.read(
-            indices, list(dict.fromkeys([*(name for name in names if name not in self._derived), *sources]))
-        )
+        return self._with_derived(names, self._dataset.read(indices, self._sources(names)))
+
+    def read_epochs(self, indices: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._with_derived(names, self._dataset.read_epochs(indices, epochs, self._sources(names)))
+
+    def _sources(self, names: Sequence[str]) -> List[str]:
+        """What the fields ``names`` are made of."""
+        sources = [source for name in names if name in self._derived for source in self._derived[name].sources]
+        return list(dict.fromkeys([*(name for name in names if name not in self._derived), *sources]))
+
+    def _with_derived(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         return {name: self._computed(name, values) if name in self._derived else values[name] for name in names}
 
     def _computed(self, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:

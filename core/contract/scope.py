@@ -92,8 +92,9 @@ class Ops(Protocol):
         The row of the id ``untrained`` gets no gradient by it.
         """
 
-    def gather(self, table: Weight, ids: Tensor) -> Tensor:
-        """Return rows of a table that every rank has whole: ``(V, H), (N,) -> (N, H)``."""
+    def gather(self, table: Weight, ids: Tensor, untrained: Optional[int] = None) -> Tensor:
+        """Return rows of a table that every rank has whole: ``(V, H), (N,) -> (N, H)``; ``untrained`` as in
+        ``lookup``."""
 
     def attention(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, drop: Callable[[Tensor], Tensor]
@@ -120,6 +121,12 @@ class Ops(Protocol):
 
     def clamp(self, ids: Tensor, low: int, high: int) -> Tensor:
         """Bound ids to ``low .. high``."""
+
+    def cumsum(self, x: Tensor, dim: int) -> Tensor:
+        """Return the running sum along a dimension."""
+
+    def to_ids(self, x: Tensor) -> Tensor:
+        """Return whole numbers that are float32 as ids."""
 
     def to_float(self, x: Tensor) -> Tensor:
         """Return ids or the result of a comparison as float32."""

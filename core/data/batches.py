@@ -46,15 +46,16 @@ class TrainingBatches(Batches):
         core's fields.
         """
         indices: Any = self._order.indices(step)
+        epochs: Any = self._order.epochs(step)
         mine = _share(len(indices), position, width)
         computed = {
             name: self._added[name].compute(self._seed, step, indices)[mine] for name in names if name in self._added
         }
         names = [name for name in names if name not in CORE_FIELDS and name not in computed]
         whole = [name for name in names if name in self._normalize]
-        values = self._dataset.read(indices[mine], [name for name in names if name not in whole])
+        values = self._dataset.read_epochs(indices[mine], epochs[mine], [name for name in names if name not in whole])
         # The weights of the whole batch are needed to normalise, whoever computes with the rest of it.
-        for name, value in (self._dataset.read(indices, whole) if whole else {}).items():
+        for name, value in (self._dataset.read_epochs(indices, epochs, whole) if whole else {}).items():
             values[name] = _divided(value[mine], float(value.sum(dtype=np.float64)))
         values[DROPOUT_SEEDS] = dropout_seeds(self._seed, step, len(indices))[mine]
         values[SAMPLE_WEIGHT] = np.full((len(values[DROPOUT_SEEDS]), 1), 1.0 / len(indices), np.float32)

@@ -18,7 +18,14 @@ class CheckedDataset(WrappedDataset):
     """
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
-        values = self._dataset.read(indices, names)
+        return self._checked(indices, names, self._dataset.read(indices, names))
+
+    def read_epochs(self, indices: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._checked(indices, names, self._dataset.read_epochs(indices, epochs, names))
+
+    def _checked(
+        self, indices: Sequence[int], names: Sequence[str], values: Mapping[str, np.ndarray]
+    ) -> Dict[str, np.ndarray]:
         if not isinstance(values, Mapping):
             raise self._error(f"reading gives {type(values).__name__}, not arrays by the names of fields")
         for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -54,6 +54,16 @@ class MixedDataset(Dataset):
         return int(self._starts[-1])
 
     def read(self, indices: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        return self._read(indices, names, lambda dataset, own, rows: dataset.read(own, names))
+
+    def read_epochs(self, indices: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> Dict[str, np.ndarray]:
+        passes: Any = np.asarray(epochs, dtype=np.int64)
+        return self._read(indices, names, lambda dataset, own, rows: dataset.read_epochs(own, passes[rows], names))
+
+    def _read(
+        self, indices: Sequence[int], names: Sequence[str], read: Callable[[Dataset, Any, np.ndarray], Dict]
+    ) -> Dict[str, np.ndarray]:
+        """Put together what ``read(dataset, own indices, rows of the batch)`` gives for each dataset."""
         places = np.asarray(indices, dtype=np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"samples {places.min()} to {places.max()} of {len(self)}")
@@ -62,7 +72,7 @@ class MixedDataset(Dataset):
         for number in np.unique(owners):
             rows = owners == number
             own: Any = places[rows] - self._starts[number]
-            for name, value in self.datasets[number].read(own, names).items():
+            for name, value in read(self.datasets[number], own, rows).items():
                 batch[name][rows] = value
         return batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import reduce
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -69,19 +69,32 @@ class SampleOrder:
 
     def indices(self, step: int) -> np.ndarray:
         """The samples of the global batch of ``step`` (from 0): int64 ``(global_batch_size,)``."""
+        batch = np.empty(self.global_batch_size, dtype=np.int64)
+        offset = 0
+        for stream, rows, first, end in self._parts(step):
+            batch[rows] = offset + stream.between(first, end)
+            offset += stream.num_samples
+        return batch
+
+    def epochs(self, step: int) -> np.ndarray:
+        """Which pass over its source each sample of that batch is of, from 0: int64 ``(global_batch_size,)``."""
+        batch = np.empty(self.global_batch_size, dtype=np.int64)
+        for stream, rows, first, end in self._parts(step):
+            batch[rows] = np.arange(first, end) // stream.num_samples
+        return batch
+
+    def _parts(self, step: int) -> Iterator[Tuple[_Stream, Any, int, int]]:
+        """Of each stream the places ``first`` to ``end`` (without) that are in the batch of ``step``, and the rows of
+        the batch where they stand."""
         if step < 0:
             raise ValueError(f"step {step} is negative")
         first, end = step * self.global_batch_size, (step + 1) * self.global_batch_size
         if self.mixture is None:
-            return self._streams[0].between(first, end)
-        batch = np.empty(self.global_batch_size, dtype=np.int64)
-        sources, offset = self.mixture.sources(first, end), 0
+            yield self._streams[0], slice(None), first, end
+            return
+        sources = self.mixture.sources(first, end)
         for source, stream in enumerate(self._streams):
-            batch[sources == source] = offset + stream.between(
-                self.mixture.count(source, first), self.mixture.count(source, end)
-            )
-            offset += stream.num_samples
-        return batch
+            yield stream, sources == source, self.mixture.count(source, first), self.mixture.count(source, end)
 
 
 class _Stream:

@@ -1,12 +1,13 @@
-"""tasks: pre-training on pairs of texts, and answering questions."""
+"""tasks: pre-training on pairs of texts or masked words alone, and answering questions."""
 
 from __future__ import annotations
 
 import pipeloom
+from pipeloom.plugins.tasks.masked_lm import MASKED_LM
 from pipeloom.plugins.tasks.pretraining import PRETRAINING
 from pipeloom.plugins.tasks.question_answering import QUESTION_ANSWERING
 
 
 @pipeloom.hookimpl
 def pipeloom_tasks(config):
-    return [PRETRAINING, QUESTION_ANSWERING]
+    return [PRETRAINING, MASKED_LM, QUESTION_ANSWERING]

@@ -9,9 +9,12 @@ import pytest
 
 from pipeloom.core.contract.blocks import DROPOUT_SEEDS, SAMPLE_WEIGHT
 from pipeloom.core.contract.dataset import Dataset, Field, FirstSamples
+from pipeloom.core.contract.derived import DerivedField, WithDerived
 from pipeloom.core.data import batches
 from pipeloom.core.data.batches import HeldOutBatches, TrainingBatches
+from pipeloom.core.data.checking import CheckedDataset
 from pipeloom.core.data.dropout_seeds import dropout_seeds
+from pipeloom.core.data.mixture import MixedDataset
 from pipeloom.core.data.order import SampleOrder
 
 pytestmark = pytest.mark.fast
@@ -33,7 +36,7 @@ class Numbered(Dataset):
         self.weights = (
             np.random.default_rng(3).integers(0, 3, (count, 3)).astype(np.float32)
             if weight is None
-            else np.full((count, 3), weight)
+            else np.full((count, 3), weight, np.float32)
         )
 
     def __len__(self):
@@ -51,6 +54,15 @@ class Numbered(Dataset):
 
     def describe(self):
         return f"{self.count} numbers"
+
+
+def checked_and_derived(data):
+    twice = DerivedField(Field("twice", (1,), "int32"), ("number",), lambda number: 2 * number)
+    return CheckedDataset(WithDerived(data, [twice]))
+
+
+def mixed(data):
+    return MixedDataset([data])
 
 
 def whole(source, step, width, names=NAMES):
@@ -117,3 +129,37 @@ def test_the_first_samples_of_a_set():
     first = FirstSamples(Numbered(10), 3)
     assert len(first) == 3 and first.describe() == "the first 3 of 10 numbers" and first.fields == Numbered.fields
     assert len(HeldOutBatches(first, 2, ())) == 2
+
+
+class ByEpoch(Numbered):
+    """Reads in training also which pass a sample is of."""
+
+    def read_epochs(self, indices, epochs, names):
+        values = self.read(indices, names)
+        passes = np.asarray(epochs)[:, None]
+        return {
+            name: value + passes.astype(value.dtype) if name in ("number", "weights") else value
+            for name, value in values.items()
+        }
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, checked_and_derived, mixed])
+def test_training_reads_each_sample_for_its_epoch_whatever_the_layout(wrap):
+    data = wrap(ByEpoch(6, weight=1.0))
+    order = SampleOrder(6, 4, 11, True)
+    training = TrainingBatches(data, order, ["weights"], 11)
+    for step in range(4):
+        numbers, epochs = order.indices(step), order.epochs(step)
+        for width in (1, 2, 4):
+            read = whole(training, step, width)
+            assert (read["number"][:, 0] == numbers + epochs).all()
+            # what is normalised, by its sum over the batch, is of the same epochs
+            assert np.allclose(read["weights"], (1.0 + epochs[:, None]) / (3 * (1.0 + epochs).sum()))
+    held_out = HeldOutBatches(data, 4, [])
+    assert (held_out.read(0, ["number"], 0, 1)["number"][:, 0] == np.arange(4)).all()
+
+
+def test_derived_fields_are_made_of_what_was_read_for_the_epoch():
+    data = checked_and_derived(ByEpoch(6))
+    assert data.read_epochs([4], [3], ["twice", "number"])["twice"].tolist() == [[14]]
+    assert data.read([4], ["twice"])["twice"].tolist() == [[8]]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.interleaving import Mixture
 from pipeloom.core.data.order import SampleOrder, steps_per_epoch
 
 pytestmark = pytest.mark.fast
@@ -31,6 +32,27 @@ def test_each_epoch_is_a_permutation(num_samples, batch, seed):
 def test_the_stream_is_the_same_for_every_batch_size(num_samples, one, other, shuffle):
     length = 3 * num_samples + 7
     assert (stream(num_samples, one, 5, length, shuffle) == stream(num_samples, other, 5, length, shuffle)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 150))
+def test_the_epoch_of_a_sample_is_the_pass_over_all_samples_that_it_is_of(num_samples, batch):
+    order = SampleOrder(num_samples, batch, 3, True)
+    steps = range(3 * num_samples // batch + 2)
+    found = np.concatenate([order.epochs(step) for step in steps])
+    assert found.dtype == np.int64
+    assert (found == np.arange(len(found)) // num_samples).all()
+
+
+def test_with_a_mixture_each_source_has_epochs_of_its_own():
+    order = SampleOrder(7, 5, 3, True, Mixture((4, 3), (2, 1)))
+    samples = np.concatenate([order.indices(step) for step in range(12)])
+    epochs = np.concatenate([order.epochs(step) for step in range(12)])
+    for own in (samples < 4, samples >= 4):
+        size = len(set(samples[own]))
+        assert (epochs[own] == np.arange(own.sum()) // size).all()
+        for epoch in range(2):  # in one pass each sample of the source once
+            assert len(set(samples[own & (epochs == epoch)])) == size
 
 
 def test_steps_may_be_asked_in_any_order():

@@ -66,8 +66,13 @@ class NumpyOps:
 
         return Tensor(table.array[ids.array], [(table, gradient)])
 
-    def gather(self, table, ids):
-        return self.lookup(table, ids)
+    gather = lookup
+
+    def cumsum(self, x, dim):
+        return Tensor(x.array.cumsum(axis=dim))
+
+    def to_ids(self, x):
+        return Tensor(x.array.astype(np.int32))
 
     def attention(self, query, key, value, mask, drop):
         scores = self.matmul(query * (1 / math.sqrt(query.shape[-1])), key.permute(0, 1, 3, 2)) + mask

@@ -67,14 +67,17 @@ class StageOps:
     def lookup(self, table, ids, untrained=None):
         """Return rows of a table; each rank of a tensor group has some of them."""
         found = flow._C.gather(gathered(table), ids, axis=0)
-        found = found if self._axes is None else self._pin(found, _B)
+        return self._trained_but(found if self._axes is None else self._pin(found, _B), ids, untrained)
+
+    def gather(self, table, ids, untrained=None):
+        """Return rows of a table that is whole."""
+        return self._trained_but(flow._C.gather(gathered(table), ids, axis=0), ids, untrained)
+
+    def _trained_but(self, found, ids, untrained):
+        """Return the rows ``found``, of which that of the id ``untrained`` gets no gradient."""
         if untrained is None:
             return found
         return GradientWhere.apply(found, self.to_float(ids != untrained).unsqueeze(-1))
-
-    def gather(self, table, ids):
-        """Return rows of a table that is whole."""
-        return flow._C.gather(gathered(table), ids, axis=0)
 
     def matmul(self, a, b):
         """Multiply matrices."""
@@ -95,6 +98,14 @@ class StageOps:
     def clamp(self, ids, low, high):
         """Bound ids."""
         return flow.clamp(ids, low, high)
+
+    def cumsum(self, x, dim):
+        """Return the running sum along a dimension."""
+        return flow.cumsum(x, dim)
+
+    def to_ids(self, x):
+        """Return int32."""
+        return x.to(flow.int32)
 
     def to_float(self, x):
         """Return float32."""

@@ -8,7 +8,7 @@ import pipeloom
 from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.tasks import Encoder, Task
 from pipeloom.plugins.models.bert import huggingface
-from pipeloom.plugins.models.bert.bert_pretraining import PRETRAINING_HEAD
+from pipeloom.plugins.models.bert.bert_pretraining import HEADS
 from pipeloom.plugins.models.bert.encoder import WORD, embeddings, layer
 from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
 
@@ -29,7 +29,7 @@ def pipeloom_add_options(options):
 
 @pipeloom.hookimpl
 def pipeloom_heads(config):
-    return [PRETRAINING_HEAD]
+    return list(HEADS)
 
 
 @pipeloom.hookimpl
