@@ -6,8 +6,10 @@ for all of them at one malformed file: only lines under ``[pipeloom]`` count, an
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -57,6 +59,20 @@ def installed_plugins() -> Dict[str, List[Offer]]:
 def scan() -> Tuple[List[Offer], List[str]]:
     """All offers in the order of ``sys.path``, and a line for each package that means to offer some and does not say it
     well."""
+    offers, notes = look_through(tuple((place, _changed(place)) for place in sys.path))
+    return list(offers), list(notes)
+
+
+def _changed(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def look_through(_: Tuple[Tuple[str, int], ...]) -> Tuple[List[Offer], List[str]]:
+    """Do it, once in a process for a path to whose folders nothing was added; ``cache_clear()`` makes it look anew."""
     offers: List[Offer] = []
     notes: List[str] = []
     seen = set()

@@ -32,7 +32,7 @@ class _Manager(pluggy.PluginManager):
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         """Let plugins declare their options in the order of selection, and answer before any default."""
-        options: Any = super().parse_hookimpl_opts(plugin, name)
+        options: Any = super().parse_hookimpl_opts(plugin, name) if shape.may_be_hook(plugin, name) else None
         if options is None or options.get("hookwrapper") or options.get("wrapper"):
             return options
         hook = options.get("specname") or name

@@ -7,6 +7,7 @@ everything that looks like a hook here and is none is refused with what to chang
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pkgutil
 import sys
@@ -26,7 +27,8 @@ _MARK = "pipeloom_impl"
 _WRITE = "write '@pipeloom.hookimpl' above it"
 
 
-def known_hooks() -> Dict[str, Tuple[str, ...]]:
+@functools.lru_cache(maxsize=None)
+def known_hooks() -> Mapping[str, Tuple[str, ...]]:
     """The hooks of the contract: name -> its arguments."""
     return {
         name: tuple(inspect.signature(hook).parameters)
@@ -45,6 +47,8 @@ def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
     manager = pluggy.PluginManager("pipeloom")
     found: Dict[str, Mapping[str, Any]] = {}
     for name in dir(plugin):
+        if not may_be_hook(plugin, name):
+            continue
         try:
             options = manager.parse_hookimpl_opts(plugin, name)
         except Exception:  # a property that fails is no hook
@@ -52,6 +56,11 @@ def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
         if options is not None:
             found[name] = options
     return found
+
+
+def may_be_hook(plugin: Any, name: str) -> bool:
+    """Whether ``plugin.name`` is worth pluggy's look, which is slow: in a module only functions are."""
+    return not isinstance(plugin, ModuleType) or inspect.isroutine(vars(plugin).get(name))
 
 
 def arguments_of(plugin: Any) -> Dict[str, Tuple[str, ...]]:

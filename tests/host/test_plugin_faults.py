@@ -14,7 +14,7 @@ from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.host import calls, listing
 from pipeloom.core.host.calls import blaming
-from pipeloom.core.host.discovery import Offer, installed_plugins, scan
+from pipeloom.core.host.discovery import Offer, installed_plugins, look_through, scan
 from pipeloom.core.host.plugin_manager import PluginManager
 
 pytestmark = pytest.mark.fast
@@ -305,8 +305,8 @@ def test_a_declaration_that_raises(mine):
 
 # --- what it answers
 
-PLACE = {"cluster": Cluster(2, 2), "mesh": Mesh(2, 2), "config": None}
-LAYOUT = {"cluster": Cluster(2, 2), "config": None}
+PLACE = {"cluster": Cluster(2, 2), "mesh": Mesh(2, 2), "model": None, "config": None}
+LAYOUT = {"cluster": Cluster(2, 2), "model": None, "config": None}
 SPLIT = {"blocks": [0, 1, 2], "num_stages": 2, "config": None}
 RATE = {"config": SimpleNamespace(train_steps=10)}
 DATA = {"config": None, "split": "train"}
@@ -570,6 +570,7 @@ def site(tmp_path, monkeypatch):
             (info / ("PKG-INFO" if folder.endswith("egg-info") else "METADATA")).write_bytes(metadata)
         if entry_points is not None:
             (info / "entry_points.txt").write_bytes(entry_points)
+            look_through.cache_clear()
 
     return package
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeloom.core.commands.cli import main
+from pipeloom.core.host.discovery import look_through
 from pipeloom.plugins.commands import doctor as doctors
 from pipeloom.plugins.commands.doctor import connections, machine, ranks, software
 from pipeloom.plugins.commands.doctor.finding import bad, note, ok
@@ -139,6 +140,7 @@ def test_a_broken_plugin_is_named(tmp_path, monkeypatch):
 
     def offer(*names):
         (info / "entry_points.txt").write_text("[pipeloom]\n" + "".join(f"{name} = doctors_{name}\n" for name in names))
+        look_through.cache_clear()
 
     offer("good", "torn", "rude")
     found = software.plugins()
