@@ -75,7 +75,7 @@ setup(
     # wheel: setuptools before 70.1 cannot build one without it, and a test does.
     extras_require={
         "prepare": _PREPARE,
-        "test": _PREPARE + ["pytest", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
+        "test": _PREPARE + ["pytest", "pytest-xdist", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
         "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'
     },
     entry_points={"console_scripts": ["pipeloom = pipeloom.__main__:run"]},

@@ -12,11 +12,35 @@ from pipeloom.plugins import TABLE
 use_builtin(TABLE)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Spread the whole of ``-m fast`` over two processes, files as they are (``-n 0``: one process).
+
+    Not the tests that start engines and launchers: each of them wants the machine for itself.
+    """
+    option = config.option
+    if (
+        getattr(option, "numprocesses", 0) is None  # pytest-xdist is there, and -n is not
+        and not hasattr(config, "workerinput")
+        and config.args_source is config.ArgsSource.TESTPATHS
+        and option.markexpr == "fast"
+        and not (option.keyword or option.usepdb or option.collectonly)
+        and len(os.sched_getaffinity(0)) > 1
+    ):
+        option.numprocesses, option.dist = 2, "loadfile"
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are no names: compressed ones hold the time, and every process must find tests of the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def sample_cache(tmp_path_factory):
-    """``$PIPELOOM_CACHE`` of the session, subprocesses included: a sample that two tests need is built once."""
+    """``$PIPELOOM_CACHE`` of the session, its processes included: a sample that two tests need is built once."""
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIPELOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PIPELOOM_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
         yield os.environ["PIPELOOM_CACHE"]
 
 
