@@ -24,14 +24,14 @@ ACTIVATIONS = {
 }
 
 
-def dense(name: str, out: int, inner: int, split: str = "") -> Tuple[ParameterSpec, ParameterSpec]:
+def dense(name: str, out: int, inner: int, split: str = "", std: float = 0.02) -> Tuple[ParameterSpec, ParameterSpec]:
     """State weight ``(out, inner)`` and bias of a linear layer.
 
     ``split``: what tensor parallelism splits, the ``"column"``s of the result or the ``"row"``s of the input; ``""``:
-    nothing.
+    nothing. ``std``: the standard deviation of the initial weights.
     """
     return (
-        ParameterSpec(f"{name}.weight", (out, inner), tensor_dim={"column": 0, "row": 1}.get(split)),
+        ParameterSpec(f"{name}.weight", (out, inner), std=std, tensor_dim={"column": 0, "row": 1}.get(split)),
         ParameterSpec(
             f"{name}.bias",
             (out,),

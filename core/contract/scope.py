@@ -68,8 +68,8 @@ class Ops(Protocol):
     def use(self, parameter: Weight) -> Tensor:
         """Return a parameter as a tensor, for arithmetic."""
 
-    def linear(self, x: Tensor, weight: Weight, bias: Weight) -> Tensor:
-        """Return ``x weight^T + bias``: ``(N, I), (O, I), (O,) -> (N, O)``."""
+    def linear(self, x: Tensor, weight: Weight, bias: Optional[Weight]) -> Tensor:
+        """Return ``x weight^T + bias``, or without a bias: ``(N, I), (O, I), (O,) -> (N, O)``."""
 
     def into_group(self, x: Tensor) -> Tensor:
         """Return ``x`` as the whole input of ``column_linear`` or a ``vocabulary_`` operation."""
@@ -99,9 +99,11 @@ class Ops(Protocol):
     def attention(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, drop: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Compute scaled dot-product attention (Vaswani et al. 2017) over ``(B, heads, L, D)``.
+        """Compute scaled dot-product attention (Vaswani et al. 2017): queries ``(B, heads, Q, D)``, keys and values
+        ``(B, heads, K, D)``.
 
-        ``mask`` is added to the scores, ``drop`` applied to the probabilities ``(B, heads, L, L)``.
+        ``mask`` is added to the scores (a dimension of size 1 is repeated), ``drop`` applied to the probabilities, both
+        ``(B, heads, Q, K)``.
         """
 
     def activation(self, name: str, x: Tensor) -> Tensor:
@@ -115,6 +117,9 @@ class Ops(Protocol):
 
     def narrow(self, x: Tensor, dim: int, start: int, length: int) -> Tensor:
         """Return ``length`` entries from ``start`` along a dimension."""
+
+    def concat(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        """Put tensors in a row along a dimension, which is not that of the samples."""
 
     def one_hot(self, ids: Tensor, size: int) -> Tensor:
         """Return ``(..., size)`` with 1 at each id and 0 elsewhere."""
@@ -137,10 +142,10 @@ class Ops(Protocol):
     def argmax(self, logits: Tensor) -> Tensor:
         """Return the class with the largest of ``(N, C)``, the first of equal ones: ``(N,)``."""
 
-    def vocabulary_cross_entropy(self, x: Tensor, weight: Weight, bias: Weight, labels: Tensor) -> Tensor:
+    def vocabulary_cross_entropy(self, x: Tensor, weight: Weight, bias: Optional[Weight], labels: Tensor) -> Tensor:
         """Compute ``cross_entropy(linear(x, weight, bias), labels)``, the classes split over the tensor group."""
 
-    def vocabulary_argmax(self, x: Tensor, weight: Weight, bias: Weight) -> Tensor:
+    def vocabulary_argmax(self, x: Tensor, weight: Weight, bias: Optional[Weight]) -> Tensor:
         """Compute ``argmax(linear(x, weight, bias))``, the classes split over the tensor group."""
 
 

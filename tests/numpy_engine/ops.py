@@ -32,7 +32,8 @@ class NumpyOps:
         return x
 
     def linear(self, x, weight, bias):
-        return self.matmul(x, weight.permute(1, 0)) + bias
+        product = self.matmul(x, weight.permute(1, 0))
+        return product if bias is None else product + bias
 
     column_linear = row_linear = linear
 
@@ -118,6 +119,15 @@ class NumpyOps:
             return whole
 
         return Tensor(x.array[places], [(x, gradient)])
+
+    def concat(self, parts, dim):
+        bounds = np.cumsum([part.shape[dim] for part in parts])
+
+        def gradient(number):
+            return lambda grad: np.split(grad, bounds[:-1], axis=dim)[number]
+
+        array = np.concatenate([part.array for part in parts], axis=dim)
+        return Tensor(array, [(part, gradient(number)) for number, part in enumerate(parts)])
 
     def one_hot(self, ids, size):
         return Tensor((ids.array[..., None] == np.arange(size)).astype(REAL))

@@ -43,13 +43,35 @@ class LinearFunction(flow.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        # Of a weight that is spread, its gradient too. Else it stays a partial sum, to be added up over the ranks
-        # once a step, when the micro-batches are.
-        of_weight = flow.matmul(grad, x, transpose_a=True)
-        if split_dim(weight.sbp[0]) is not None:
-            of_weight = of_weight.to_global(placement=weight.placement, sbp=weight.sbp)
-        return flow.matmul(grad, gathered(weight)), of_weight, sum_rows(grad)
+        return (*_product_gradients(ctx, grad), sum_rows(grad))
+
+
+class ProductFunction(flow.autograd.Function):
+    """Compute ``y_NO = x_NI w_OI^T``, as ``LinearFunction`` does."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return flow.matmul(x, gathered(weight), transpose_b=True)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _product_gradients(ctx, grad)
+
+
+def _product_gradients(ctx, grad):
+    x, weight = ctx.saved_tensors
+    return flow.matmul(grad, gathered(weight)), as_spread(flow.matmul(grad, x, transpose_a=True), weight)
+
+
+def as_spread(gradient, weight):
+    """Return the gradient of a weight that is spread as spread too.
+
+    Else it stays a partial sum, to be added up over the ranks once a step, when the micro-batches are.
+    """
+    if split_dim(weight.sbp[0]) is None:
+        return gradient
+    return gradient.to_global(placement=weight.placement, sbp=weight.sbp)
 
 
 class GradientWhere(flow.autograd.Function):

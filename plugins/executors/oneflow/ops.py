@@ -19,6 +19,7 @@ from pipeloom.plugins.executors.oneflow.functions import (
     GeluFunction,
     GradientWhere,
     LinearFunction,
+    ProductFunction,
     constant_like,
     gathered,
     layer_norm_function,
@@ -91,6 +92,10 @@ class StageOps:
         """Return a range of entries along a dimension."""
         return flow.narrow(x, dim, start, length)
 
+    def concat(self, parts, dim):
+        """Put tensors in a row along a dimension."""
+        return flow.cat(list(parts), dim=dim)
+
     def one_hot(self, ids, size):
         """Return float32 with 1 at each id."""
         return flow._C.one_hot(ids, size, 1, 0).to(flow.float32)
@@ -119,17 +124,15 @@ class StageOps:
         picked = flow.matmul(x * self.lookup(weight, labels), constant_like((x.shape[1], 1), 1.0, x)).reshape(
             x.shape[0]
         )
-        return (
-            parallel_log_sum(x, gathered(weight), gathered(bias), self._axes.tensor, sum_rows)
-            - picked
-            - self.lookup(bias, labels)
-        )
+        bias = None if bias is None else gathered(bias)
+        losses = parallel_log_sum(x, gathered(weight), bias, self._axes.tensor, sum_rows) - picked
+        return losses if bias is None else losses - self.lookup(bias, labels)
 
     def vocabulary_argmax(self, x, weight, bias):
         """Return the argmax of ``linear`` with its classes split over the tensor group; for evaluation."""
         if self._axes is None:
             return self.argmax(self.linear(x, weight, bias))
-        return parallel_argmax(x, gathered(weight), gathered(bias), self._axes.tensor)
+        return parallel_argmax(x, gathered(weight), None if bias is None else gathered(bias), self._axes.tensor)
 
     def argmax(self, logits):
         """Return the first class with the largest logit, int32."""
@@ -183,6 +186,8 @@ class StageOps:
 
 class CpuOps(StageOps):
     def linear(self, x, weight, bias):
+        if bias is None:
+            return ProductFunction.apply(x, tensor_of(weight))
         return LinearFunction.apply(x, tensor_of(weight), gathered(bias))
 
     def add_row(self, x, row):
@@ -199,7 +204,10 @@ class CudaOps(StageOps):
     """Compute by the engine's fused kernels. Written with care, not run here: see the README on GPUs."""
 
     def linear(self, x, weight, bias):
-        weight, bias = gathered(weight), gathered(bias)
+        weight = gathered(weight)
+        if bias is None:
+            return flow.matmul(x, weight, transpose_b=True)
+        bias = gathered(bias)
         return (
             flow._C.fused_matmul_bias(x, weight, bias)
             if hasattr(flow._C, "fused_matmul_bias")

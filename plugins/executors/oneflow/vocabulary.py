@@ -30,15 +30,17 @@ def split(value):
 def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
     """Compute ``log sum exp(x weight^T + bias)`` over the vocabulary: ``(N,)``, on every rank of the group.
 
-    ``x`` is whole in the group, ``weight`` and ``bias`` split on dim 0. ``sum_rows`` adds up the rows of ``(N, V)``.
+    ``x`` is whole in the group, ``weight`` and ``bias``, which may be ``None``, split on dim 0. ``sum_rows`` adds up the
+    rows of ``(N, V)``.
     """
     place = x_NH.placement
     N, V = x_NH.shape[0], weight_VH.shape[0]
 
     class LogSum(flow.autograd.Function):
         @staticmethod
-        def forward(ctx, x, weight, bias):
-            logits_NTW = split(flow.matmul(x, weight, transpose_b=True) + bias).reshape(N, tensor, V // tensor)
+        def forward(ctx, x, weight, *bias):
+            logits_NV = flow.matmul(x, weight, transpose_b=True)
+            logits_NTW = split(logits_NV + bias[0] if bias else logits_NV).reshape(N, tensor, V // tensor)
             log_NTW = flow.log_softmax(logits_NTW, dim=-1)  # each rank over its own rows
             sums_NT = whole((flow.narrow(logits_NTW, 2, 0, 1) - flow.narrow(log_NTW, 2, 0, 1)).reshape(N, tensor))
             most_N1 = sums_NT.amax(dim=1, keepdim=True)
@@ -52,9 +54,10 @@ def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
             factor_NT1 = split(share_NT * whole(gradient_N).reshape(N, 1)).reshape(N, tensor, 1)
             ones_1W = flow._C.global_constant((1, V // tensor), 1.0, dtype=x.dtype, placement=place, sbp=[_B, _B])
             dense_NV = split((own_NTW * flow.matmul(factor_NT1, ones_1W)).reshape(N, V))
-            return whole(flow.matmul(dense_NV, weight)), flow.matmul(dense_NV, x, transpose_a=True), sum_rows(dense_NV)
+            gradients = whole(flow.matmul(dense_NV, weight)), flow.matmul(dense_NV, x, transpose_a=True)
+            return gradients if bias_V is None else (*gradients, sum_rows(dense_NV))
 
-    return LogSum.apply(x_NH, weight_VH, bias_V)
+    return LogSum.apply(x_NH, weight_VH, *(() if bias_V is None else (bias_V,)))
 
 
 def parallel_argmax(x_NH, weight_VH, bias_V, tensor: int):
@@ -63,7 +66,8 @@ def parallel_argmax(x_NH, weight_VH, bias_V, tensor: int):
     Each rank finds the largest of its own rows; of each prediction only that and its place are put together.
     """
     N, V = x_NH.shape[0], weight_VH.shape[0]
-    logits_NTW = split(flow.matmul(x_NH, weight_VH, transpose_b=True) + bias_V).reshape(N, tensor, V // tensor)
+    logits_NV = flow.matmul(x_NH, weight_VH, transpose_b=True)
+    logits_NTW = split(logits_NV if bias_V is None else logits_NV + bias_V).reshape(N, tensor, V // tensor)
     most_NT = whole(split(logits_NTW.amax(dim=2)))
     row_NT = whole(split(flow.argmax(logits_NTW, dim=2).to(flow.float32)))  # exact: below 2**24
     rank_N = flow.argmax(most_NT, dim=1)

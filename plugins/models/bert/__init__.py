@@ -9,22 +9,24 @@ from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.tasks import Encoder, Task
 from pipeloom.plugins.models.bert import huggingface
 from pipeloom.plugins.models.bert.bert_pretraining import HEADS
-from pipeloom.plugins.models.bert.encoder import WORD, embeddings, layer
 from pipeloom.plugins.models.transformer.sizes import Sizes, add_transformer_options, agree, sizes_from
+from pipeloom.plugins.models.transformer.transformer_blocks import (
+    bert_embedding_names,
+    bert_layer_names,
+    embeddings,
+    layer,
+)
 
 __all__ = ["WORD", "pipeloom_add_options", "pipeloom_build_model", "pipeloom_heads"]
+
+_EMBEDDINGS = bert_embedding_names("bert")
+#: The word embedding, ``(vocab, hidden)``.
+WORD = _EMBEDDINGS.word
 
 
 @pipeloom.hookimpl
 def pipeloom_add_options(options):
     add_transformer_options(options)
-    options.add(
-        "tie_embeddings",
-        bool,
-        True,
-        section="model",
-        help="use the word embedding as the MLM decoder too; false gives the decoder a weight of its own",
-    )
 
 
 @pipeloom.hookimpl
@@ -69,7 +71,11 @@ def _model(config, task: Task, sizes: Sizes) -> ModelSpec:
     return ModelSpec(
         name="bert",
         task=task.name,
-        blocks=(embeddings(sizes, head), *(layer(sizes, number) for number in range(sizes.layers)), head.block),
+        blocks=(
+            embeddings(sizes, _EMBEDDINGS, head),
+            *(layer(sizes, bert_layer_names("bert", number), number) for number in range(sizes.layers)),
+            head.block,
+        ),
         losses=head.losses,
         metrics=head.metrics,
         normalize=head.normalize,

@@ -1,4 +1,4 @@
-"""Sizes of a transformer encoder, the options that set them, and what its layers cost."""
+"""Sizes and form of a transformer, and the options that set them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.checkpoint.naming import CheckpointPath
-from pipeloom.core.contract.blocks import Cost
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of an encoder. ``head_size = hidden / heads``.
+    """Sizes and form of a transformer. ``head_size = hidden / heads``.
 
-    ``segments``: kinds of segments that have an embedding; where there is one, all tokens are of it. ``padding``: the
-    id of [PAD], whose vector is not trained by being looked up, as in transformers. ``activation``: one of
-    ``core.contract.layers.ACTIVATIONS``.
+    ``segments``: kinds of segments that have an embedding, 0 where none has; where there is one, all tokens are of it.
+    ``padding``: the id of [PAD], whose vector is not trained by being looked up, as in transformers. ``activation``:
+    one of ``core.contract.layers.ACTIVATIONS``. ``pre_norm``: each sublayer reads normalised values and adds to the
+    others (pre-LN), else sums are normalised (post-LN). ``causal``: a token attends to itself and those before it, to
+    those of its own document alone unless ``across_documents``. ``first_position``: the row of the position table for
+    the first token.
     """
 
     layers: int
@@ -32,6 +34,10 @@ class Sizes:
     segments: int = 2
     padding: Optional[int] = 0
     activation: str = "gelu"
+    pre_norm: bool = False
+    causal: bool = False
+    across_documents: bool = True
+    first_position: int = 0
 
     @property
     def head_size(self) -> int:
@@ -42,34 +48,13 @@ class Sizes:
         """Hidden states of one sample."""
         return self.seq_length, self.hidden
 
-    @property
-    def scores_shape(self) -> Tuple[int, int, int]:
-        """Attention scores of one sample."""
-        return self.heads, self.seq_length, self.seq_length
-
     def describe(self) -> Dict[str, Any]:
         return asdict(self)
 
-    def layer_cost(self) -> Cost:
-        """Cost of one encoder layer per token, forward.
 
-        FLOPs: the six products 8 h^2 + 4 h f, and attention's two, 4 L h (Narayanan et al. 2021,
-        appendix, without the head). Kept for backward in float32: inputs of the products, the attention
-        probabilities and masks (3 per head and key), LayerNorm's and GELU's own (Korthikanti et al. 2022
-        count the same tensors in half precision).
-        """
-        h, f, length, heads = self.hidden, self.intermediate, self.seq_length, self.heads
-        return Cost(
-            flops=8.0 * h * h + 4.0 * h * f + 4.0 * length * h,
-            output_bytes=4.0 * h,
-            kept_bytes=4.0 * (13 * h + 2 * f + 3 * heads * length),
-            # Attention and MLP: forward after the rows, backward before the columns (Shoeybi et al. 2019).
-            tensor_bytes=4.0 * 4 * h,
-        )
-
-
-def add_transformer_options(options) -> None:
-    """Declare the options that every transformer model here has."""
+def add_transformer_options(options, positions: int = 512) -> None:
+    """Declare the options that every transformer model here has; ``positions``: the default of how many have an
+    embedding."""
     add = options.add
     add(
         "init_from",
@@ -81,11 +66,11 @@ def add_transformer_options(options) -> None:
         help="start from a checkpoint of ours (also RUN@best, RUN@last, RUN@120) or a HuggingFace folder (config.json, "
         "model.safetensors); its sizes replace the defaults of the following",
     )
-    add("num_hidden_layers", int, 2, cuda_default=24, section="model", minimum=1, help="encoder layers")
+    add("num_hidden_layers", int, 2, cuda_default=24, section="model", minimum=1, help="layers")
     add("num_attention_heads", int, 2, cuda_default=16, section="model", minimum=1, help="attention heads")
     add("hidden_size", int, None, section="model", minimum=1, help="width of the hidden states (default: 64 x heads)")
     add("intermediate_size", int, None, section="model", minimum=1, help="width of the MLP (default: 4 x hidden size)")
-    add("max_position_embeddings", int, 512, section="model", minimum=1, help="positions that have an embedding")
+    add("max_position_embeddings", int, positions, section="model", minimum=1, help="positions that have an embedding")
     add(
         "hidden_dropout_prob",
         float,
@@ -105,6 +90,13 @@ def add_transformer_options(options) -> None:
         maximum=0.99,
         model_card=True,
         help="dropout of attention probabilities",
+    )
+    add(
+        "tie_embeddings",
+        bool,
+        True,
+        section="model",
+        help="use the word embedding as the decoder too; false gives the decoder a weight of its own",
     )
 
 
