@@ -13,6 +13,7 @@ BUILTIN = {
     "by_flops": "pipeloom.plugins.strategies.by_flops",
     "manual": "pipeloom.plugins.strategies.manual",
     "bert": "pipeloom.plugins.models.bert",
+    "gpt2": "pipeloom.plugins.models.gpt2",
     "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
     "squad": "pipeloom.plugins.datasets.squad",
 }

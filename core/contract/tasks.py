@@ -33,7 +33,7 @@ class Encoder:
     embedding, ``(vocab, hidden)``; ``tied``: whether a head that turns hidden states into words shall use that table
     for it; ``padding``: the id whose vector there is not trained by being looked up, as transformers has it for
     ``pad_token_id``; ``activation``: what the encoder has between dense layers, one of
-    ``core.contract.layers.ACTIVATIONS``.
+    ``core.contract.layers.ACTIVATIONS``; ``causal``: a token sees no later one.
     """
 
     family: str
@@ -46,6 +46,7 @@ class Encoder:
     tied: bool
     padding: Optional[int] = None
     activation: str = "gelu"
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,17 @@ class Task:
     ``head(config, encoder)`` states a head that stands on any encoder; without one each family of models needs its
     own (hook ``pipeloom_heads``). The task that a model plugin is given always has one: it chooses the most specific
     head for ``encoder.family``. ``derived(config)`` gives fields that the core makes of those of the dataset, for the
-    head to read. ``figures`` names what the scorer of a dataset of this task measures. The best checkpoint has the best
-    ``best_metric`` (the best loss where that is not measured), unless the user names another; of those in ``higher``
-    more is better, of all others less. ``predict`` says what the command of this name does for the task.
+    head to read. ``figures`` names what the scorer of a dataset of this task measures; ``derived_figures`` are those
+    that follow from the losses and metrics of an evaluation, each by a function of these. The best checkpoint has the
+    best ``best_metric`` (the best loss where that is not measured), unless the user names another; of those in
+    ``higher`` more is better, of all others less. ``predict`` says what the command of this name does for the task.
     """
 
     name: str
     head: BuildHead = head_of_family
     derived: Callable[[Any], Sequence[DerivedField]] = lambda config: ()
     figures: Tuple[str, ...] = ()
+    derived_figures: Mapping[str, Callable[[Mapping[str, float]], float]] = field(default_factory=dict)
     best_metric: str = "loss"
     higher: Tuple[str, ...] = ()
     predict: Optional[Predictor] = None

@@ -169,6 +169,10 @@ def tasks(answer: Any, arguments: Arguments) -> List[Task]:
             f"'head' and 'derived' of the task '{task.name}' must be functions",
         )
         _need(
+            isinstance(task.derived_figures, Mapping) and all(map(callable, task.derived_figures.values())),
+            f"'derived_figures' of the task '{task.name}' must be functions by name, not {shown(task.derived_figures)}",
+        )
+        _need(
             task.predict is None or isinstance(task.predict, Predictor),
             f"'predict' of the task '{task.name}' must be a Predictor of pipeloom.core.contract.tasks, not "
             f"{shown(task.predict)}",

@@ -67,7 +67,7 @@ def choose_goal(config: Config, task: Task, model: ModelSpec, held_out: Optional
     if held_out is None:
         return Goal(chosen, chosen in task.higher)
     known = (
-        *(("loss", *model.evaluated) if not absent_labels(model, held_out) else ()),
+        *(("loss", *model.evaluated, *task.derived_figures) if not absent_labels(model, held_out) else ()),
         *((own or task.figures) if held_out.scored and held_out.has_references else ()),
     )
     if config.best_metric is None and chosen not in known and known:

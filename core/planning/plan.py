@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.config.config import Config
@@ -23,7 +23,8 @@ class Plan:
 
     ``config`` is resolved: nothing in it is left to be decided. ``split`` counts the blocks of each stage;
     ``evaluation`` is the held-out set, if there is one, and ``goal`` what the best checkpoint has the best of;
-    ``added`` are the fields of batches that plugins compute, by name.
+    ``added`` are the fields of batches that plugins compute, by name; ``derived_figures`` those of the task
+    (``core/contract/tasks.py``).
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Plan:
     evaluation: Optional[Dataset] = None
     goal: Goal = Goal()
     added: Mapping[str, SampleField] = field(default_factory=dict)
+    derived_figures: Mapping[str, Callable[[Mapping[str, float]], float]] = field(default_factory=dict)
 
     @property
     def micro_batch_size(self) -> int:

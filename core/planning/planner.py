@@ -73,7 +73,7 @@ def make_plan(
     batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
     model = carry_shared(model, split, placement, batch, mesh.tensor, config.tied_transfer)
     config = config.replace(**{**model.settings, "nums_split": mesh.pipeline, "best_metric": goal.metric})
-    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal, added)
+    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal, added, task.derived_figures)
 
 
 def _model(config: Config, plugins: PluginManager, task: Task) -> ModelSpec:

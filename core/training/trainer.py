@@ -78,7 +78,7 @@ class Trainer:
         size = plan.micro_batch_size * plan.mesh.data
         batches = HeldOutBatches(held_out, size, plan.model.normalize, absent, plan.added)
         evaluator = self.program.evaluator(batches, held_out.scored)
-        return ScoredEvaluation(evaluator, held_out, run.directory, run.is_main, self.collectives)
+        return ScoredEvaluation(evaluator, held_out, run.directory, run.is_main, self.collectives, plan.derived_figures)
 
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         manifest, state = checkpoint.manifest, self.training.state

@@ -30,8 +30,8 @@ def split(value):
 def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
     """Compute ``log sum exp(x weight^T + bias)`` over the vocabulary: ``(N,)``, on every rank of the group.
 
-    ``x`` is whole in the group, ``weight`` and ``bias``, which may be ``None``, split on dim 0. ``sum_rows`` adds up the
-    rows of ``(N, V)``.
+    ``x`` is whole in the group, ``weight`` and ``bias``, which may be ``None``, split on dim 0. ``sum_rows`` adds up
+    the rows of ``(N, V)``.
     """
     place = x_NH.placement
     N, V = x_NH.shape[0], weight_VH.shape[0]
