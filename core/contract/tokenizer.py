@@ -21,7 +21,10 @@ class Tokenizer(Protocol):
         """Return the text of ``ids``; special tokens are left out."""
 
     def special_id(self, role: str) -> Optional[int]:
-        """Return the id of the token with a role: ``pad``, ``unk``, ``cls``, ``sep`` or ``mask``; ``None`` for none."""
+        """Return the id of the token with a role: ``pad``, ``unk``, ``cls``, ``sep``, ``mask``, ``bos`` or ``eos``.
+
+        ``None`` where there is none: GPT-2's tokenizer has no ``mask``, and only ``eos`` ends a text.
+        """
 
 
 class TokenizerSource:

@@ -140,7 +140,15 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
 
     Raises ``UsageError`` where the tokenizer does not fit the model.
     """
-    from pipeloom.plugins.libraries.text.tokenizer_files import PIPELINE, SETTINGS, SPECIAL_NAMES, VOCABULARY
+    from pipeloom.plugins.libraries.text.tokenizer_files import (
+        BERT,
+        BYTE_VOCABULARY,
+        MERGES,
+        PIPELINE,
+        SETTINGS,
+        SPECIAL_NAMES,
+        VOCABULARY,
+    )
 
     files, words = vocabulary.read(), vocabulary.load(special_in_text=True)
     for line in words.notes:
@@ -152,18 +160,26 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
             "trained with by --vocab"
         )
     content = files.content()
-    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": longest, **files.settings}
+    named = files.class_for(folder.config.get("model_type"))
+    settings = {"tokenizer_class": named, "model_max_length": longest, **files.settings}
     if not files.is_whole:
-        usual = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-        names = words.role_names()
-        if set(content) <= {VOCABULARY, SETTINGS} and "added_tokens_decoder" not in files.settings:
+        names = {name: text for name, text in words.role_names().items() if text is not None or files.kind == BERT}
+        tokens_alone = set(content) <= {VOCABULARY, BYTE_VOCABULARY, MERGES, SETTINGS}
+        if tokens_alone and "added_tokens_decoder" not in files.settings:
             content[SPECIAL_NAMES] = _json({name: files.settings.get(name, text) for name, text in names.items()})
-        settings = {**usual, **names, **settings}
+        settings = {**_USUAL[files.kind], **names, **settings}
     content[SETTINGS] = _json(settings)
     # A file of this kind cannot say that two lines of vocab.txt are one token.
     if PIPELINE not in content and "" not in words.tokens:
         content[PIPELINE] = (words.to_json() + "\n").encode()
     return content
+
+
+#: What tokenizer_config.json says by the kind of tokenizer, where its files do not.
+_USUAL: Dict[str, Dict[str, Any]] = {
+    "bert": {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True},
+    "byte_bpe": {"add_prefix_space": False},
+}
 
 
 def _json(content: Any) -> bytes:

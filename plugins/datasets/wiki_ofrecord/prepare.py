@@ -117,6 +117,7 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
     from pipeloom.plugins.libraries.corpus.inputs import find_inputs
     from pipeloom.plugins.libraries.preparation.output_folder import OutputFolder
     from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
+    from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
     inputs = find_inputs(options.input, reading_settings(options))
     examples = ExampleSettings(
@@ -127,7 +128,8 @@ def _prepare(options: argparse.Namespace, signals: Signals) -> int:
         whole_word_masking=options.whole_word_masking,
     )
     vocabulary = Vocabulary(Path(options.vocab).expanduser(), options.lowercase)
-    tokenizer, options.lowercase = vocabulary.load(), vocabulary.lowercases()
+    tokenizer = WordPieceTokenizer.load(vocabulary.path, vocabulary.lowercase)
+    options.lowercase = vocabulary.lowercases()
     _ = tokenizer.mask_id  # raises where there is none: nothing could be learned
     for line in tokenizer.notes:
         print(f"pipeloom: warning: {line}", file=sys.stderr)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.libraries.questions.articles import LeftOut, Question
-from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+from pipeloom.plugins.libraries.text.text_tokenizer import TextTokenizer
 
 #: Number of the first input; the public sets count their ``unique_ids`` from here.
 FIRST_UNIQUE_ID = 1000000000
@@ -249,7 +249,7 @@ def _within(values: np.ndarray, high: int) -> bool:
 
 def make_features(
     questions: Sequence[Question],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: TextTokenizer,
     settings: FeatureSettings,
     training: bool,
     left_out: LeftOut,
@@ -272,7 +272,7 @@ def make_features(
 class _Builder:
     """Collects the arrays of ``Features``. A context that several questions share is tokenized once."""
 
-    def __init__(self, tokenizer: WordPieceTokenizer, settings: FeatureSettings) -> None:
+    def __init__(self, tokenizer: TextTokenizer, settings: FeatureSettings) -> None:
         self._tokenizer, self._settings = tokenizer, settings
         self._contexts: Dict[str, int] = {}
         self._tokens: List[Tuple[np.ndarray, np.ndarray]] = []

@@ -18,6 +18,8 @@ from pipeloom.plugins.libraries.text.tokenizer_files import (
 
 #: What a model needs a token for, and its usual name.
 ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+#: The roles that a tokenizer of any kind may have tokens for.
+ALL_ROLES = (*ROLES, "bos", "eos")
 
 # The settings that name one token each, in the order in which those that the vocabulary lacks get their ids.
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -48,7 +50,7 @@ class SpecialTokens:
             for name, value in settings.items()
             if name.endswith("_token") and name not in _NAMED and isinstance(value, (str, dict))
         ]
-        usual = {} if files.is_whole else {f"{role}_token": text for role, text in ROLES.items()}
+        usual = files.usual_tokens
         self.named: Dict[str, Union[str, AddedToken]] = {}
         for name in (*_NAMED, *others):
             value = settings.get(name, usual.get(name))

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Optional
 
 from pipeloom.core.contract.tokenizer import TokenizerSource
-from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
+from pipeloom.plugins.libraries.text.tokenizer_files import BERT, TokenizerFiles
 
 if TYPE_CHECKING:  # who only reads records should not wait for what reads text
-    from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+    from pipeloom.plugins.libraries.text.text_tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
 class Vocabulary(TokenizerSource):
     """What turns text into token ids: a folder with tokenizer files as HuggingFace has them, or one of these, a
-    vocab.txt or a tokenizer.json.
+    vocab.txt, a tokenizer.json, or a vocab.json with its merges.txt beside it.
 
     ``lowercase``: whether text is turned into small letters first; ``None``: as the files say. The methods raise
     ``UsageError`` for files that are not there or cannot be followed.
@@ -28,7 +28,7 @@ class Vocabulary(TokenizerSource):
     @classmethod
     def beside(cls, folder: Path, lowercase: Optional[bool] = None) -> Optional[Vocabulary]:
         """Return that of the records in ``folder``, or ``None``. Of a vocab.txt alone ``lowercase`` says the rest."""
-        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
             return cls(folder)
         return cls(folder / "vocab.txt", lowercase) if (folder / "vocab.txt").is_file() else None
 
@@ -49,7 +49,7 @@ class Vocabulary(TokenizerSource):
     def lowercases(self) -> Optional[bool]:
         """Return whether text is turned into small letters; ``None`` for a tokenizer that puts it in other words."""
         files = self.read()
-        return True if files.lowercase is None and not files.is_whole else files.lowercase
+        return True if files.lowercase is None and files.kind == BERT else files.lowercase
 
     def digest(self) -> str:
         """Return the sha256, in hex, of what decides the tokens, but for ``lowercase``; that of a vocab.txt alone."""
@@ -63,8 +63,13 @@ class Vocabulary(TokenizerSource):
         content = files.content()
         return max(files.lines().values(), default=-1) + 1 if list(content) == ["vocab.txt"] else len(self.load())
 
-    def load(self, special_in_text: bool = False) -> WordPieceTokenizer:
-        """Build the tokenizer; see ``WordPieceTokenizer.load``."""
+    def load(self, special_in_text: bool = False) -> TextTokenizer:
+        """Build the tokenizer, of the class that its files ask for; see ``TextTokenizer``."""
+        from pipeloom.plugins.libraries.text.text_tokenizer import BPETokenizer
         from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+        from pipeloom.plugins.libraries.text.tokenizer_building import build
 
-        return WordPieceTokenizer.load(self.path, self.lowercase, special_in_text)
+        files = self.read()
+        built = build(files)
+        kind = BPETokenizer if built.continuing is None else WordPieceTokenizer
+        return kind(built, files.source, special_in_text)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
+from typing import Iterable, List, Optional, Sequence, Set, Union
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from pipeloom.core.base.errors import UsageError, shown
+from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.libraries.text.special_tokens import ROLES
+from pipeloom.plugins.libraries.text.text_tokenizer import TextTokenizer
 from pipeloom.plugins.libraries.text.tokenizer_building import CONTINUING, Built, build, from_tokens
 from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
 
@@ -19,26 +20,14 @@ from pipeloom.plugins.libraries.text.tokenizer_files import TokenizerFiles
 SPECIAL_TOKENS = tuple(ROLES.values())
 
 
-class WordPieceTokenizer:
-    """BERT's tokenizer: splits at spaces and punctuation, then into the longest known pieces of a word.
-
-    ``tokens[i]`` is the token with id ``i``, and "" where no token has that id. ``has_segments``: whether the second
-    of two texts is told from the first. ``notes`` are lines on files that say different things.
-    """
+class WordPieceTokenizer(TextTokenizer):
+    """BERT's tokenizer: splits at spaces and punctuation, then into the longest known pieces of a word."""
 
     def __init__(self, built: Built, source: str, special_in_text: bool = False) -> None:
-        self._tokenizer, self._source = built.engine, source
-        self.has_segments, self.notes = built.has_segments, built.notes
-        if not special_in_text:
-            self._tokenizer.encode_special_tokens = True  # as ordinary text
-        ids = self._tokenizer.get_vocab(with_added_tokens=True)
-        self.tokens = [""] * (max(ids.values()) + 1)
-        for token, number in ids.items():
-            self.tokens[number] = token
-        # ``build`` raises where one of these is missing; a mask token may be.
-        roles = {role: number for role, number in built.roles.items() if number is not None}
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (roles[role] for role in ("pad", "unk", "cls", "sep"))
-        self._roles, self._mask_id, self._continuing = roles, roles.get("mask"), built.continuing
+        if built.continuing is None:
+            raise UsageError(f"{source}: its tokens are those of BPE; WordPieces are needed here")
+        super().__init__(built, source, special_in_text)
+        self._continuing = built.continuing
 
     @classmethod
     def load(
@@ -75,73 +64,15 @@ class WordPieceTokenizer:
         """Writes the vocab.txt that ``load`` reads."""
         Path(path).write_text("".join(token + "\n" for token in self.tokens), encoding="utf-8")
 
-    def __len__(self) -> int:
-        """One more than the largest id."""
-        return len(self.tokens)
-
-    def role_names(self) -> Dict[str, Optional[str]]:
-        """The tokens with a role as tokenizer_config.json names them: ``pad_token`` and so on."""
-        roles = {"pad": self.pad_id, "unk": self.unk_id, "cls": self.cls_id, "sep": self.sep_id, "mask": self._mask_id}
-        return {f"{role}_token": None if number is None else self.tokens[number] for role, number in roles.items()}
-
-    @property
-    def mask_id(self) -> int:
-        if self._mask_id is None:
-            raise UsageError(f"{self._source} has no token for a masked word (mask_token), which pre-training needs")
-        return self._mask_id
-
-    @property
-    def special_ids(self) -> List[int]:
-        """The ids of tokens that stand for no text, ascending."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        none = [number for number, token in enumerate(self.tokens) if not token]
-        return sorted(
-            {
-                self.pad_id,
-                self.unk_id,
-                self.cls_id,
-                self.sep_id,
-                self.mask_id,
-                *none,
-                *(number for number, token in added.items() if token.special),
-            }
-        )
-
     @property
     def continuing(self) -> List[bool]:
         """By id, whether the token goes on with a word that another one began."""
         return [token.startswith(self._continuing) for token in self.tokens]
 
-    def encode(self, text: str) -> List[int]:
-        """The ids of a sentence, without [CLS] and [SEP] around it."""
-        return self._encode(text).ids
-
-    def encode_with_offsets(self, text: str) -> Tuple[List[int], List[Tuple[int, int]]]:
-        """``encode``, and for each token the characters ``start <= i < end`` of ``text`` that it was made of."""
-        encoding = self._encode(text)
-        return encoding.ids, encoding.offsets
-
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, as the tokens spell it; special tokens are left out."""
         decoder = decoders.WordPiece(prefix=self._continuing)
         return decoder.decode([self.tokens[number] for number in ids if number not in self._roles.values()])
-
-    def special_id(self, role: str) -> Optional[int]:
-        """Return the id of the token with a role: ``pad``, ``unk``, ``cls``, ``sep`` or ``mask``; ``None`` for none."""
-        return self._roles.get(role)
-
-    def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
-        """``encode`` of many sentences at once."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-    def _encode(self, text: str):
-        try:
-            return self._tokenizer.encode(text, add_special_tokens=False)
-        except TypeError:
-            half = next((character for character in text if "\ud800" <= character <= "\udfff"), None)
-            if half is None:
-                raise
-            raise UsageError(f"a text has half of a character ({half}), which is no text: {shown(text)}") from None
 
 
 @dataclass(frozen=True)

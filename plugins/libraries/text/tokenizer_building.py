@@ -10,8 +10,15 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from pipeloom.core.base.errors import UsageError, shown
+from pipeloom.plugins.libraries.text.bpe_building import bpe_roles, byte_bpe, bytes_without_token, parsed
 from pipeloom.plugins.libraries.text.special_tokens import ROLES, SpecialTokens
-from pipeloom.plugins.libraries.text.tokenizer_files import PIPELINE, SETTINGS, VOCABULARY, TokenizerFiles
+from pipeloom.plugins.libraries.text.tokenizer_files import (
+    BYTE_BPE,
+    PIPELINE,
+    SETTINGS,
+    VOCABULARY,
+    TokenizerFiles,
+)
 
 #: How the pieces of a word begin, but for the first one; and the most characters of a word, as in BERT's own code.
 CONTINUING, LONGEST_WORD = "##", 100
@@ -25,22 +32,20 @@ _UNFOLLOWED: Dict[str, Tuple[Any, ...]] = {
     "auto_map": (None,),
 }
 
-# Parts of other kinds of tokenizers, whose faults are no exceptions in the library but panics.
-_FATAL = ("Precompiled", "FixedLength")
 # A file that speaks of larger ids is damaged.
 _LARGEST_ID = 1 << 24
 
 
 @dataclass(frozen=True)
 class Built:
-    """``engine``: without truncation, padding or tokens around a text. ``roles``: the ids of the tokens of ``ROLES``;
-    that of ``mask`` may be ``None``. ``continuing``: how all pieces of a word begin but the first. ``has_segments``:
-    whether the second of two texts is told from the first (``token_type_ids``). ``notes``: lines on files that say
-    different things."""
+    """``engine``: without truncation, padding or tokens around a text. ``roles``: the ids of the tokens of
+    ``ALL_ROLES``, ``None`` where there is none; WordPieces have those of ``ROLES``, ``mask`` perhaps. ``continuing``:
+    how all pieces of a word begin but the first, ``None`` for BPE. ``has_segments``: whether the second of two texts is
+    told from the first (``token_type_ids``). ``notes``: lines on files that say different things."""
 
     engine: Tokenizer
     roles: Dict[str, Optional[int]]
-    continuing: str = CONTINUING
+    continuing: Optional[str] = CONTINUING
     has_segments: bool = True
     notes: List[str] = field(default_factory=list)
 
@@ -50,11 +55,17 @@ def build(files: TokenizerFiles) -> Built:
     special = SpecialTokens(files)
     _refuse_unfollowed(files, special)
     notes: List[str] = []
-    engine = _whole(files) if files.is_whole else _by_settings(files, special.text("unk_token"), notes)
+    if files.kind == BYTE_BPE:
+        engine = byte_bpe(files)
+    else:
+        engine = _whole(files) if files.is_whole else _by_settings(files, special.text("unk_token"), notes)
     known = engine.get_vocab(with_added_tokens=True)
     if max(known.values(), default=0) > _LARGEST_ID:
         raise files.error(PIPELINE, f"it has a token with the id {max(known.values())}; it is damaged")
     special.add_to(engine, notes)
+    if isinstance(engine.model, models.BPE):
+        notes += bytes_without_token(files, engine)
+        return Built(engine, bpe_roles(files, special, engine), None, False, notes)
     has_segments = _has_segments(files)
     if not has_segments:
         notes.append(
@@ -188,29 +199,18 @@ def _whole(files: TokenizerFiles) -> Tokenizer:
             f"it is JSON, and no {PIPELINE} of a tokenizer; give a vocab.txt, one token a "
             "line, or a folder with tokenizer files",
         )
-    parts = [files.pipeline.get(name) for name in ("normalizer", "pre_tokenizer")]
-    bad = [kind for kind in _kinds(parts) if kind in _FATAL]
-    if bad:
-        raise files.error(PIPELINE, f"it has a {bad[0]}, which is not for WordPieces")
-    try:
-        engine = Tokenizer.from_str(json.dumps(files.pipeline))
-    except Exception as error:  # the library raises nothing more special
-        reason = f"it is damaged, or for another version of the tokenizers library ({error})"
-        raise files.error(PIPELINE, reason) from None
-    if not isinstance(engine.model, models.WordPiece):
-        raise files.error(PIPELINE, f"its model is {type(engine.model).__name__}; a WordPiece one is needed here")
-    if not engine.model.continuing_subword_prefix:
-        raise files.error(PIPELINE, "it has no continuing_subword_prefix, which tells the first piece of a word apart")
+    engine = parsed(files, files.pipeline)
     engine.no_truncation()
     engine.no_padding()
+    if isinstance(engine.model, models.BPE):
+        engine.model.dropout = None  # the same text has the same tokens
+        return engine
+    if not isinstance(engine.model, models.WordPiece):
+        name = type(engine.model).__name__
+        raise files.error(PIPELINE, f"its model is {name}; a WordPiece or BPE one is needed here")
+    if not engine.model.continuing_subword_prefix:
+        raise files.error(PIPELINE, "it has no continuing_subword_prefix, which tells the first piece of a word apart")
     return engine
-
-
-def _kinds(part: Any) -> List[Any]:
-    """The types of a normalizer or pre-tokenizer and of those that it is made of."""
-    if isinstance(part, dict):
-        return [part.get("type"), *(kind for inner in part.values() for kind in _kinds(inner))]
-    return [kind for inner in part for kind in _kinds(inner)] if isinstance(part, list) else []
 
 
 def _frame(files: TokenizerFiles, known: Mapping[str, int]) -> Dict[str, int]:

@@ -255,7 +255,10 @@ WHOLE = {"tokenizer_class": "TokenizersBackend"}
             dict(settings={"tokenizer_class": "BertJapaneseTokenizer"}),
             "its tokenizer is a BertJapaneseTokenizer; what can be followed is a BertTokenizer",
         ),
-        (dict(config={"tokenizer_class": "RobertaTokenizer"}), "its tokenizer is a RobertaTokenizer"),
+        (
+            dict(config={"tokenizer_class": "RobertaTokenizer"}),
+            "a RobertaTokenizer, which is made from vocab.json and merges.txt, and there is none",
+        ),
         (dict(settings=WHOLE), "is made from tokenizer.json, and there is none"),
         (dict(settings={"cls_token": "<cls>"}), "/f has no <cls>; a WordPiece vocabulary has "),
         (dict(settings={"pad_token": None}), "/f has no pad_token; a WordPiece"),
@@ -275,7 +278,7 @@ WHOLE = {"tokenizer_class": "TokenizersBackend"}
         ),
         (
             dict(pipeline=pipeline(model={"type": "BPE", "vocab": {"a": 0}, "merges": []}), settings=WHOLE),
-            "its model is BPE; a WordPiece one",
+            "its tokens are those of BPE; WordPieces are needed here",
         ),
         (
             dict(pipeline=pipeline(post_processor=None), settings=WHOLE),
@@ -304,7 +307,7 @@ WHOLE = {"tokenizer_class": "TokenizersBackend"}
             dict(pipeline=pipeline(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), settings=WHOLE),
             "it has a Precompiled, which is",
         ),
-        (dict(vocab=None), "/f has no tokenizer: neither vocab.txt nor tokenizer.json"),
+        (dict(vocab=None), "/f has no tokenizer: neither vocab.txt nor vocab.json nor"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
