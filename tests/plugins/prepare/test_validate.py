@@ -262,8 +262,16 @@ def few(made, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("with_vocabulary, number", [(True, 7), (False, 7), (True, 0)])
-def test_validating_and_training_agree(few, tmp_path, capsys, with_vocabulary, number):
+def padded(folder) -> int:
+    """Return the first record but 0 that has padding: which that is depends on the version of the tokenizer."""
+    data = (folder / "part-0").read_bytes()
+    records = [decode(data[offset : offset + length]) for offset, length in index_part(folder / "part-0").tolist()]
+    return next(number for number, record in enumerate(records) if number and not record["input_mask"].all())
+
+
+@pytest.mark.parametrize("with_vocabulary, first", [(True, False), (False, False), (True, True)])
+def test_validating_and_training_agree(few, tmp_path, capsys, with_vocabulary, first):
+    number = 0 if first else padded(few)
     for case, (field, edit, always) in enumerate(FAULTS):
         folder = tmp_path / str(case)
         shutil.copytree(few, folder)
