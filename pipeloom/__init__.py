@@ -23,3 +23,16 @@ except ImportError:  # then the command line says what is missing (pipeloom/__ma
 else:
     #: Marks a function as a pipeloom hook: ``@pipeloom.hookimpl def pipeloom_place(...)``.
     hookimpl = _Marker("pipeloom")
+
+
+def __getattr__(name):
+    """Import what is for notebooks and tests (``pipeloom/api.py``) where it is asked for: a bare import is cheap."""
+    if name not in ("Config", "load", "plan", "train"):
+        raise AttributeError("module 'pipeloom' has no attribute %r" % name)
+    from pipeloom import api
+
+    return getattr(api, name)
+
+
+def __dir__():
+    return sorted([*globals(), "Config", "load", "plan", "train"])

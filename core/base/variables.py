@@ -16,6 +16,8 @@ ADDRESS = "PIPELOOM_ADDRESS"
 CONTROL_FD = "PIPELOOM_CONTROL_FD"
 #: Set by users, to anything: prints the traceback of a plugin's fault before the line about it.
 TRACEBACK = "PIPELOOM_TRACEBACK"
+#: Set by users: the installed plugins that there are, by name with commas between them; empty for none of them.
+LOAD_PLUGINS = "PIPELOOM_LOAD_PLUGINS"
 #: Set by users: the folder of the cache.
 CACHE = "PIPELOOM_CACHE"
 

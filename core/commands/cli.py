@@ -10,18 +10,17 @@ from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from pipeloom import __version__
-from pipeloom.core.base.devices import count_gpus
-from pipeloom.core.base.errors import PipeloomError, UsageError, did_you_mean, is_no_home, shown
+from pipeloom.core.base.errors import PipeloomError, UsageError, did_you_mean, is_no_home
 from pipeloom.core.base.output import open_closed_streams, printing
 from pipeloom.core.base.variables import JOB, RANK_VARIABLES
-from pipeloom.core.config import cluster_environment
-from pipeloom.core.config import config as configs
+from pipeloom.core.commands.request import Request, Resolved, resolve_request
+from pipeloom.core.config.config import Config, resolve
 from pipeloom.core.contract.arguments import Parser, no_such_home, normalize
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
 from pipeloom.core.host.builtin import BuiltinPlugins, builtin, use_builtin
 from pipeloom.core.host.command_lookup import run_command
-from pipeloom.core.host.plugin_manager import LEFT_OUT, PluginManager, hooks_of, load_plugin
+from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, load_plugin
 from pipeloom.core.launch.interpreter import begin_anew
 from pipeloom.core.launch.network import forget_proxies
 from pipeloom.core.launch.processes import own_command
@@ -97,7 +96,7 @@ def _dispatch(arguments: List[str]) -> int:
 
 def parse(
     arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
-) -> Tuple[configs.Config, PluginManager]:
+) -> Tuple[Config, PluginManager]:
     """Load the selected plugins and resolve the configuration. Raises ``UsageError``; ``--help`` exits.
 
     ``environment``: where a cluster's batch system may say what was not given. Of a command that is one node's part of
@@ -106,152 +105,44 @@ def parse(
     return parse_run(arguments, environment)[:2]
 
 
-def parse_run(
-    arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
-) -> Tuple[configs.Config, PluginManager, Optional[Any]]:
+def parse_run(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Resolved:
     """As ``parse``, and what ``--resume`` found (``core/checkpoint/resume.py``), ``None`` without it."""
-    arguments = [normalize(argument) for argument in arguments]
-    first = Parser(add_help=False)
-    _add_general(first)
-    selected, rest = first.parse_known_args(arguments)
-    content = configs.read_yaml(selected.config) if selected.config else {}
-    where = f"--config {selected.config}"
-    names = _plugin_names(selected, content, where)
-    whose = where if selected.plugins is None and selected.strategy is None else ""
-    if selected.plugins is None and not content.get("plugins"):
-        kept = _plugins_of_checkpoint(rest, content, selected.set or [])
-        names, whose = _replace(kept, names) if kept else names, "--resume" if kept and not names else whose
-    wants_help = any(argument in ("-h", "--help") for argument in rest)
-    manager = PluginManager()
-    try:
-        manager.load(names or (_all_for_help() if wants_help else ()))
-    except UsageError as error:
-        raise UsageError(f"{whose}: {error}" if whose and names else str(error)) from error.__cause__
-
-    options = manager.options()
-    has_gpu = _peek(("device",), rest, content, selected.set or ())["device"] != "cpu" and count_gpus() > 0
-    shown = manager.default_options(configs.resolve(options, names, has_gpu), options) if wants_help else {}
-    parser = _full_parser(options, has_gpu, shown)
-    flags = vars(parser.parse_args(rest))
-    given = {
-        option.name: option.parse(flags[option.name], f"--{option.name}") for option in options if option.name in flags
-    }
-    _check_aliases(flags, options, given)
-    if not names:
-        raise UsageError(
-            "no plugins are selected: for instance --plugins inter_first,bert,wiki_ofrecord ('plugins' lists them)"
-        )
-    assigned = configs.parse_assignments(selected.set or [], options)
-    for name in set(assigned) & set(given):
-        if assigned[name] != given[name]:
-            raise UsageError(f"'{name}' is given twice, as --{name} {given[name]} and --set {name}={assigned[name]}")
-    sources = ((where, configs.flatten(content, options, where)), ("--set", assigned), *_flags(flags, given, options))
-    config = configs.resolve(options, names, has_gpu, *sources)
-    defaults = manager.default_options(config, options)
-    said = {name: getattr(config, name) for name in config.given}
-    resumed: Optional[Any] = None
-    base: Dict[str, Any] = {}
-    chosen: Set[str] = set()
-    if config.resume is not None:
-        from pipeloom.core.checkpoint import resume
-
-        resumed = resume.find(config.resume, config.output_dir, names)
-        if resumed.path is not None:
-            base, chosen = resume.options_from(resume.Checkpoint(resumed.path), options, said)
-    elif config.resume_allow is not None:
-        raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
-    carried = {name: base[name] for name in chosen & base.keys()}
-    from_cluster = _from_cluster(environment, {**carried, **said})
-    config = configs.resolve(
-        options,
-        names,
-        has_gpu,
-        *sources,
-        environment=from_cluster,
-        defaults=defaults,
-        base=base,
-        carried=chosen,
-    )
-    return config, manager, resumed
+    return resolve_request(CommandLine(arguments), environment)
 
 
-def _peek(
-    names: Sequence[str], arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]
-) -> Dict[str, Any]:
-    """The options ``names`` as the command gives them, in the file, by ``--set`` or by flag, each stronger than the one
-    before.
+class CommandLine(Request):
+    """What a user asks for by the arguments of a command."""
 
-    For what must be known before all options are: which there are depends on the plugins. Not checked yet.
-    """
-    said: Dict[str, Any] = {}
-    for section in (content, *(inner for inner in content.values() if isinstance(inner, dict))):
-        said.update((str(key).replace("-", "_"), value) for key, value in section.items())
-    for assignment in assignments:
-        path, _, value = assignment.partition("=")
-        said[path.strip().replace("-", "_").rpartition(".")[2]] = value.strip()
-    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    for name in names:
-        parser.add_argument(f"--{name}")
-    said.update(vars(parser.parse_known_args(arguments)[0]))
-    return {name: said.get(name) if isinstance(said.get(name), str) else None for name in names}
+    def __init__(self, arguments: Sequence[str]) -> None:
+        first = Parser(add_help=False)
+        _add_general(first)
+        selected, self._rest = first.parse_known_args([normalize(argument) for argument in arguments])
+        super().__init__(selected.plugins, selected.strategy, selected.config, selected.set or [])
 
+    @property
+    def _wants_help(self) -> bool:
+        return any(argument in ("-h", "--help") for argument in self._rest)
 
-def _plugins_of_checkpoint(
-    arguments: Sequence[str], content: Mapping[str, Any], assignments: Sequence[str]
-) -> List[str]:
-    """The plugins of the checkpoint that --resume names, for a command that selects none."""
-    path, output_dir = _peek(("resume", "output_dir"), arguments, content, assignments).values()
-    if path is None or (path == "auto" and output_dir is None):
-        return []
-    from pipeloom.core.checkpoint import resume
+    @property
+    def plugins_without_any(self) -> Sequence[str]:
+        """For ``--help`` alone, so that it shows the options that a usual run has."""
+        return one_of_each_kind() if self._wants_help else ()
 
-    resumed = resume.find(path, output_dir, ())
-    return list(resume.Checkpoint(resumed.path).manifest.plugins) if resumed.path is not None else []
+    def early(self, names: Sequence[str]) -> Dict[str, Any]:
+        """Return the flags ``names`` that are there."""
+        parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+        for name in names:
+            parser.add_argument(f"--{name}")
+        return vars(parser.parse_known_args(self._rest)[0])
+
+    def values(self, options: Options, plugins: PluginManager, names: Sequence[str], has_gpu: bool) -> Dict[str, Any]:
+        """Return what the flags say. ``--help`` ends here."""
+        defaults = plugins.default_options(resolve(options, names, has_gpu), options) if self._wants_help else {}
+        return vars(_full_parser(options, has_gpu, defaults).parse_args(self._rest))
 
 
-def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
-    """``names`` with ``others`` in the place of those that answer the same: a run that goes on by another strategy."""
-    if not others:
-        return list(names)
-    answers: Dict[str, Set[str]] = {}
-    for name in (*names, *others):
-        is_left_out = name.startswith(LEFT_OUT)
-        answers[name] = set() if is_left_out else ONE_ANSWER.keys() & set(hooks_of(load_plugin(name)[0]))
-    taken: Set[str] = set().union(*(answers[name] for name in others))
-    return [*(name for name in names if name not in others and not answers[name] & taken), *others]
-
-
-def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
-    """What Slurm says of options that no command of the run gave; printed by the launcher."""
-    if "RANK" in environment:
-        return {}  # a rank of another launcher, which has said everything
-    taken = cluster_environment.options_from_slurm(environment, given)
-    if taken:
-        print(cluster_environment.describe(taken), flush=True)
-    return taken
-
-
-def _plugin_names(selected: argparse.Namespace, content: Dict[str, Any], where: str) -> List[str]:
-    """The plugins by flags, else by the file. Raises ``UsageError`` when the file has something else than names
-    there.
-    """
-    listed = content.get("plugins") or [] if selected.plugins is None else selected.plugins
-    if isinstance(listed, str):
-        listed = listed.split(",")
-    strategy = selected.strategy or content.get("strategy")
-    for key, values in (("plugins", listed), ("strategy", [strategy or ""])):
-        if not isinstance(values, (list, tuple)) or not all(isinstance(value, (str, int)) for value in values):
-            raise UsageError(
-                f"{where}: '{key}' must be {'names' if key == 'plugins' else 'a name'}, not {shown(content[key])}"
-            )
-    names = [str(name).strip() for name in listed if str(name).strip()]
-    if strategy and strategy not in names:
-        names.append(str(strategy))
-    return names
-
-
-def _all_for_help() -> List[str]:
-    """One plugin of each kind, so that a bare ``--help`` shows the options that a usual run has."""
+def one_of_each_kind() -> List[str]:
+    """Return one plugin of each kind, the first of the table."""
     names: List[str] = []
     answered: Set[str] = set()
     for name in builtin().selectable:
@@ -300,27 +191,3 @@ def _full_parser(options: Options, has_gpu: bool, defaults: Mapping[str, Any]) -
                     f"--{alias}", metavar=metavar, default=argparse.SUPPRESS, help=f"the same as --{option.name}"
                 )
     return parser
-
-
-def _flags(flags: Mapping[str, Any], given: Mapping[str, Any], options: Options) -> List[Tuple[str, Dict[str, Any]]]:
-    """What flags give as sources: those under their own names, and by themselves those under other names."""
-    other = {
-        option.name: alias
-        for option in options
-        for alias in option.aliases
-        if alias in flags and option.name not in flags
-    }
-    own = {name: value for name, value in given.items() if name not in other}
-    return [(configs.FLAGS, own), *((f"--{alias}", {name: given[name]}) for name, alias in other.items())]
-
-
-def _check_aliases(flags: Dict[str, Any], options: Options, given: Dict[str, Any]) -> None:
-    for option in options:
-        for alias in option.aliases:
-            if alias in flags:
-                value = option.parse(flags[alias], f"--{alias}")
-                if given.setdefault(option.name, value) != value:
-                    raise UsageError(
-                        f"--{option.name} {given[option.name]} and --{alias} {value} are the same quantity: give one, "
-                        f"or equal values"
-                    )

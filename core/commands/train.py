@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pipeloom.core.base.devices import hide_gpus
 from pipeloom.core.base.errors import UsageError
@@ -31,6 +33,15 @@ from pipeloom.core.planning.report import hints
 from pipeloom.core.training.run import choose_directory, held
 
 
+class Outcome(NamedTuple):
+    """How a job ended that this process has launched: its exit code (``launch`` says which), the run directory, and
+    what is known of why it failed."""
+
+    exit_code: int
+    directory: Path
+    reason: str = ""
+
+
 def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resumed: Optional[Resumed] = None) -> int:
     """Train, as a rank if this process is one, else by starting the ranks; returns the exit code.
 
@@ -39,8 +50,23 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
     survive_closed_output()
     if all(name in os.environ for name in RANK_VARIABLES):
         return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, resumed))))
+    return train_by_ranks(config, plugins, [*own_command(), "train", *arguments], resumed).exit_code
+
+
+def train_by_ranks(
+    config: Config,
+    plugins: PluginManager,
+    command: Sequence[str],
+    resumed: Optional[Resumed] = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """Plan, start the ranks of this node and wait for their end.
+
+    ``command`` makes a process of pipeloom a rank, which gets ``environment`` besides that of this process. Raises
+    ``UsageError`` for what does not fit and ``RunError``; what goes wrong in a rank is in the exit code.
+    """
     with telling_origins(config), blaming(plugins):
-        return _start_ranks(config, plugins, list(arguments), resumed)
+        return _start_ranks(config, plugins, command, resumed, environment)
 
 
 def train_for(job: Job) -> int:
@@ -100,7 +126,13 @@ def _reached_by(plan: Plan, master_addr: str) -> Dict[str, str]:
     return address_environment(plan.config.interface, master_addr if several else None)
 
 
-def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], resumed: Optional[Resumed]) -> int:
+def _start_ranks(
+    config: Config,
+    plugins: PluginManager,
+    command: Sequence[str],
+    resumed: Optional[Resumed],
+    environment: Mapping[str, str],
+) -> Outcome:
     started = time.time()
     plan = make_plan(config, plugins)
     cluster = plan.cluster
@@ -123,8 +155,10 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
     # OneFlow tells machines apart by their addresses: ranks of a "node" on the host of node 0 are the further ones of
     # that machine, and an engine that is told otherwise dies of a variable that it looks for on another rank.
     first_local_rank = ranks[0] if not cluster.logical and is_own_address(address) else 0
+    reasons: List[str] = []
     spec = LaunchSpec(
-        command=[*own_command(), "train", *arguments],
+        command=command,
+        env=environment,
         ranks=list(ranks),
         world_size=cluster.size,
         nproc_per_node=cluster.devices_per_node,
@@ -136,12 +170,11 @@ def _start_ranks(config: Config, plugins: PluginManager, arguments: List[str], r
         job_text=lambda resume: Job.of(config, plan, str(directory), started, resume).to_text(),
         nodes=_nodes(plan, address, port, plugins),
         choose_resume=lambda: _resume_point(directory, resumed),
+        report=reasons.append,
         **_limits(plan),
     )
-    if 0 not in ranks:
-        return launch(spec)
-    with held(directory):
-        return launch(spec)
+    with held(directory) if 0 in ranks else nullcontext():
+        return Outcome(launch(spec), directory, reasons[-1] if reasons else "")
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:

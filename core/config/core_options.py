@@ -99,6 +99,9 @@ def add_core_options(options: Options) -> None:
              "of the whole state on the devices and waits for each step)")
     add("nan_limit", int, 10, resume=FREE, minimum=1,
         help="batches that --on_nan skip may leave out before it gives up")
+    add("trace_plugins", str, resume=FRESH, per_node=True, transient=True, path=True, model_card=False,
+        help="write every call of a plugin's hook into this file as a JSON line, with arguments, answer and time (rank "
+             "3 into NAME.rank_3 beside it), and sum up at the end what plugins took in the step loop")
     add("save_final_weights", bool, False, resume=FREE,
         help="at the end, write all parameters by their HuggingFace names to final_weights.safetensors")
 

@@ -15,9 +15,10 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from pipeloom.core.base.errors import ContractError, UsageError, did_you_mean
+from pipeloom.core.base.variables import LOAD_PLUGINS
 from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.calls import call, importing
 from pipeloom.core.host.shape import plugin_in
@@ -48,12 +49,37 @@ class Offer:
 
 
 def installed_plugins() -> Dict[str, List[Offer]]:
-    """What installed packages offer, by name; not loaded, so a broken package harms no other."""
+    """What installed packages offer, by name; not loaded, so a broken package harms no other.
+
+    Where PIPELOOM_LOAD_PLUGINS is set, the plugins that it names alone.
+    """
     result: Dict[str, Dict[str, Offer]] = {}
+    wanted = _wanted()
     for offer in scan()[0]:
+        if wanted is not None and offer.name not in wanted:
+            continue
         # A checkout and an installed copy of one package may both be on the path: same value, one plugin.
         result.setdefault(offer.name, {}).setdefault(offer.value, offer)
     return {name: list(offers.values()) for name, offers in result.items()}
+
+
+def _wanted() -> Optional[Set[str]]:
+    """The names in PIPELOOM_LOAD_PLUGINS, ``None`` where it is not set."""
+    listed = os.environ.get(LOAD_PLUGINS)
+    return None if listed is None else {name.strip() for name in listed.split(",") if name.strip()}
+
+
+def selection_notes() -> List[str]:
+    """What PIPELOOM_LOAD_PLUGINS does, in lines; none where it is not set."""
+    wanted = _wanted()
+    if wanted is None:
+        return []
+    offered = {offer.name for offer in scan()[0]}
+    lines = [f"{LOAD_PLUGINS} leaves out {', '.join(sorted(offered - wanted))}"] if offered - wanted else []
+    return lines + [
+        f"{LOAD_PLUGINS} names '{name}', which no installed package offers{did_you_mean(name, offered)}"
+        for name in sorted(wanted - offered)
+    ]
 
 
 def scan() -> Tuple[List[Offer], List[str]]:
@@ -171,6 +197,10 @@ def load_plugin(name: str) -> Tuple[Any, str]:
         return _import(name, "file", lambda: _load_file(name)), "file"
     if "." in name and all(part.isidentifier() for part in name.split(".")):
         return _import(name, "module", lambda: importlib.import_module(name)), "module"
+    if any(offer.name == name for offer in scan()[0]):
+        raise UsageError(
+            f"plugin '{name}' is installed, and {LOAD_PLUGINS} in the environment leaves it out: add it there"
+        )
     known = [*builtin().selectable, *installed]
     raise UsageError(f"no plugin '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}")
 

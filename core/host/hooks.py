@@ -47,7 +47,7 @@ class Guard:
     """
 
     def __init__(self, hook: str, whose: Callable[[str], str]) -> None:
-        self._hook, self._whose = hook, whose
+        self.hook, self._whose = hook, whose
         #: What a plugin does wrong at the beginning is wrong usage; in the middle of a run, a run that failed.
         self._kind = RunError if hook.startswith("pipeloom_on_") else UsageError
 
@@ -58,19 +58,19 @@ class Guard:
 
     def _blame(self, plugin: str) -> Any:
         config = _calls.stack[-1].arguments.get("config")
-        return blame(self._whose(plugin), f"hook {self._hook}", self._kind, config)
+        return blame(self._whose(plugin), f"hook {self.hook}", self._kind, config)
 
     def _check(self, answer: Any) -> Any:
-        if self._hook not in ANSWERED:
+        if self.hook not in ANSWERED:
             return answer
         # Here and not above: it knows arrays and models, and listing the plugins should not wait for those.
         from pipeloom.core.host.answers import CHECKS
 
-        return CHECKS[self._hook](answer, _calls.stack[-1].arguments)
+        return CHECKS[self.hook](answer, _calls.stack[-1].arguments)
 
     def _check_result(self, result: Any) -> Any:
         """What a wrapper leaves: the one answer, or the list of all."""
-        if self._hook in ONE_ANSWER:
+        if self.hook in ONE_ANSWER:
             return self._check(result)
         if not isinstance(result, list):
             raise ContractError("it leaves something else than the list of the plugins' answers, as their wrapper")
@@ -85,7 +85,7 @@ class Guard:
                         call.before(plugin)
                     answer = self._check(function(*arguments))
             except PipeloomError as error:
-                if self._hook in ONE_ANSWER:
+                if self.hook in ONE_ANSWER:
                     raise
                 call.failed = call.failed or error  # the other plugins are called all the same
                 return None

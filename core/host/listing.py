@@ -16,7 +16,7 @@ from pipeloom.core.base.errors import PipeloomError
 from pipeloom.core.base.variables import TRACEBACK
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.host.builtin import builtin
-from pipeloom.core.host.discovery import Offer, installed_plugins, load_plugin, scan, whose
+from pipeloom.core.host.discovery import Offer, installed_plugins, load_plugin, scan, selection_notes, whose
 from pipeloom.core.host.shape import hooks_of
 
 #: So long may the import of an installed plugin take.
@@ -29,13 +29,13 @@ def describe_plugins() -> str:
     for name, module in builtin().selectable.items():
         lines.append(f"  {name:<16} {_provides(importlib.import_module(module))}")
     installed = installed_plugins()
-    lines.append(
-        "installed:" if installed else "installed: none (packages offer plugins by the entry-point group 'pipeloom')"
-    )
+    none = "none" if selection_notes() else "none (packages offer plugins by the entry-point group 'pipeloom')"
+    lines.append("installed:" if installed else f"installed: {none}")
     for name, offers in sorted(installed.items()):
         for offer in offers:
             fine, text = examine(offer)
             lines.append(f"  {name:<16} {text if fine else 'unusable: ' + text}  [{offer.distribution}]")
+    lines += [f"  note: {note}" for note in selection_notes()]
     lines += [f"  warning: {note}" for note in scan()[1]]
     lines.append("always there:")
     for name, module in builtin().defaults.items():

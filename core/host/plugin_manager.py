@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import pluggy
 
@@ -20,6 +20,7 @@ from pipeloom.core.host.deprecation import warn_of_deprecated
 from pipeloom.core.host.discovery import installed_plugins, load_plugin, whose
 from pipeloom.core.host.hooks import Guard, Hooks, is_wrapper
 from pipeloom.core.host.shape import hooks_of
+from pipeloom.core.host.tracing import Trace
 
 __all__ = ["LEFT_OUT", "PluginManager", "declared_options", "hooks_of", "installed_plugins", "load_plugin"]
 
@@ -56,6 +57,10 @@ class PluginManager:
         self.hook = Hooks(self._manager)
         #: Name -> version of each selected plugin, in the order of selection.
         self.versions: Dict[str, str] = {}
+        #: Each implementation of a hook, its guard, and the function that the plugin has for it.
+        self._guarded: List[Tuple[Guard, Any, Callable]] = []
+        #: The trace of all that is called (``--trace_plugins``), ``None`` without one.
+        self.trace: Optional[Trace] = None
         #: Names of the defaults that the selection leaves out.
         self.left_out: List[str] = []
         for name, module in builtin().defaults.items():
@@ -107,7 +112,16 @@ class PluginManager:
         for caller in self._manager.get_hookcallers(plugin) or ():
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is plugin:
-                    Guard(caller.name, self.whose).put_on(implementation)
+                    guard = Guard(caller.name, self.whose)
+                    self._guarded.append((guard, implementation, implementation.function))
+                    guard.put_on(implementation)
+
+    def trace_to(self, trace: Trace) -> None:
+        """From now on, trace every call of the plugins that are loaded by now."""
+        self.trace = trace
+        for guard, implementation, function in self._guarded:
+            implementation.function = trace.traced(guard.hook, implementation, function)
+            guard.put_on(implementation)
 
     def _leave_out(self, name: str) -> None:
         known = builtin().defaults

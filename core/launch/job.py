@@ -7,6 +7,7 @@ can carry.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -16,6 +17,7 @@ from pipeloom.core.config.config import Config
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.host.tracing import OPTION, Trace
 from pipeloom.core.planning.plan import Plan
 from pipeloom.core.planning.planner import Layout
 
@@ -72,6 +74,8 @@ class Job:
         """Load the plugins, and return the configuration as the command line gave it."""
         plugins = PluginManager()
         plugins.load(self.config["plugins"])
+        if self.config["values"].get(OPTION):
+            plugins.trace_to(Trace.open(self.config["values"][OPTION], os.environ))
         options = plugins.options()
         values = {
             # Of a plugin's own type; numbers and texts are the same in JSON.

@@ -39,7 +39,7 @@ class LaunchSpec:
     ``choose_resume()`` returns to go on from (``None``: from the beginning), unless it failed at the step of the fault
     before. The first start goes on from ``resume`` ("": from the beginning). ``job_text(folder)`` is what the ranks of
     such a start find in PIPELOOM_JOB. ``port_is_free_to_choose``: a new start takes another free port than
-    ``master_port``.
+    ``master_port``. ``report`` is called with what is known of why the job failed, "" where it did not.
     """
 
     command: Sequence[str]
@@ -62,6 +62,7 @@ class LaunchSpec:
     choose_resume: Optional[Callable[[], Optional[Path]]] = None
     port_is_free_to_choose: bool = False
     nodes: Optional[NodesSpec] = None
+    report: Callable[[str], object] = str
 
     def __post_init__(self) -> None:
         ranks = list(self.ranks)

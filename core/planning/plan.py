@@ -17,7 +17,7 @@ from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.traffic import Traffic, step_traffic
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What will run where.
 
@@ -38,6 +38,17 @@ class Plan:
     goal: Goal = Goal()
     added: Mapping[str, SampleField] = field(default_factory=dict)
     derived_figures: Mapping[str, Callable[[Mapping[str, float]], float]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """A line; ``report()`` has all of it."""
+        where = f"{self.mesh} on {self.cluster}, blocks {list(self.split)}; {self.placement.summary()}"
+        return f"<Plan {self.model.name}, {where}>"
+
+    def report(self) -> str:
+        """Return what the log of a run says of its plan, with what may not be what was meant."""
+        from pipeloom.core.planning.report import describe_plan, hints  # it imports this module
+
+        return "\n".join([describe_plan(self), *hints(self)])
 
     @property
     def micro_batch_size(self) -> int:

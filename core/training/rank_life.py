@@ -59,6 +59,8 @@ def train_in_rank(
                 raise
             run.say(f"and at the end of the run: {second}")  # what ended it is the error to be told
         finally:
+            for line in plugins.trace.summary() if plugins.trace is not None else ():
+                run.say(line)
             run.close()
     return 0
 

@@ -19,7 +19,7 @@ from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import MANIFEST, _sha256, read_manifest
 from pipeloom.core.checkpoint.resume import check_changes
 from pipeloom.core.checkpoint.store import Store
-from pipeloom.core.commands import cli
+from pipeloom.core.commands import request
 from pipeloom.core.commands.cli import parse_run
 from pipeloom.core.commands.train import _describe_surplus
 from pipeloom.core.contract.options import FRESH
@@ -167,7 +167,7 @@ def test_an_older_checkpoint_that_forgot_what_was_given_goes_on_as_it_was(tmp_pa
 def test_another_device_changes_no_default(tmp_path, monkeypatch):
     start(PLUGINS, tmp_path / "run", 10)
     before = read_manifest(tmp_path / "run" / "checkpoints" / "step_0000010").options()
-    monkeypatch.setattr(cli, "count_gpus", lambda: 4)
+    monkeypatch.setattr(request, "count_gpus", lambda: 4)
     config = parse_run(["--resume", str(tmp_path / "run")])[0]
     for name in ("learning_rate", "train_global_batch_size", "num_hidden_layers", "num_attention_heads"):
         assert getattr(config, name) == before[name] != getattr(parse_run(PLUGINS)[0], name), name

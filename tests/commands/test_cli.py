@@ -630,7 +630,7 @@ def test_help_never_fails_for_want_of_a_plugin(arguments, capsys):
 
 
 def test_a_bare_help_takes_one_plugin_of_each_kind():
-    assert cli._all_for_help() == ["inter_first", "bert", "wiki_ofrecord"]
+    assert cli.one_of_each_kind() == ["inter_first", "bert", "wiki_ofrecord"]
 
 
 def test_plugins_lists_what_each_provides(capsys):

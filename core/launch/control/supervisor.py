@@ -109,6 +109,7 @@ class _Supervisor:
                 if not again:
                     break
                 failed_at = verdict.step
+            self.spec.report(verdict.reason)
             return verdict.code
         except (PipeloomError, Stopped) as error:
             self.order_over(Verdict(error.exit_code, str(error)))

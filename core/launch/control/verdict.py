@@ -28,6 +28,12 @@ class Verdict:
     fault: bool = False
     step: int = 0
 
+    @property
+    def reason(self) -> str:
+        """The line that says what happened, the failed rank's own where it has said something."""
+        words = [text.strip() for text in self.own_words or () if text.strip()]
+        return words[-1].replace("pipeloom: error: ", "", 1) if words else self.line
+
     def show(self, node: int) -> None:
         """Print it on stderr of ``node``."""
         if self.own_words is not None and node == self.node:
