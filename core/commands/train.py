@@ -33,7 +33,7 @@ from pipeloom.core.planning.report import hints
 from pipeloom.core.training.run import choose_directory, held
 
 
-class Outcome(NamedTuple):
+class JobEnd(NamedTuple):
     """How a job ended that this process has launched: its exit code (``launch`` says which), the run directory, and
     what is known of why it failed."""
 
@@ -59,7 +59,7 @@ def train_by_ranks(
     command: Sequence[str],
     resumed: Optional[Resumed] = None,
     environment: Mapping[str, str] = MappingProxyType({}),
-) -> Outcome:
+) -> JobEnd:
     """Plan, start the ranks of this node and wait for their end.
 
     ``command`` makes a process of pipeloom a rank, which gets ``environment`` besides that of this process. Raises
@@ -132,7 +132,7 @@ def _start_ranks(
     command: Sequence[str],
     resumed: Optional[Resumed],
     environment: Mapping[str, str],
-) -> Outcome:
+) -> JobEnd:
     started = time.time()
     plan = make_plan(config, plugins)
     cluster = plan.cluster
@@ -174,7 +174,7 @@ def _start_ranks(
         **_limits(plan),
     )
     with held(directory) if 0 in ranks else nullcontext():
-        return Outcome(launch(spec), directory, reasons[-1] if reasons else "")
+        return JobEnd(launch(spec), directory, reasons[-1] if reasons else "")
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:

@@ -214,7 +214,7 @@ def test_on_the_cpu_of_a_machine_with_gpus_defaults_are_those_for_a_cpu(monkeypa
     )
     with pytest.raises(SystemExit):
         parse([*SELECTED, *arguments, "--help"])
-    assert "encoder layers [2]" in capsys.readouterr().out
+    assert "layers [2]" in capsys.readouterr().out
     assert config(*arguments, "--device", "cuda").num_hidden_layers == 24 if way in ("file", "section") else True
 
 
@@ -222,7 +222,7 @@ def test_help_on_a_machine_with_gpus_shows_the_defaults_for_them(monkeypatch, ca
     machine_with(monkeypatch, H100)  # also of one that the engine cannot run on: that is said when it is to
     with pytest.raises(SystemExit):
         parse([*SELECTED, "--help"])
-    assert "encoder layers [24]" in capsys.readouterr().out
+    assert "layers [24]" in capsys.readouterr().out
 
 
 # --- unknown words
