@@ -145,6 +145,22 @@ class Ops(Protocol):
     def vocabulary_cross_entropy(self, x: Tensor, weight: Weight, bias: Optional[Weight], labels: Tensor) -> Tensor:
         """Compute ``cross_entropy(linear(x, weight, bias), labels)``, the classes split over the tensor group."""
 
+    def vocabulary_loss(
+        self,
+        x: Tensor,
+        weight: Weight,
+        bias: Optional[Weight],
+        labels: Tensor,
+        weights: Tensor,
+        chunks: Sequence[Tuple[int, int]],
+    ) -> Tensor:
+        """Return the sum of ``vocabulary_cross_entropy`` at all positions, each times its weight: ``(B, L, H)``,
+        labels and weights ``(B, L)``; for training.
+
+        No more logits exist at once, in the backward pass neither, than those of one of ``chunks``, runs
+        ``(start, positions)`` of each sample. ``weights`` get no gradient.
+        """
+
     def vocabulary_argmax(self, x: Tensor, weight: Weight, bias: Optional[Weight]) -> Tensor:
         """Compute ``argmax(linear(x, weight, bias))``, the classes split over the tensor group."""
 

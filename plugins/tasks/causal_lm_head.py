@@ -5,7 +5,7 @@ Shapes: B = micro-batch, L = sequence, C = positions of a chunk, H = hidden, V =
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -15,18 +15,17 @@ from pipeloom.core.contract.tasks import Encoder
 
 #: Added to a logit that is no word: exp of it is 0 in float32.
 NEVER = -1e9
-#: Logits that are made at once, as far as the number of chunks allows it: 64 MB of them.
-_MOST_LOGITS = 2**24
+#: Logits that are made at once, as far as the number of chunks allows it: 256 MB of them.
+_MOST_LOGITS = 2**26
 #: Each chunk adds operations to the graph.
 _MOST_CHUNKS = 16
 
 
-def chunks(B: int, L: int, V: int) -> Iterator[Tuple[int, int]]:
-    """Yield the chunks of positions whose logits are made at once, as ``(start, positions)``."""
+def chunks(B: int, L: int, V: int) -> List[Tuple[int, int]]:
+    """Return the chunks of positions whose logits are made at once, as ``(start, positions)``."""
     count = max(1, min(_MOST_CHUNKS, L, -(-B * L * V // _MOST_LOGITS)))
     bounds = [number * L // count for number in range(count + 1)]
-    for start, stop in zip(bounds, bounds[1:]):
-        yield start, stop - start
+    return [(start, stop - start) for start, stop in zip(bounds, bounds[1:])]
 
 
 class NextTokenHead:
@@ -49,16 +48,22 @@ class NextTokenHead:
         )
 
     def __call__(self, hidden_BLH, fields):
-        B, L, H = hidden_BLH.shape
-        results: Dict[str, Any] = {}
-        for start, C in chunks(B, L, self.vocab):
-            x_NH = self.ops.into_group(self.ops.narrow(hidden_BLH, 1, start, C).reshape(B * C, H))
-            words_N = self.ops.narrow(fields["next_ids"], 1, start, C).reshape(B * C)
-            weights_N = self.ops.narrow(fields["next_weights"], 1, start, C).reshape(B * C)
-            losses_N = self.ops.vocabulary_cross_entropy(x_NH, self.word.weight, self.never, words_N)
-            sums = {"lm_loss": (losses_N * weights_N).sum()}
-            if not self.scope.training:
-                answers_N = self.ops.vocabulary_argmax(x_NH, self.word.weight, self.never)
-                sums["lm_accuracy"] = (self.ops.to_float(answers_N == words_N) * weights_N).sum()
-            results = {name: results[name] + value if results else value for name, value in sums.items()}
-        return results
+        B, L, _ = hidden_BLH.shape
+        runs, words_BL, weights_BL = chunks(B, L, self.vocab), fields["next_ids"], fields["next_weights"]
+        if self.scope.training:
+            loss = self.ops.vocabulary_loss(hidden_BLH, self.word.weight, self.never, words_BL, weights_BL, runs)
+            return {"lm_loss": loss}
+        measured = [self._measure(hidden_BLH, words_BL, weights_BL, start, C) for start, C in runs]
+        return {name: sum((each[name] for each in measured[1:]), measured[0][name]) for name in measured[0]}
+
+    def _measure(self, hidden_BLH, words_BL, weights_BL, start: int, C: int) -> Dict[str, Any]:
+        """Return loss and accuracy of a chunk of positions."""
+        B, _, H = hidden_BLH.shape
+        x_NH = self.ops.into_group(self.ops.narrow(hidden_BLH, 1, start, C).reshape(B * C, H))
+        words_N, weights_N = (self.ops.narrow(of, 1, start, C).reshape(B * C) for of in (words_BL, weights_BL))
+        losses_N = self.ops.vocabulary_cross_entropy(x_NH, self.word.weight, self.never, words_N)
+        hits_N = self.ops.vocabulary_argmax(x_NH, self.word.weight, self.never) == words_N
+        return {
+            "lm_loss": (losses_N * weights_N).sum(),
+            "lm_accuracy": (self.ops.to_float(hits_N) * weights_N).sum(),
+        }

@@ -154,6 +154,15 @@ class NumpyOps:
     def vocabulary_cross_entropy(self, x, weight, bias, labels):
         return self.cross_entropy(self.linear(x, weight, bias), labels)
 
+    def vocabulary_loss(self, x, weight, bias, labels, weights, chunks):
+        (B, _, H), total = x.shape, None
+        for start, count in chunks:
+            rows, words, shares = (self.narrow(one, 1, start, count) for one in (x, labels, weights))
+            rows, words = rows.reshape(B * count, H), words.reshape(B * count)
+            losses = self.vocabulary_cross_entropy(rows, weight, bias, words) * shares.reshape(B * count)
+            total = losses.sum() if total is None else total + losses.sum()
+        return total
+
     def vocabulary_argmax(self, x, weight, bias):
         return self.argmax(self.linear(x, weight, bias))
 

@@ -147,6 +147,25 @@ class GeluFunction(flow.autograd.Function):
         return grad * derivative
 
 
+class GeluTanhFunction(flow.autograd.Function):
+    """Compute ``x P(x)`` with ``P(x) = (1 + tanh(c x (1 + 0.044715 x^2))) / 2``, ``c = sqrt(2 / pi)``, and its
+    derivative ``P(x) + x P'(x)``, which is kept, so that nothing else need be."""
+
+    @staticmethod
+    def forward(ctx, x):
+        square, c = x * x, math.sqrt(2.0 / math.pi)
+        bent = flow.tanh((square * 0.044715 + 1.0) * x * c)
+        below = bent * 0.5 + 0.5
+        slope = (bent * bent * -0.5 + 0.5) * (square * (3 * 0.044715 * c) + c)
+        ctx.save_for_backward(below + x * slope)
+        return x * below
+
+    @staticmethod
+    def backward(ctx, grad):
+        (derivative,) = ctx.saved_tensors
+        return grad * derivative
+
+
 def constant_like(shape, value, x, sbp=_B):
     """Return a constant where ``x`` is; ``sbp`` over the data-parallel ranks, whole in a tensor group."""
     over_tensor = [_B] * (x.placement.ranks.ndim - 1)

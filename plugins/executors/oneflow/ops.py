@@ -14,9 +14,11 @@ import oneflow as flow
 
 from pipeloom.core.contract.layers import ACTIVATIONS
 from pipeloom.plugins.executors.oneflow.axes import StageAxes, over_data
+from pipeloom.plugins.executors.oneflow.chunked_loss import weighted_log_sum
 from pipeloom.plugins.executors.oneflow.functions import (
     AddRowFunction,
     GeluFunction,
+    GeluTanhFunction,
     GradientWhere,
     LinearFunction,
     ProductFunction,
@@ -120,13 +122,26 @@ class StageOps:
         """Compute the cross entropy of ``linear`` with its classes split over the tensor group."""
         if self._axes is None:
             return self.cross_entropy(self.linear(x, weight, bias), labels)
-        # The logit of each label by its row of the weight: no rank has all logits.
-        picked = flow.matmul(x * self.lookup(weight, labels), constant_like((x.shape[1], 1), 1.0, x)).reshape(
-            x.shape[0]
-        )
+        picked = self._logits_of(labels, x, weight)
         bias = None if bias is None else gathered(bias)
         losses = parallel_log_sum(x, gathered(weight), bias, self._axes.tensor, sum_rows) - picked
         return losses if bias is None else losses - self.lookup(bias, labels)
+
+    def _logits_of(self, labels, x, weight):
+        """Return the logit of each label by its row of the weight, without a bias: no rank has all logits."""
+        column = constant_like((x.shape[1], 1), 1.0, x)
+        return flow.matmul(x * self.lookup(weight, labels), column).reshape(x.shape[0])
+
+    def vocabulary_loss(self, x, weight, bias, labels, weights, chunks):
+        """Compute the weighted sum of ``vocabulary_cross_entropy``, some positions at a time."""
+        B, L, H = x.shape
+        x, labels = self.into_group(x), labels.reshape(B * L)
+        picked = self._logits_of(labels, x.reshape(B * L, H), weight)
+        biases = [] if bias is None else [gathered(bias)]
+        picked = picked + self.lookup(biases[0], labels) if biases else picked
+        tensor = 1 if self._axes is None else self._axes.tensor
+        sums = weighted_log_sum(x, weights, tensor_of(weight), biases, tensor, chunks)
+        return sums - (picked * weights.reshape(B * L)).sum()
 
     def vocabulary_argmax(self, x, weight, bias):
         """Return the argmax of ``linear`` with its classes split over the tensor group; for evaluation."""
@@ -198,6 +213,9 @@ class CpuOps(StageOps):
 
     def gelu(self, x):
         return GeluFunction.apply(x)
+
+    def gelu_tanh(self, x):
+        return GeluTanhFunction.apply(x)
 
 
 class CudaOps(StageOps):

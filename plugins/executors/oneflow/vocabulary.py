@@ -27,33 +27,44 @@ def split(value):
     return value.to_global(placement=value.placement, sbp=[over_data(value.placement), _S(1)])
 
 
-def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
+def group_log_sum(x_NH, weight_VH, bias_V, tensor: int):
     """Compute ``log sum exp(x weight^T + bias)`` over the vocabulary: ``(N,)``, on every rank of the group.
 
-    ``x`` is whole in the group, ``weight`` and ``bias``, which may be ``None``, split on dim 0. ``sum_rows`` adds up
-    the rows of ``(N, V)``.
+    Returned with it: the softmax of each rank over its own rows, ``(N, T, W)``, and the share of each rank in the
+    whole, ``(N, T)``. ``x`` is whole in the group, ``weight`` and ``bias``, which may be ``None``, split on dim 0.
     """
-    place = x_NH.placement
     N, V = x_NH.shape[0], weight_VH.shape[0]
+    logits_NV = flow.matmul(x_NH, weight_VH, transpose_b=True)
+    logits_NTW = split(logits_NV if bias_V is None else logits_NV + bias_V).reshape(N, tensor, V // tensor)
+    log_NTW = flow.log_softmax(logits_NTW, dim=-1)  # each rank over its own rows
+    sums_NT = whole((flow.narrow(logits_NTW, 2, 0, 1) - flow.narrow(log_NTW, 2, 0, 1)).reshape(N, tensor))
+    most_N1 = sums_NT.amax(dim=1, keepdim=True)
+    sum_N1 = most_N1 + flow.log(flow.exp(sums_NT - most_N1).sum(dim=1, keepdim=True))
+    return sum_N1.reshape(N), flow.exp(log_NTW), flow.exp(sums_NT - sum_N1)
+
+
+def scaled_softmax(own_NTW, factor_NT):
+    """Return the softmax of each rank over its own rows times a factor of that rank, ``(N, V)`` split on dim 1."""
+    N, T, W = own_NTW.shape
+    ones_1W = flow._C.global_constant((1, W), 1.0, dtype=own_NTW.dtype, placement=own_NTW.placement, sbp=[_B, _B])
+    return split((own_NTW * flow.matmul(split(factor_NT).reshape(N, T, 1), ones_1W)).reshape(N, T * W))
+
+
+def parallel_log_sum(x_NH, weight_VH, bias_V, tensor: int, sum_rows):
+    """Compute ``group_log_sum`` with its gradients; ``sum_rows`` adds up the rows of ``(N, V)``."""
+    N = x_NH.shape[0]
 
     class LogSum(flow.autograd.Function):
         @staticmethod
         def forward(ctx, x, weight, *bias):
-            logits_NV = flow.matmul(x, weight, transpose_b=True)
-            logits_NTW = split(logits_NV + bias[0] if bias else logits_NV).reshape(N, tensor, V // tensor)
-            log_NTW = flow.log_softmax(logits_NTW, dim=-1)  # each rank over its own rows
-            sums_NT = whole((flow.narrow(logits_NTW, 2, 0, 1) - flow.narrow(log_NTW, 2, 0, 1)).reshape(N, tensor))
-            most_N1 = sums_NT.amax(dim=1, keepdim=True)
-            sum_N1 = most_N1 + flow.log(flow.exp(sums_NT - most_N1).sum(dim=1, keepdim=True))
-            ctx.save_for_backward(x, weight, flow.exp(log_NTW), flow.exp(sums_NT - sum_N1))
-            return sum_N1.reshape(N)
+            sum_N, own_NTW, share_NT = group_log_sum(x, weight, bias[0] if bias else None, tensor)
+            ctx.save_for_backward(x, weight, own_NTW, share_NT)
+            return sum_N
 
         @staticmethod
         def backward(ctx, gradient_N):
             x, weight, own_NTW, share_NT = ctx.saved_tensors
-            factor_NT1 = split(share_NT * whole(gradient_N).reshape(N, 1)).reshape(N, tensor, 1)
-            ones_1W = flow._C.global_constant((1, V // tensor), 1.0, dtype=x.dtype, placement=place, sbp=[_B, _B])
-            dense_NV = split((own_NTW * flow.matmul(factor_NT1, ones_1W)).reshape(N, V))
+            dense_NV = scaled_softmax(own_NTW, share_NT * whole(gradient_N).reshape(N, 1))
             gradients = whole(flow.matmul(dense_NV, weight)), flow.matmul(dense_NV, x, transpose_a=True)
             return gradients if bias_V is None else (*gradients, sum_rows(dense_NV))
 
