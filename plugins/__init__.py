@@ -14,6 +14,7 @@ BUILTIN = {
     "manual": "pipeloom.plugins.strategies.manual",
     "bert": "pipeloom.plugins.models.bert",
     "gpt2": "pipeloom.plugins.models.gpt2",
+    "roberta": "pipeloom.plugins.models.roberta",
     "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
     "squad": "pipeloom.plugins.datasets.squad",
 }

@@ -34,17 +34,24 @@ class Embeddings:
         if self.word is not None:
             words_BLH = self.word(fields["input_ids"])
         B, L, H = words_BLH.shape
-        first = self.sizes.first_position
-        positions = self.ops.narrow(self.ops.use(self.position), 0, first, L).reshape(L * H)
-        x_NH = self.ops.add_row(words_BLH.reshape(B, L * H), positions).reshape(B * L, H)
-        if self.segment is not None:
-            segments_N = fields["segment_ids"].reshape(B * L)
-            if self.sizes.segments == 1:
-                segments_N = segments_N * 0
-            x_NH = x_NH + self.ops.gather(self.segment, segments_N)
+        if self.sizes.count_tokens:
+            rows_N = self._counted(fields["input_ids"]).reshape(B * L)
+            x_NH = words_BLH.reshape(B * L, H) + self.ops.gather(self.position, rows_N, self.sizes.padding)
+        else:
+            positions = self.ops.narrow(self.ops.use(self.position), 0, self.sizes.first_position, L).reshape(L * H)
+            x_NH = self.ops.add_row(words_BLH.reshape(B, L * H), positions).reshape(B * L, H)
+        if self.segment is not None and self.sizes.segments == 1:
+            x_NH = self.ops.add_row(x_NH, self.ops.use(self.segment).reshape(H))
+        elif self.segment is not None:
+            x_NH = x_NH + self.ops.gather(self.segment, fields["segment_ids"].reshape(B * L))
         if self.norm is not None:
             x_NH = self.norm(x_NH)
         return self.dropout(x_NH.reshape(B, L, H), fields[DROPOUT_SEEDS])
+
+    def _counted(self, ids_BL):
+        """Return the rows of the position table as transformers' ``create_position_ids_from_input_ids`` does."""
+        token_BL = (self.ops.to_float(ids_BL == self.sizes.padding) - 1.0) * -1.0
+        return self.ops.to_ids(self.ops.cumsum(token_BL, 1) * token_BL) + (self.sizes.first_position - 1)
 
 
 def _keyed(dropout: DropoutFunction, seeds: Any) -> Callable[[Tensor], Tensor]:

@@ -18,7 +18,7 @@ class Sizes:
     one of ``core.contract.layers.ACTIVATIONS``. ``pre_norm``: each sublayer reads normalised values and adds to the
     others (pre-LN), else sums are normalised (post-LN). ``causal``: a token attends to itself and those before it, to
     those of its own document alone unless ``across_documents``. ``first_position``: the row of the position table for
-    the first token.
+    the first token. ``count_tokens``: padding takes no position, it has the row before that one, which is ``padding``.
     """
 
     layers: int
@@ -38,6 +38,7 @@ class Sizes:
     causal: bool = False
     across_documents: bool = True
     first_position: int = 0
+    count_tokens: bool = False
 
     @property
     def head_size(self) -> int:
@@ -133,10 +134,13 @@ def sizes_from(config, **others: Any) -> Sizes:
             f"--tensor_parallel {config.tensor_parallel} does not divide --num_attention_heads {heads}: "
             "each rank of a tensor group takes as many heads"
         )
-    if config.seq_length > config.max_position_embeddings:
+    first = others.get("first_position", 0)
+    if config.seq_length + first > config.max_position_embeddings:
+        before = f", of which the first {first} are for no token" if first else ""
         raise UsageError(
             f"--seq_length {config.seq_length} is longer than --max_position_embeddings "
-            f"{config.max_position_embeddings}: " + ("lower the former" if config.init_from else "raise the latter")
+            f"{config.max_position_embeddings}{before}: "
+            + ("lower the former" if config.init_from else "raise the latter")
         )
     return Sizes(
         layers=config.num_hidden_layers,

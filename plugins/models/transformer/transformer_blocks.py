@@ -104,9 +104,9 @@ def _embeddings_block(sizes: Sizes, names: EmbeddingNames, tied: bool) -> Block:
         # Look-ups and additions, no products: a handful of operations per value.
         Cost(flops=10.0 * h, output_bytes=4.0 * h, kept_bytes=4.0 * 4 * h, tensor_bytes=0.0 if tied else lookup),
         inputs=(
-            *(() if names.segment is None else ("segment_ids",)),
+            *(() if names.segment is None or sizes.segments == 1 else ("segment_ids",)),
             DROPOUT_SEEDS,
-            *(() if tied else ("input_ids",)),
+            *(() if tied and not sizes.count_tokens else ("input_ids",)),
         ),
         build=build,
     )

@@ -1,8 +1,10 @@
-"""BERT's HuggingFace folders: ``config.json`` both ways, and how the parameters stand there."""
+"""HuggingFace folders of BERT and of models that are made like it: ``config.json`` both ways, and how the parameters
+stand there.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 from pipeloom.core.base.errors import shown
 from pipeloom.core.contract.layers import ACTIVATIONS
@@ -11,27 +13,28 @@ from pipeloom.core.contract.weight_adapter import WeightAdapter
 from pipeloom.plugins.models.transformer.sizes import Sizes
 
 
-def adapter_for(head: Head) -> WeightAdapter:
+def adapter_for(prefix: str, head: Head) -> WeightAdapter:
     """Return how the parameters stand in a folder.
 
-    ``BertModel`` saves them without the prefix, and checkpoints converted from TensorFlow (bert-base-uncased) say gamma
-    and beta.
+    ``BertModel`` saves them without the ``prefix``, and checkpoints converted from TensorFlow (bert-base-uncased) say
+    gamma and beta.
     """
     return WeightAdapter(
-        prefix="bert.",
+        prefix=f"{prefix}.",
         spellings=(("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")),
         aliases=head.aliases,
         repeated=head.repeated,
-        buffers=("bert.embeddings.position_ids", "bert.embeddings.token_type_ids"),
+        buffers=(f"{prefix}.embeddings.position_ids", f"{prefix}.embeddings.token_type_ids"),
         fresh=head.fresh,
     )
 
 
-def config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
-    """Return ``config.json`` of such a model (transformers' ``BertConfig``)."""
+def config_json(model_type: str, classes: str, sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
+    """Return ``config.json`` of such a model (transformers' ``BertConfig``); ``classes``: what the names of
+    transformers' classes for it begin with."""
     return {
-        "model_type": "bert",
-        "architectures": [f"Bert{head.architecture}"],
+        "model_type": model_type,
+        "architectures": [f"{classes}{head.architecture}"],
         "num_hidden_layers": sizes.layers,
         "num_attention_heads": sizes.heads,
         "hidden_size": sizes.hidden,
@@ -51,9 +54,9 @@ def config_json(sizes: Sizes, tied: bool, head: Head) -> Dict[str, Any]:
     }
 
 
-def settings_of(folder) -> Dict[str, Any]:
+def settings_of(folder, model_type: str) -> Dict[str, Any]:
     """Return the options that a HuggingFace folder decides. Raises ``UsageError`` for what this model does not do."""
-    folder.require("model_type", "bert")
+    folder.require("model_type", model_type)
     folder.require("position_embedding_type", "absolute")
     for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
         folder.require(name, False)
@@ -75,18 +78,18 @@ def settings_of(folder) -> Dict[str, Any]:
     return settings
 
 
-def fixed_sizes(folder) -> Dict[str, Any]:
-    """Return the sizes that a folder decides and that have no option."""
+def fixed_sizes(folder, usual: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the sizes that a folder decides and that have no option; ``usual``: those of a folder that does not say
+    them, by the names of ``Sizes``."""
     folder.require("hidden_act", *ACTIVATIONS)
-    padding = folder.config.get("pad_token_id", 0)
+    padding = folder.config.get("pad_token_id", usual["padding"])
     if padding is not None and (type(padding) is not int or not 0 <= padding < folder.setting("vocab_size", int)):
         raise folder.error(f"'pad_token_id' in config.json must be the id of a token, not {shown(padding)}")
-    segments, activation = folder.setting("type_vocab_size", int, 2), folder.setting("hidden_act", str, "gelu")
     return dict(
         norm_eps=folder.setting("layer_norm_eps", float, 1e-12),
-        segments=segments,
+        segments=folder.setting("type_vocab_size", int, 2),
         padding=padding,
-        activation=activation,
+        activation=folder.setting("hidden_act", str, "gelu"),
     )
 
 
