@@ -52,7 +52,7 @@ setup(
     # core/ and plugins/ are never installed under these bare names: two projects that did so
     # would silently overwrite each other.
     package_dir={"pipeloom": "pipeloom", "pipeloom.core": "core", "pipeloom.plugins": "plugins"},
-    packages=["pipeloom"] + _packages("core") + _packages("plugins"),
+    packages=["pipeloom", "pipeloom.testing"] + _packages("core") + _packages("plugins"),
     include_package_data=True,
     package_data={"pipeloom": ["py.typed"]},
     install_requires=[
@@ -78,5 +78,9 @@ setup(
         "test": _PREPARE + ["pytest", "pytest-xdist", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
         "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'
     },
-    entry_points={"console_scripts": ["pipeloom = pipeloom.__main__:run"]},
+    entry_points={
+        "console_scripts": ["pipeloom = pipeloom.__main__:run"],
+        # By the name of its module: pytest then knows it again where a command names it with -p.
+        "pytest11": ["pipeloom.testing.pytest_plugin = pipeloom.testing.pytest_plugin"],
+    },
 )

@@ -139,7 +139,7 @@ class Table:
 
 
 def train(config) -> Trained:
-    return train_alone(config, "a", str(ROOT / "entry.py"))
+    return train_alone(config, "a", [sys.executable, str(ROOT / "entry.py")])
 
 
 def page(rows: List[Row], repeats: bool, data: str, seconds: float) -> str:

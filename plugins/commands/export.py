@@ -99,7 +99,7 @@ def _check(output: Path, overwrite: bool) -> None:
 
 def export(folder: Any, vocabulary: Any, output: Path, dtype: str, max_bytes: int) -> None:
     """Write the model of ``folder`` (see ``open_pretrained``) to the folder ``output``, in place of what may stand
-    there: weights of ``dtype``, in files of ``max_bytes``.
+    there: weights of ``dtype``, in files of ``max_bytes``; with the ``vocabulary``, where that is not ``None``.
 
     Raises ``UsageError`` where the vocabulary does not fit the model, ``OSError``.
     """
@@ -107,7 +107,7 @@ def export(folder: Any, vocabulary: Any, output: Path, dtype: str, max_bytes: in
     from pipeloom.plugins.libraries.huggingface.model_card import model_card
     from pipeloom.plugins.libraries.huggingface.shards import write_tensors
 
-    files = tokenizer_files(vocabulary, folder)
+    files = tokenizer_files(vocabulary, folder) if vocabulary is not None else {}
     named = {name: dtype for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
     files[CONFIG] = _json({**folder.config, **named})
     files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)

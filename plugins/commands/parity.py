@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -113,8 +113,14 @@ def single_process(config: Config) -> Config:
     return config.replace(**{name: value for name, value in facts.items() if value is not UNSET})
 
 
-def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Trained:
-    """Train by a command of its own (``program``: the path of entry.py, default: this very program).
+def train_alone(
+    config: Config,
+    whose: str,
+    program: Optional[Sequence[str]] = None,
+    environment: Optional[Mapping[str, str]] = None,
+) -> Trained:
+    """Train by a command of its own (``program``: what starts pipeloom, default: this very program, in the same
+    environment).
 
     Raises ``RunError``, after what the run said, when it fails.
     """
@@ -123,14 +129,13 @@ def train_alone(config: Config, whose: str, program: Optional[str] = None) -> Tr
     with tempfile.TemporaryDirectory(prefix="pipeloom-parity-") as folder:
         file, directory = Path(folder) / "config.yaml", Path(folder) / "run"
         file.write_text(config.to_yaml(), encoding="utf-8")
-        start = [sys.executable, program] if program else own_command()
-        command = [*start, "train", "--config", str(file), "--output_dir", str(directory)]
+        command = [*(program or own_command()), "train", "--config", str(file), "--output_dir", str(directory)]
         result = subprocess.run(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=outside_environment(os.environ),
+            env=outside_environment(os.environ) if environment is None else environment,
             preexec_fn=partial(die_with, os.getpid()),
         )
         if result.returncode:

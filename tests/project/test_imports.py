@@ -101,6 +101,11 @@ def test_imports_are_read_wherever_they_stand():
         ("plugins/datasets/squad/records.py", "pipeloom.core.commands.cli", None),
         ("plugins/libraries/text/tokenization.py", "pipeloom.plugins.datasets.squad", "libraries import no plugin"),
         ("plugins/__init__.py", "pipeloom.plugins.datasets.squad", None),
+        (
+            "plugins/commands/parity.py",
+            "pipeloom.testing.check",
+            "core and plugins import nothing of pipeloom.testing",
+        ),
         ("plugins/models/bert.py", "pipeloom", None),
         ("plugins/models/bert.py", "numpy", None),
     ],

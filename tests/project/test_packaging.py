@@ -78,6 +78,7 @@ def test_nothing_is_installed_as_top_level_core_or_plugins(wheel):
     sources = {
         f"pipeloom/{p.relative_to(ROOT).as_posix()}" for d in ("core", "plugins") for p in (ROOT / d).rglob("*.py")
     }
+    sources |= {f"pipeloom/testing/{path.name}" for path in (ROOT / "pipeloom" / "testing").glob("*.py")}
     assert sources <= set(names)
 
 
@@ -87,7 +88,9 @@ def test_metadata_pins_python_and_names_the_command(wheel):
     requires = re.search(r"^Requires-Python: (.*)$", metadata, re.M).group(1)
     assert {part.strip() for part in requires.split(",")} == {">=3.8", "<3.11"}
     assert re.search(r"^Requires-Dist: oneflow *\(?==0.9.0", metadata, re.M)
-    assert "pipeloom = pipeloom.__main__:run" in wheel.read(f"{folder}/entry_points.txt").decode()
+    entry_points = wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "pipeloom = pipeloom.__main__:run" in entry_points
+    assert "[pytest11]\npipeloom.testing.pytest_plugin = pipeloom.testing.pytest_plugin\n" in entry_points
 
 
 def bare_environment(*places):
