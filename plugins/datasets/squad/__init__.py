@@ -55,8 +55,8 @@ def pipeloom_add_options(options):
         section="data",
         resume="free",
         path=True,
-        help="WordPiece vocabulary of raw questions: one token a line, or a folder with tokenizer files "
-        "(default: those in --init_from)",
+        help="vocabulary of raw questions: WordPieces, one a line, or a folder with tokenizer files, of byte-level BPE "
+        "too (default: those in --init_from)",
     )
     add(
         "lowercase",

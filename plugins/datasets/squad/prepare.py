@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vocab",
         required=True,
         metavar="PATH",
-        help="vocab.txt of a WordPiece vocabulary, or a folder with tokenizer files",
+        help="vocab.txt of a WordPiece vocabulary, or a folder with tokenizer files (byte-level BPE too)",
     )
     add("--output", required=True, metavar="DIR", help="the folder to make; it appears whole or not at all")
     add(

@@ -1,7 +1,8 @@
 """From questions to what a model reads: sliding windows of tokens, and the way back from tokens to characters.
 
 ``[CLS] question [SEP] window of the context [SEP]``, as BERT's run_squad.py lays them out (Devlin et al., 2018, section
-4.2). Answers are found among the tokens by the characters each was made of, not by comparing text.
+4.2); RoBERTa has two ``</s>`` between the texts. Answers are found among the tokens by the characters each was made of,
+not by comparing text.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from pipeloom.plugins.libraries.text.text_tokenizer import TextTokenizer
 #: Number of the first input; the public sets count their ``unique_ids`` from here.
 FIRST_UNIQUE_ID = 1000000000
 
-# Tokens of an input that are not text: [CLS] question [SEP] context [SEP].
-_FRAME = 3
+# Tokens of an input that are not text, the separators between the texts not among them: [CLS] question, context [SEP].
+_ENDS = 2
+# Separators between the texts: BERT's, and the most that a tokenizer puts there.
+_SEPARATORS, _MOST_SEPARATORS = 1, 2
+_FRAME = _ENDS + _SEPARATORS
 _NO_TOKEN = "whose context has no token"
 #: Tokens that an input must have for others than the question: those, and one of the context.
 LEAST_BESIDE_QUESTION = _FRAME + 1
@@ -37,7 +41,8 @@ def sizes_for(seq_length: int) -> Dict[str, int]:
 
     BERT's 128 and 64; where inputs are too short for these, half of them.
     """
-    longest = 64 if seq_length > 64 + _FRAME else max(1, (seq_length - _FRAME) // 2)
+    most = _ENDS + _MOST_SEPARATORS
+    longest = 64 if seq_length > 64 + most else max(1, (seq_length - most) // 2)
     return {"doc_stride": max(1, min(128, seq_length // 2)), "max_query_length": longest}
 
 
@@ -53,13 +58,18 @@ class FeatureSettings:
         for name in ("doc_stride", "max_query_length"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is too small; it needs at least 1")
-        if self.seq_length <= self.max_query_length + _FRAME:
-            room = self.seq_length - LEAST_BESIDE_QUESTION
+        self.check_room(_SEPARATORS)
+
+    def check_room(self, separators: int) -> None:
+        """Raise ``UsageError`` unless a context has room with so many ``separators`` before it."""
+        least = _ENDS + separators + 1
+        if self.seq_length < self.max_query_length + least:
+            room = self.seq_length - least
             shorter = f"--max_query_length {room} at most, or " if room >= 1 else ""
             raise UsageError(
                 f"--seq_length {self.seq_length} leaves no room for a context beside --max_query_length "
                 f"{self.max_query_length}: give {shorter}--seq_length "
-                f"{self.max_query_length + LEAST_BESIDE_QUESTION} at least"
+                f"{self.max_query_length + least} at least"
             )
 
 
@@ -82,12 +92,12 @@ class Features:
     """The inputs of many questions, question after question, window after window; arrays are made when asked for.
 
     ``question_ids``: one for each question, which has no input where its context has no token. ``frame``: seq_length,
-    and the ids of [CLS], [SEP], [PAD]. ``context_ids``, ``context_spans``: the tokens of all contexts one after
-    another, context c from ``context_starts[c]`` on; ``context_of`` the context of each question. ``query_ids``,
-    ``query_starts``: those of the questions. ``windows`` int32 ``(features, 5)``: number of the question, first token
-    and number of tokens of the context, and the places of the first and the last token of the answer in the input: 0,
-    the [CLS], where the window does not hold all of it, and seq_length, which is outside and counts in no loss, where
-    nobody knows them.
+    the ids of [CLS], [SEP], [PAD], and how many [SEP] stand between the texts. ``context_ids``, ``context_spans``: the
+    tokens of all contexts one after another, context c from ``context_starts[c]`` on; ``context_of`` the context of
+    each question. ``query_ids``, ``query_starts``: those of the questions. ``windows`` int32 ``(features, 5)``: number
+    of the question, first token and number of tokens of the context, and the places of the first and the last token of
+    the answer in the input: 0, the [CLS], where the window does not hold all of it, and seq_length, which is outside
+    and counts in no loss, where nobody knows them.
     """
 
     question_ids: List[str]
@@ -125,13 +135,13 @@ class Features:
         ``end_positions``, ``unique_ids`` int32 ``(1,)``.
         """
         question, first, count, start, end = self.windows[index].tolist()
-        seq_length, cls_id, sep_id, pad_id = self.frame.tolist()
+        seq_length, cls_id, sep_id, pad_id, separators = self.frame.tolist()
         query = self.query_ids[self.query_starts[question] : self.query_starts[question + 1]]
         begin = self.context_starts[self.context_of[question]] + first
-        length, position = len(query) + count + _FRAME, len(query) + 2
+        length, position = len(query) + count + _ENDS + separators, len(query) + 1 + separators
         input_ids = np.full(seq_length, pad_id, np.int32)
         input_ids[:length] = np.concatenate(
-            [[cls_id], query, [sep_id], self.context_ids[begin : begin + count], [sep_id]]
+            [[cls_id], query, [sep_id] * separators, self.context_ids[begin : begin + count], [sep_id]]
         )
         places = np.arange(seq_length)
         return {
@@ -151,7 +161,7 @@ class Features:
     def windows_of(self, number: int) -> List[Window]:
         """The tokens of the context in each input of a question."""
         inputs = self.of_question(number)
-        position = int(self.query_starts[number + 1] - self.query_starts[number]) + 2
+        position = int(self.query_starts[number + 1] - self.query_starts[number]) + 1 + int(self.frame[4])
         start, end = self.context_starts[self.context_of[number] :][:2]
         spans = self.context_spans[start:end]
         places = self.windows[inputs.start : inputs.stop, 1:3].tolist()
@@ -175,6 +185,8 @@ class Features:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
+            if arrays["frame"].shape == (4,):  # made when there was one separator always
+                arrays["frame"] = np.append(arrays["frame"], np.int32(_SEPARATORS))
             features = cls(json.loads(arrays.pop("question_ids").tobytes().decode()), **arrays)
             features._check()
             return features
@@ -199,7 +211,7 @@ class Features:
                 raise ValueError(f"{name} is no array of whole numbers")
         questions, tokens = len(self.question_ids), len(self.context_ids)
         shapes = {
-            "frame": (4,),
+            "frame": (5,),
             "context_ids": (tokens,),
             "context_spans": (tokens, 2),
             "context_of": (questions,),
@@ -222,12 +234,13 @@ class Features:
             and (np.diff(numbers) >= 0).all()
         )
         if fit:
-            room = self.seq_length - _FRAME - np.diff(self.query_starts)[numbers]
+            room = self.seq_length - _ENDS - int(self.frame[4]) - np.diff(self.query_starts)[numbers]
             length = np.diff(self.context_starts)[self.context_of[numbers]]
             fit = (
                 ((first >= 0) & (count > 0) & (count <= room) & (first <= length - count)).all()
                 and _within(self.windows[:, 3:], self.seq_length + 1)
                 and self.seq_length <= _MOST_TOKENS
+                and 1 <= self.frame[4] <= _MOST_SEPARATORS
             )
         if not fit:
             raise ValueError("its arrays do not fit together")
@@ -274,6 +287,8 @@ class _Builder:
 
     def __init__(self, tokenizer: TextTokenizer, settings: FeatureSettings) -> None:
         self._tokenizer, self._settings = tokenizer, settings
+        self._separators = tokenizer.separators
+        settings.check_room(self._separators)
         self._contexts: Dict[str, int] = {}
         self._tokens: List[Tuple[np.ndarray, np.ndarray]] = []
         self._question_ids: List[str] = []
@@ -286,9 +301,9 @@ class _Builder:
         context = self._context(question.context)
         _, spans = self._tokens[context]
         query = self._tokenizer.encode(question.text)[: self._settings.max_query_length]
-        room = self._settings.seq_length - len(query) - _FRAME
+        room = self._settings.seq_length - len(query) - _ENDS - self._separators
         windows = _windows(len(spans), room, self._settings.doc_stride)
-        places, reason = self._places(question, spans, windows, room, len(query) + 2)
+        places, reason = self._places(question, spans, windows, room, len(query) + 1 + self._separators)
         if training and reason is not None:
             return reason
         number = len(self._question_ids)
@@ -326,11 +341,11 @@ class _Builder:
         )
 
     def features(self) -> Features:
-        settings, tokenizer = self._settings, self._tokenizer
+        settings = self._settings
         ids, spans = zip(*self._tokens) if self._tokens else ((), ())
         return Features(
             question_ids=self._question_ids,
-            frame=np.array([settings.seq_length, tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id], np.int32),
+            frame=np.array([settings.seq_length, *self._frame_ids(), self._separators], np.int32),
             context_ids=_joined(ids),
             context_spans=_joined(spans).reshape(-1, 2),
             context_starts=_starts(ids),
@@ -339,6 +354,9 @@ class _Builder:
             query_starts=_starts(self._queries),
             windows=np.array(self._windows, np.int32).reshape(-1, 5),
         )
+
+    def _frame_ids(self) -> Tuple[int, int, int]:
+        return self._tokenizer.cls_id, self._tokenizer.sep_id, self._tokenizer.pad_id
 
     def _context(self, text: str) -> int:
         number = self._contexts.setdefault(text, len(self._tokens))

@@ -75,6 +75,13 @@ class TextTokenizer:
         return {**dict.fromkeys(f"{role}_token" for role in ROLES), **names}
 
     @property
+    def separators(self) -> int:
+        """How many separators stand between two texts: RoBERTa's two, where the tokenizer puts them there, else one."""
+        framed = self._tokenizer.encode("a", "a", add_special_tokens=True)
+        between = [number for number, text in zip(framed.ids, framed.sequence_ids) if text is None][1:-1]
+        return max(1, len(between)) if set(between) <= {self._roles.get("sep")} else 1
+
+    @property
     def special_ids(self) -> List[int]:
         """The ids of tokens that stand for no text, ascending."""
         added = self._tokenizer.get_added_tokens_decoder()

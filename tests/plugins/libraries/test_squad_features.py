@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference_squad
+from byte_bpe import write_byte_bpe
 from shared_data import shared
 from squad_files import write_vocab
 
@@ -13,6 +16,7 @@ from pipeloom.plugins.libraries.questions import features as features_room
 from pipeloom.plugins.libraries.questions.articles import Answer, LeftOut, Question, read_articles
 from pipeloom.plugins.libraries.questions.features import Features, FeatureSettings, make_features
 from pipeloom.plugins.libraries.questions.scoring import exact_match
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
 pytestmark = pytest.mark.fast
@@ -289,3 +293,44 @@ def test_answers_survive_the_way_to_tokens_and_back(bert_tokenizer, name, except
             lost.append(question)
             assert is_part_of_a_token(features, question, number)
     assert len(lost) == exceptions
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    folder = write_byte_bpe(tmp_path_factory.mktemp("roberta"), {"tokenizer_class": "RobertaTokenizer"})
+    return Vocabulary(folder).load(special_in_text=True)
+
+
+def test_robertas_inputs_are_those_of_its_tokenizer(roberta):
+    """Against the library's own pair of texts, which transformers takes: two separators between, one segment."""
+    context, question = "The hen is in the café. It sings \N{HATCHING CHICK} there.", "Where is the hen?"
+    asked = Question("1", question, context, (Answer("in the café", context.index("in the")),))
+    features = make_features([asked], roberta, FeatureSettings(64, 32, 20), True, LeftOut())
+    expected = roberta._tokenizer.encode(question, context, add_special_tokens=True)
+    found = features.inputs(0)
+    length = len(expected.ids)
+    assert found["input_ids"][:length].tolist() == expected.ids
+    assert set(found["input_ids"][length:]) == {roberta.pad_id}
+    assert found["input_mask"].sum() == length
+    window = features.window(0)
+    first = expected.sequence_ids.index(1)
+    assert window.position == first
+    assert [tuple(span) for span in window.spans.tolist()] == expected.offsets[first : length - 1]
+    start, end = (int(found[f"{which}_positions"][0]) for which in ("start", "end"))
+    assert context[expected.offsets[start][0] : expected.offsets[end][1]] == "in the café"
+
+
+def test_robertas_windows_leave_room_for_its_second_separator(roberta):
+    context = "the hen sings in the rain and " * 12
+    settings = FeatureSettings(32, 8, 10)
+    features = make_features([Question("1", "Where?", context)], roberta, settings, False, LeftOut())
+    lengths = [int(features.inputs(index)["input_mask"].sum()) for index in range(len(features))]
+    assert lengths[:-1] == [32] * (len(lengths) - 1) and len(lengths) > 4
+    with pytest.raises(UsageError, match="--seq_length 14 leaves no room .* --seq_length 15 at least"):
+        make_features([Question("1", "Where?", context)], roberta, FeatureSettings(14, 8, 10), False, LeftOut())
+
+
+def test_features_that_were_saved_without_the_number_of_separators_are_read(tmp_path, roberta):
+    features = make_features([Question("1", "Where?", "there")], roberta, FeatureSettings(32, 8, 10), False, LeftOut())
+    replace(features, frame=features.frame[:4]).save(tmp_path / "older.npz")
+    assert Features.load(tmp_path / "older.npz").frame.tolist() == [*features.frame[:4], 1]
