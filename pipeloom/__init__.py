@@ -24,10 +24,13 @@ else:
     #: Marks a function as a pipeloom hook: ``@pipeloom.hookimpl def pipeloom_place(...)``.
     hookimpl = _Marker("pipeloom")
 
+#: What is for notebooks and tests.
+_PYTHON = ("Config", "load", "plan", "train")
+
 
 def __getattr__(name):
-    """Import what is for notebooks and tests (``pipeloom/api.py``) where it is asked for: a bare import is cheap."""
-    if name not in ("Config", "load", "plan", "train"):
+    """Import what is in ``pipeloom/api.py`` where it is asked for: a bare import is cheap."""
+    if name not in _PYTHON:
         raise AttributeError("module 'pipeloom' has no attribute %r" % name)
     from pipeloom import api
 
@@ -35,4 +38,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), "Config", "load", "plan", "train"])
+    return sorted(list(globals()) + list(_PYTHON))

@@ -29,8 +29,8 @@ import pluggy
 
 hookspec = pluggy.HookspecMarker("pipeloom")
 
-#: The version of this contract, raised with every change that a plugin may notice (docs/hooks.md lists them). A plugin
-#: may state the version that it was written for: ``PIPELOOM_API = 2``. One for a later version is refused.
+#: The version of this contract, raised with every change that a plugin may notice (docs/plugins.md lists them). A
+#: plugin may state the version that it was written for: ``PIPELOOM_API = 2``. One for a later version is refused.
 CONTRACT_VERSION = 2
 
 
