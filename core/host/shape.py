@@ -11,9 +11,10 @@ import functools
 import inspect
 import pkgutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import pluggy
 
@@ -39,11 +40,11 @@ def known_hooks() -> Mapping[str, Tuple[str, ...]]:
 
 def hooks_of(plugin: Any) -> List[str]:
     """Names of the hooks that a module or object implements, by ``specname`` where that is given."""
-    return sorted(options.get("specname") or name for name, options in _marked(plugin).items())
+    return sorted(options.get("specname") or name for name, options in marked(plugin).items())
 
 
-def _marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
-    """Attribute -> what ``hookimpl`` notes of it, for those that are marked."""
+def marked(plugin: Any) -> Dict[str, Mapping[str, Any]]:
+    """Return attribute -> what ``hookimpl`` notes of it, for those that are marked."""
     manager = pluggy.PluginManager("pipeloom")
     found: Dict[str, Mapping[str, Any]] = {}
     for name in dir(plugin):
@@ -67,7 +68,7 @@ def arguments_of(plugin: Any) -> Dict[str, Tuple[str, ...]]:
     """The hooks that a plugin implements, each with the arguments that it names."""
     return {
         options.get("specname") or name: tuple(inspect.signature(getattr(plugin, name)).parameters)
-        for name, options in _marked(plugin).items()
+        for name, options in marked(plugin).items()
     }
 
 
@@ -113,25 +114,44 @@ def module_of(plugin: Any) -> Any:
 def check(plugin: Any) -> None:
     """Raise ``ContractError`` unless each hook of ``plugin`` is one of the contract and will be called as its author
     means it."""
-    known = known_hooks()
-    _check_version(plugin)
-    _refuse_unmarked(plugin)
+    for _, part in parts_of(plugin):
+        part()
+
+
+def parts_of(plugin: Any) -> Iterator[Tuple[str, Callable[[], None]]]:
+    """Yield each part that ``check`` looks at: a hook's name, "" for the plugin as a whole, and what raises
+    ``ContractError`` for it."""
+    yield "", partial(_check_version, plugin)
+    yield "", partial(_refuse_unmarked, plugin)
+    yield "", partial(_refuse_gone, plugin)
+    for name, options in marked(plugin).items():
+        yield options.get("specname") or name, partial(_check_hook, plugin, name, options)
+
+
+def _refuse_gone(plugin: Any) -> None:
     gone = next(deprecated_in(arguments_of(plugin)), None)
     if gone is not None and gone.removed_in <= hookspecs.CONTRACT_VERSION:
         raise ContractError(str(gone))
-    for name, options in _marked(plugin).items():
-        hook = options.get("specname") or name
-        if hook not in known:
-            close = f" (did you mean 'pipeloom_{hook}'?)" if f"pipeloom_{hook}" in known else did_you_mean(hook, known)
-            raise ContractError(f"there is no hook '{hook}'{close}")
-        wraps = bool(options.get("hookwrapper") or options.get("wrapper"))
-        _check_function(hook, getattr(plugin, name), known[hook], wraps)
+
+
+def _check_hook(plugin: Any, name: str, options: Mapping[str, Any]) -> None:
+    """Look at what the plugin has under ``name``, with what ``hookimpl`` notes of it."""
+    known, hook = known_hooks(), options.get("specname") or name
+    if hook not in known:
+        close = f" (did you mean 'pipeloom_{hook}'?)" if f"pipeloom_{hook}" in known else did_you_mean(hook, known)
+        raise ContractError(f"there is no hook '{hook}'{close}")
+    wraps = bool(options.get("hookwrapper") or options.get("wrapper"))
+    _check_function(hook, getattr(plugin, name), known[hook], wraps)
+
+
+def version_of(plugin: Any) -> Any:
+    """Return the version of the contract that ``plugin`` states, ``None`` where it states none."""
+    version = getattr(plugin, "PIPELOOM_API", None)
+    return getattr(module_of(plugin), "PIPELOOM_API", None) if version is None else version
 
 
 def _check_version(plugin: Any) -> None:
-    version, ours = getattr(plugin, "PIPELOOM_API", None), hookspecs.CONTRACT_VERSION
-    if version is None:
-        version = getattr(module_of(plugin), "PIPELOOM_API", None)
+    version, ours = version_of(plugin), hookspecs.CONTRACT_VERSION
     if version is None:
         return
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

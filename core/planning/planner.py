@@ -105,14 +105,14 @@ def _resolved(config: Config, cluster: Cluster, dataset: Dataset) -> Config:
         nproc_per_node=cluster.devices_per_node,
         loss_scale=config.loss_scale or (1024.0 if config.precision == "amp" else 1.0),
         vocab_size=dataset.vocab_size,
-        **_steps(config, len(dataset)),
+        **resolved_steps(config, len(dataset)),
         **dataset.settings,
     )
 
 
-def _steps(config: Config, samples: int) -> Dict[str, Any]:
-    """``train_steps`` (also for ``epochs``, which it replaces), and of a run with warmup ``warmup_steps`` (also for
-    ``warmup_ratio``)."""
+def resolved_steps(config: Config, samples: int) -> Dict[str, Any]:
+    """Return ``train_steps`` (also for ``epochs``, which it replaces), and of a run with warmup ``warmup_steps`` (also
+    for ``warmup_ratio``), with as many ``samples``."""
     if config.epochs is not None:
         if config.train_steps is not None:
             raise UsageError("--epochs and --train_steps both say how long to train: give one of them")

@@ -263,7 +263,7 @@ def test_help_on_a_machine_with_gpus_shows_the_defaults_for_them(monkeypatch, ca
             "--set trian.seed=1: no option 'trian.seed' (did you mean 'train.seed'?)",
         ),
         ([*SELECTED, "--set", "seed"], "--set seed: write --set key=value"),
-        (["plugins", "extra"], "'plugins' takes no arguments, got 'extra'"),
+        (["plugins", "extra"], "unexpected argument 'extra': --help says what 'plugins' takes"),
     ],
 )
 def test_an_unknown_word_gets_one_line(fails, arguments, says):

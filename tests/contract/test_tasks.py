@@ -364,7 +364,7 @@ def test_every_rank_has_the_figures_of_the_main_rank(tmp_path):
 
 
 def test_a_plugin_says_that_it_adds_tasks():
-    from pipeloom.core.host.listing import describe_plugins
+    from pipeloom.plugins.commands.plugin_list.listing import describe_plugins
 
     line = next(line for line in describe_plugins().splitlines() if line.split()[:1] == ["built_in_tasks"])
     assert line.split()[1] == "tasks" and Path(hidden_states.__file__).exists()

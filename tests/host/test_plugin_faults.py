@@ -12,10 +12,11 @@ import pytest
 
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
 from pipeloom.core.contract.topology import Cluster, Mesh
-from pipeloom.core.host import calls, listing
+from pipeloom.core.host import calls
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.discovery import Offer, installed_plugins, look_through, scan
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.plugins.commands.plugin_list import listing
 
 pytestmark = pytest.mark.fast
 

@@ -18,9 +18,9 @@ from pipeloom.core.commands.cli import main, parse
 from pipeloom.core.config.config import resolve
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.host import plugin_manager
-from pipeloom.core.host.listing import describe_plugins
 from pipeloom.core.host.plugin_manager import PluginManager, hooks_of, installed_plugins
 from pipeloom.plugins import ALWAYS, BUILTIN
+from pipeloom.plugins.commands.plugin_list.listing import describe_plugins
 
 pytestmark = pytest.mark.fast
 

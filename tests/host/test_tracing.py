@@ -9,9 +9,9 @@ import pytest
 
 from pipeloom.core.base.errors import PipeloomError, UsageError
 from pipeloom.core.commands.cli import main, parse_run
-from pipeloom.core.host.listing import describe_plugins
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.tracing import Trace, brief
+from pipeloom.plugins.commands.plugin_list.listing import describe_plugins
 
 pytestmark = pytest.mark.fast
 

@@ -96,8 +96,8 @@ def plugins() -> Finding:
     """Every built-in plugin and every installed one by itself, so that a broken one is named and hides no other."""
     from pipeloom.core.host.builtin import builtin
     from pipeloom.core.host.discovery import installed_plugins, scan
-    from pipeloom.core.host.listing import examine
     from pipeloom.core.host.plugin_manager import PluginManager
+    from pipeloom.plugins.commands.plugin_list.listing import examine
 
     broken, ours = [], builtin()
     for name, module in {**ours.defaults, **ours.selectable}.items():
