@@ -17,6 +17,7 @@ BUILTIN = {
     "roberta": "pipeloom.plugins.models.roberta",
     "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
     "squad": "pipeloom.plugins.datasets.squad",
+    "text": "pipeloom.plugins.datasets.text",
 }
 
 #: Plugins that every run has; their one-answer hooks answer last (``trylast``).

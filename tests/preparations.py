@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pipeloom.plugins.datasets.wiki_ofrecord import sample
+from pipeloom.plugins.libraries.corpus import embedded_text
 from pipeloom.plugins.libraries.ofrecord.records import decode, index_part
 from pipeloom.plugins.libraries.text.tokenization import train_wordpiece
 
@@ -31,7 +31,7 @@ def write_texts(folder: Path) -> Path:
     """Into ``folder`` the sentences of nine topics as JSON lines, thirteen others as files of a folder, and a
     vocabulary.
     """
-    documents = sample.sample_documents()[:21]
+    documents = embedded_text.sample_documents()[:21]
     train_wordpiece([" ".join(document) for document in documents], 800).save(folder / "vocab.txt")
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in documents[:9]))
     (folder / "books").mkdir()

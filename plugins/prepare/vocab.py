@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 import signal
 import sys
 import time
@@ -27,13 +26,13 @@ from pipeloom.plugins.libraries.corpus.text_arguments import (
     reading_settings,
 )
 from pipeloom.plugins.libraries.preparation.progress import Progress, listed, say_left_out, without_templates
+from pipeloom.plugins.libraries.text.long_runs import without_long_runs
 
 SUMMARY = "a WordPiece or byte-level BPE vocabulary from the same texts"
 #: The files of each kind.
 _FILES = {"wordpiece": ("vocab.txt",), "bpe": ("vocab.json", "merges.txt")}
 #: Sentences on which it is said how many tokens a word takes.
 _MEASURED = 10_000
-_LONG_RUN = re.compile(r"\S{1000}(?=\S)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -236,9 +235,7 @@ class _Sentences:
         self._samples = samples
 
     def __iter__(self) -> Any:
-        """Runs of characters that are far too long for a word come in pieces: training takes the square of their
-        length."""
-        return (_LONG_RUN.sub(r"\g<0> ", text) for text in itertools.chain.from_iterable(self._samples))
+        return map(without_long_runs, itertools.chain.from_iterable(self._samples))
 
 
 @dataclass(frozen=True)

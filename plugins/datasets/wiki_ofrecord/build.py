@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,15 +19,12 @@ from pipeloom.plugins.datasets.wiki_ofrecord.corpus import Corpus, CorpusWriter,
 from pipeloom.plugins.datasets.wiki_ofrecord.examples import ExampleMaker, ExampleSettings
 from pipeloom.plugins.datasets.wiki_ofrecord.visits import OtherDocuments, Visits, plan_visits
 from pipeloom.plugins.libraries.corpus.documents import Document
-from pipeloom.plugins.libraries.corpus.sentences import Chunk, TextSettings, Tokenizing
+from pipeloom.plugins.libraries.corpus.sentences import TextSettings, Tokenizing, in_chunks
 from pipeloom.plugins.libraries.ofrecord.records import encode, framed
 from pipeloom.plugins.libraries.preparation.journal import Journal
 from pipeloom.plugins.libraries.preparation.pool import ordered_map
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 from pipeloom.plugins.libraries.tokens.token_format import token_dtype
-
-#: Characters of the documents that a worker gets at once.
-_CHUNK_CHARACTERS = 1 << 18
 
 #: Called often, and with how much is done (``documents=``, ``blocks=``, ``samples=``) when that changes; raises to stop
 #: the work.
@@ -57,7 +54,7 @@ def tokenize(
     sources, read = state["sources"], state["read"]  # of each source the documents and tokens
     try:
         if not state["done"]:
-            for batch in ordered_map(workers, Tokenizing, (settings,), _chunks(inputs, read, report)):
+            for batch in ordered_map(workers, Tokenizing, (settings,), in_chunks(inputs, read, report)):
                 writer.append(batch)
                 counts += batch.counts
                 read += batch.read
@@ -71,25 +68,6 @@ def tokenize(
         writer.close()
     firsts = np.cumsum([0, *(documents for documents, _ in sources)])
     return [Source(int(first), documents, tokens) for first, (documents, tokens) in zip(firsts, sources)], counts
-
-
-def _chunks(inputs: Sequence[Iterable[Document]], skip: int, report: Report) -> Iterator[Chunk]:
-    """All documents but the first ``skip``, which an earlier try has done."""
-    for source, documents in enumerate(inputs):
-        batch: List[Document] = []
-        size = 0
-        for document in documents:
-            report()
-            if skip:
-                skip -= 1
-                continue
-            batch.append(document)
-            size += document.characters
-            if size >= _CHUNK_CHARACTERS:
-                yield Chunk(source, batch)
-                batch, size = [], 0
-        if batch:
-            yield Chunk(source, batch)
 
 
 @dataclass(frozen=True)

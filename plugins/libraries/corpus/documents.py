@@ -59,12 +59,14 @@ Document = Union[WikiPage, ExtractedPage, TextDocument, SentenceDocument]
 class ReadingSettings:
     """``longest``: the most characters of one document; ``text_documents``: one of ``TEXT_DOCUMENTS``; ``skip_bad``:
     count a damaged input instead of raising; ``text_key``: where in a JSON object its text is, ``a.b`` for the ``b`` of
-    the object ``a``."""
+    the object ``a``; ``verbatim``: plain text keeps its lines and the space in them, where else lines are joined to
+    paragraphs."""
 
     longest: int = 10_000_000
     text_documents: str = "file"
     skip_bad: bool = False
     text_key: str = "text"
+    verbatim: bool = False
 
 
 class DocumentReader:
@@ -137,18 +139,20 @@ class DocumentReader:
         lines = stream.lines(self._settings.longest)
         if kind == formats.GUTENBERG:
             lines = self._book(lines)
-        return self._watched(self._plain_text(self._stripped(lines, watch)), watch)
+        return self._watched(self._plain_text(self._looked_at(lines, watch)), watch)
 
     @staticmethod
     def _watched(documents: Iterator[Document], watch: MarkupWatch) -> Iterator[Document]:
         yield from documents
         watch.finish()
 
-    @staticmethod
-    def _stripped(lines: Iterator[str], watch: MarkupWatch) -> Iterator[str]:
-        """Lines without space around them, nor the byte-order mark that files which were put together have inside."""
+    def _looked_at(self, lines: Iterator[str], watch: MarkupWatch) -> Iterator[str]:
+        """Lines without the byte-order mark that files which were put together have inside, nor, unless they are
+        wanted as they are, space around them.
+        """
         for line in lines:
-            line = line.replace("\ufeff", "").strip()
+            line = line.replace("\ufeff", "")
+            line = line if self._settings.verbatim else line.strip()
             watch.look(line)
             yield line
 
@@ -167,12 +171,34 @@ class DocumentReader:
 
     def _plain_text(self, lines: Iterator[str]) -> Iterator[Document]:
         ways = {"sentences": self._sentences, "lines": self._single_lines}
-        documents = ways.get(self._settings.text_documents, self._paragraph_documents)
+        if self._settings.verbatim:
+            documents = self._verbatim
+        else:
+            documents = ways.get(self._settings.text_documents, self._paragraph_documents)
         document = None
         for document in documents(lines):
             yield document
         if document is None:
             self._counts["empty files"] += 1
+
+    def _verbatim(self, lines: Iterator[str]) -> Iterator[Document]:
+        """Lines as they are, up to the end of a document: that of the file, a blank line, or each line's own."""
+        ends_at_blank = self._settings.text_documents in ("blank_lines", "sentences")
+        single = self._settings.text_documents == "lines"
+        kept: List[str] = []
+        size = 0
+        for line in lines:
+            too_long = kept and size + len(line) > self._settings.longest
+            if too_long or kept and (single or ends_at_blank and not line.strip()):
+                if too_long:
+                    self._counts["documents cut at --max_characters"] += 1
+                yield TextDocument(("\n".join(kept),))
+                kept, size = [], 0
+            if kept or line.strip():
+                kept.append(line)
+                size += len(line) + 1
+        if kept:
+            yield TextDocument(("\n".join(kept),))
 
     @staticmethod
     def _single_lines(lines: Iterator[str]) -> Iterator[Document]:

@@ -52,21 +52,21 @@ class Input:
         return [(file.name, size, sample_of_file(file, _SAMPLE_BYTES)) for file, size in zip(self.files, self._sizes)]
 
 
-def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Input]:
-    """The sources that ``--input`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for
+def find_inputs(arguments: Sequence[str], settings: ReadingSettings, option: str = "--input") -> List[Input]:
+    """The sources that ``option`` names: with weights (``wiki.xml.bz2:0.7``) one for each argument, without one for
     each folder.
 
     Of a folder all files are read, those in its folders too, in the order of their names. Weights are scaled so that
     they sum up to 1. Raises ``UsageError`` for what is not there, is there twice, weighs nothing, or is no text (unless
     ``settings`` skip that).
     """
-    named = [path_and_weight(argument, "--input") for argument in arguments]
-    check_weights(named, "--input", "a:0.7 b:0.3")
-    found = [(files, weight) for files, weight in ((_files(path), weight) for path, weight in named)]
+    named = [path_and_weight(argument, option) for argument in arguments]
+    check_weights(named, option, "a:0.7 b:0.3")
+    found = [(files, weight) for files, weight in ((_files(path, option), weight) for path, weight in named)]
     seen: Dict[Path, Path] = {}
     for file in (file for files, _ in found for file in files):
         if seen.setdefault(file.resolve(), file) is not file:
-            raise UsageError(f"--input: {file} is there twice; --dupe_factor or a weight makes more of it")
+            raise UsageError(f"{option}: {file} is there twice; --dupe_factor or a weight makes more of it")
     if named[0][1] is None:
         folders: Dict[Path, List[Path]] = {}
         for (path, _), (files, _) in zip(named, found):
@@ -80,11 +80,11 @@ def find_inputs(arguments: Sequence[str], settings: ReadingSettings) -> List[Inp
         inputs = [Input(files, (weight or 0.0) / total) for files, weight in found]
     for source in inputs:
         source.settings = settings
-    _check_formats([file for source in inputs for file in source.files], settings)
+    _check_formats([file for source in inputs for file in source.files], settings, option)
     return inputs
 
 
-def _check_formats(files: Sequence[Path], settings: ReadingSettings) -> None:
+def _check_formats(files: Sequence[Path], settings: ReadingSettings, option: str) -> None:
     """Before hours of work: whether each file can be opened, and is of a kind that is read."""
     bad: List[NoText] = []
     for file in files:
@@ -95,10 +95,10 @@ def _check_formats(files: Sequence[Path], settings: ReadingSettings) -> None:
     if bad and not settings.skip_bad:
         others = f" ({len(bad) - 1} other files are no text either)" if len(bad) > 1 else ""
         advice = "" if "--bad_input" in str(bad[0]) else "; --bad_input skip leaves such files out"
-        raise UsageError(f"--input: {bad[0]}{advice}{others}")
+        raise UsageError(f"{option}: {bad[0]}{advice}{others}")
 
 
-def _files(pattern: str) -> List[Path]:
+def _files(pattern: str, option: str) -> List[Path]:
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
@@ -109,9 +109,9 @@ def _files(pattern: str) -> List[Path]:
             if file.is_file() and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts)
         )
         if not files:
-            raise UsageError(f"--input {pattern} is a folder without files")
+            raise UsageError(f"{option} {pattern} is a folder without files")
         return files
     files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if os.path.isfile(name)]
     if not files:
-        raise UsageError(f"--input: no file {pattern}{similar_path(path)}")
+        raise UsageError(f"{option}: no file {pattern}{similar_path(path)}")
     return files

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -41,58 +41,68 @@ class SentenceSplitter:
         self._language, self._min_characters = language, min_characters
 
     def __call__(self, document: Document, counts: Counter) -> List[str]:
-        if isinstance(document, WikiPage):
-            from pipeloom.plugins.libraries.corpus import wikitext  # the parser is not needed for other inputs
-
-            if wikitext.is_disambiguation(document.text):
-                counts["disambiguation pages"] += 1
-                return []
-            notes = wikitext.Notes(counts)
-            language = self._language_of(document)
-            paragraphs = wikitext.paragraphs(document.text, document.aside, language, document.title, notes)
-            sentences = self._without_holes(paragraphs, notes)
-        elif isinstance(document, ExtractedPage):
-            from pipeloom.plugins.libraries.corpus import wikiextractor, wikitext
-
-            notes = wikitext.Notes(counts)
-            sentences = self._without_holes(wikiextractor.extracted_paragraphs(document, notes), notes)
+        if isinstance(document, (WikiPage, ExtractedPage)):
+            kept = self.without_holes(*self.article(document, counts))
+            sentences = [sentence for paragraph in kept for sentence in paragraph]
         elif isinstance(document, SentenceDocument):
             sentences = [whole(sentence) for sentence in document.sentences if sentence.strip()]
         else:
             sentences = self._split(document.paragraphs, counts)
-        size = sum(map(len, sentences))
-        if not size:
+        return sentences if self.is_kept(sum(map(len, sentences)), counts) else []
+
+    def is_kept(self, characters: int, counts: Counter) -> bool:
+        """Return whether a document with so much text is kept; counted is why not."""
+        if not characters:
             counts["documents without text"] += 1
-        elif size < self._min_characters:
+        elif characters < self._min_characters:
             counts["documents shorter than --min_characters"] += 1
         else:
-            return sentences
-        return []
+            return True
+        return False
+
+    def article(self, document: Any, counts: Counter) -> Tuple[List[str], Any]:
+        """Return the paragraphs of a page's prose, with holes, and the ``wikitext.Notes`` on them."""
+        from pipeloom.plugins.libraries.corpus import wikitext  # the parser is not needed for other inputs
+
+        notes = wikitext.Notes(counts)
+        if isinstance(document, ExtractedPage):
+            from pipeloom.plugins.libraries.corpus import wikiextractor
+
+            return wikiextractor.extracted_paragraphs(document, notes), notes
+        if wikitext.is_disambiguation(document.text):
+            counts["disambiguation pages"] += 1
+            return [], notes
+        language = self._language_of(document)
+        return wikitext.paragraphs(document.text, document.aside, language, document.title, notes), notes
 
     def _language_of(self, page: WikiPage) -> str:
         """That of the wiki, or its variant that ``language`` names."""
         own = self._language.partition("-")[0]
         return self._language if not page.language or page.language.partition("-")[0] == own else page.language
 
-    def _without_holes(self, paragraphs: Iterable[str], notes: Any) -> List[str]:
-        """The sentences without a hole; of the others it is counted what stood there."""
+    def without_holes(self, paragraphs: Iterable[str], notes: Any, as_they_are: bool = False) -> Iterator[List[str]]:
+        """Yield of each paragraph the sentences without a hole; of the others it is counted what stood there.
+
+        ``as_they_are``: a paragraph without a hole is one piece, and not split.
+        """
         from pipeloom.plugins.libraries.corpus.wikitext import HOLE
 
-        kept = []
         used = 0
-        for sentence in self._pieces(paragraphs):
-            count = sentence.count(HOLE)
-            if count:
-                names = set(notes.holes[used : used + count])
-                used += count
-                unknown = sorted(name for name in names if name.startswith("{{"))
-                notes.counts[_UNKNOWN if unknown else _FORMULA] += 1
-                notes.counts.update(unknown)
-            elif _WORD.search(sentence):
-                kept.append(sentence)
-            else:
-                notes.counts[_WORDLESS] += 1
-        return kept
+        for paragraph in paragraphs:
+            kept = []
+            for sentence in [whole(paragraph)] if as_they_are and HOLE not in paragraph else self._pieces([paragraph]):
+                count = sentence.count(HOLE)
+                if count:
+                    names = set(notes.holes[used : used + count])
+                    used += count
+                    unknown = sorted(name for name in names if name.startswith("{{"))
+                    notes.counts[_UNKNOWN if unknown else _FORMULA] += 1
+                    notes.counts.update(unknown)
+                elif _WORD.search(sentence):
+                    kept.append(sentence)
+                else:
+                    notes.counts[_WORDLESS] += 1
+            yield kept
 
     def _split(self, paragraphs: Iterable[str], counts: Counter) -> List[str]:
         pieces = self._pieces(paragraphs)
@@ -118,6 +128,32 @@ class Chunk:
 
     source: int
     documents: Sequence[Document]
+
+
+#: Characters of the documents that a worker gets at once.
+_CHUNK_CHARACTERS = 1 << 18
+
+
+def in_chunks(inputs: Sequence[Iterable[Document]], skip: int, report: Callable[[], None]) -> Iterator[Chunk]:
+    """Yield all documents but the first ``skip``, which an earlier try has done.
+
+    ``report`` is called for each document that was read, and may raise to stop the work.
+    """
+    for source, documents in enumerate(inputs):
+        batch: List[Document] = []
+        size = 0
+        for document in documents:
+            report()
+            if skip:
+                skip -= 1
+                continue
+            batch.append(document)
+            size += document.characters
+            if size >= _CHUNK_CHARACTERS:
+                yield Chunk(source, batch)
+                batch, size = [], 0
+        if batch:
+            yield Chunk(source, batch)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ def add_workers_argument(add: Callable[..., Any]) -> None:
     )
 
 
-def add_text_arguments(add: Callable[..., Any]) -> None:
-    """Declare how text is read."""
+def add_text_arguments(add: Callable[..., Any], min_characters: int = 200) -> None:
+    """Declare how text is read; ``min_characters`` is the default of the option of that name."""
     add(
         "--language",
         type=_language,
@@ -62,9 +62,9 @@ def add_text_arguments(add: Callable[..., Any]) -> None:
     add(
         "--min_characters",
         type=at_least(0),
-        default=200,
+        default=min_characters,
         metavar="N",
-        help="documents with less text are left out [200]",
+        help=f"documents with less text are left out [{min_characters}]",
     )
     add(
         "--max_characters",
@@ -83,18 +83,23 @@ def add_text_arguments(add: Callable[..., Any]) -> None:
 
 def reading_settings(options: argparse.Namespace) -> Any:
     """Return what the options say of the reading. Raises ``UsageError`` where a library for it is missing."""
-    missing = [name for name in ("mwparserfromhell", "sentencex") if not _is_installed(name)]
-    if missing:
-        raise UsageError(
-            f"reading text needs {' and '.join(missing)}, not installed here: pip install 'pipeloom[prepare]' "
-            "(in a checkout: ./run_ppl.sh, or pip install -e '.[prepare]')"
-        )
+    require_text_libraries()
     # Here and not above: --help should not wait for it.
     from pipeloom.plugins.libraries.corpus.documents import ReadingSettings
 
     return ReadingSettings(
         options.max_characters, options.text_documents, options.bad_input == "skip", options.text_key
     )
+
+
+def require_text_libraries() -> None:
+    """Raise ``UsageError`` where a library is missing that reads markup and splits sentences."""
+    missing = [name for name in ("mwparserfromhell", "sentencex") if not _is_installed(name)]
+    if missing:
+        raise UsageError(
+            f"reading text needs {' and '.join(missing)}, not installed here: pip install 'pipeloom[prepare]' "
+            "(in a checkout: ./run_ppl.sh, or pip install -e '.[prepare]')"
+        )
 
 
 def _is_installed(name: str) -> bool:

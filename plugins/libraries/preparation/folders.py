@@ -9,7 +9,7 @@ import time
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from pipeloom.core.base.cache import cache_root
 from pipeloom.core.base.errors import RunError, UsageError
@@ -18,24 +18,28 @@ from pipeloom.core.base.files import remove_abandoned, whole_folder
 _LOCK_SECONDS = 60  # how long to wait for another process that builds
 
 
-def ensure_folder(kind: str, identity: str, build: Callable[[Path], Any], what: str) -> Path:
+def ensure_folder(
+    kind: str, identity: str, build: Callable[[Path], Any], what: str, intact: Optional[Callable[[Path], bool]] = None
+) -> Path:
     """Return the folder of the cache for what ``identity`` says in full; ``build(folder)`` makes it where need be.
 
-    ``build`` uses :func:`write_folder`. A folder whose files do not match their checksums is built again. Raises
-    ``UsageError`` where the cache (:func:`cache_root`) cannot be written; ``what`` names the content in it.
+    ``build`` uses :func:`write_folder`. A folder that is not ``intact``, by default one whose files do not match their
+    checksums, is built again. Raises ``UsageError`` where the cache (:func:`cache_root`) cannot be written; ``what``
+    names the content in it.
     """
+    intact = is_intact if intact is None else intact
     root = cache_root()
     folder = root / f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if is_intact(folder):
+    if intact(folder):
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _only_builder(root):
-            if not is_intact(folder):  # another process may have built it while this one waited
+            if not intact(folder):  # another process may have built it while this one waited
                 remove_abandoned(root)
                 build(folder)
     except (OSError, RunError) as error:
-        if is_intact(folder):  # another process, which the lock did not keep out, was faster
+        if intact(folder):  # another process, which the lock did not keep out, was faster
             return folder
         reason = getattr(error, "strerror", None) or error
         raise UsageError(

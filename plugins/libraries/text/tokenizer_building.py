@@ -13,6 +13,7 @@ from pipeloom.core.base.errors import UsageError, shown
 from pipeloom.plugins.libraries.text.bpe_building import bpe_roles, byte_bpe, bytes_without_token, parsed
 from pipeloom.plugins.libraries.text.special_tokens import ROLES, SpecialTokens
 from pipeloom.plugins.libraries.text.tokenizer_files import (
+    BERT,
     BYTE_BPE,
     PIPELINE,
     SETTINGS,
@@ -105,8 +106,14 @@ def _roles(
 
 
 def digest(files: TokenizerFiles) -> str:
-    """Hex sha256 of what decides the tokens: of vocab.txt where that and ``files.lowercase`` say everything."""
+    """Hex sha256 of what decides the tokens: of vocab.txt where that and ``files.lowercase`` say everything; of BPE the
+    same whichever files say it."""
     content = files.content()
+    built = None if files.kind == BERT else build(files)
+    if built is not None and built.continuing is None:
+        parts = json.loads(built.engine.to_str())
+        said = [parts[name] for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")]
+        return hashlib.sha256(json.dumps([said, built.roles["eos"]], sort_keys=True).encode()).hexdigest()
     if VOCABULARY in content and not files.is_whole:
         alone = TokenizerFiles({VOCABULARY: content[VOCABULARY]}, files.source)
         alone = alone if files.lowercase is None else alone.with_lowercase(files.lowercase)

@@ -37,6 +37,7 @@ class TokenFacts:
     """Hold what ``tokens.json`` says.
 
     ``vocab_size``: all ids are below it; ``eos_id``: the token that ends a text, where the vocabulary has one;
+    ``vocabulary``: the digest of the tokenizer, by which folders of the same tokens are known;
     ``source``: where the text came from, in words; ``documents_crc32``, ``checksums_crc32``: of these files' content.
     """
 
@@ -45,6 +46,7 @@ class TokenFacts:
     documents: int
     vocab_size: int
     eos_id: Optional[int]
+    vocabulary: str
     source: str
     documents_crc32: int
     checksums_crc32: int
@@ -106,6 +108,7 @@ def _fault(said: Any) -> str:
     end = values["eos_id"]
     if end is not None and (type(end) is not int or not 0 <= end < values["vocab_size"]):
         return f"'eos_id' must be an id below 'vocab_size', not {shown(end)}"
-    if not isinstance(values["source"], str):
-        return f"'source' must be text, not {shown(values['source'])}"
+    for name in ("source", "vocabulary"):
+        if not isinstance(values[name], str):
+            return f"'{name}' must be text, not {shown(values[name])}"
     return ""

@@ -9,6 +9,7 @@ from typing import Any, Dict, Optional, Type, Union
 
 import numpy as np
 
+from pipeloom.core.base.cache import cache_root
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
 from pipeloom.core.contract.tokenizer import TokenizerSource
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
@@ -91,8 +92,9 @@ class TokenFolder:
         return self.read(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def describe(self) -> str:
-        """Return a phrase for the log."""
-        return f"{self.facts.tokens:,} tokens in {len(self):,} documents of {self.path}"
+        """Return a phrase for the log; of a folder of the cache where the text was that it was made of."""
+        where = self.facts.source if self.facts.source and self.path.parent == cache_root() else self.path
+        return f"{self.facts.tokens:,} tokens in {len(self):,} documents of {where}"
 
     def fingerprint(self) -> str:
         """Return a hash that is the same wherever these very tokens lie."""

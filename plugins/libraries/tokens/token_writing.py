@@ -22,7 +22,7 @@ from pipeloom.plugins.libraries.tokens.token_format import (
     token_dtype,
 )
 
-#: While a folder grows: of each document the number of the token behind its last one, int64.
+#: While a folder is made: of each document the number of the token behind its last one, int64.
 ENDS = "documents.ends"
 _END = np.dtype("<i8")
 
@@ -37,8 +37,7 @@ class TokenFolderWriter:
 
     def __init__(self, path: Union[str, Path], vocabulary: TokenizerSource, source: str = "") -> None:
         self._path, self._vocabulary, self._source = Path(path), vocabulary, source
-        tokenizer = vocabulary.load()
-        self._vocab_size, self._eos_id = len(tokenizer), tokenizer.special_id("eos")
+        self._vocab_size = len(vocabulary.load())
         self._dtype = token_dtype(self._vocab_size)
         self._end = 0
         self._stack = ExitStack()
@@ -69,31 +68,33 @@ class TokenFolderWriter:
             if kind is None and self._end:
                 for name, content in self._vocabulary.files().items():
                     (self._folder / name).write_bytes(content)
-                seal(self._folder, self._vocab_size, self._eos_id, self._source)
+                seal(self._folder, self._folder / ENDS, self._vocabulary, self._source)
             elif kind is None:
                 (self._folder / TOKENS).unlink()
-                (self._folder / ENDS).unlink()
+            (self._folder / ENDS).unlink()
             return stack.__exit__(kind, *error)
 
 
-def seal(folder: Path, vocab_size: int, eos_id: Optional[int], source: str) -> TokenFacts:
-    """Make a token folder of ``folder``, where ``TOKENS`` and ``ENDS`` lie: the other files are written, ``ENDS`` goes.
+def seal(folder: Path, ends: Path, vocabulary: TokenizerSource, source: str) -> TokenFacts:
+    """Make a token folder of ``folder``, where ``TOKENS`` lies: the other files are written.
 
-    In memory that does not grow with the text; to be called again after it was interrupted. Raises ``OSError``, and
-    ``RunError`` where the two files do not belong together.
+    ``ends``: a file with the number of the token behind the last one of each document, int64. In memory that does not
+    grow with the text; may be done again after it was interrupted. Raises ``OSError``, and ``RunError`` where the two
+    files do not belong together.
     """
-    dtype = token_dtype(vocab_size)
-    path, ends = folder / TOKENS, folder / ENDS
-    if ends.exists():
-        _write_documents(ends, folder / DOCUMENTS)
+    tokenizer = vocabulary.load()
+    dtype = token_dtype(len(tokenizer))
+    path = folder / TOKENS
+    _write_documents(ends, folder / DOCUMENTS)
     offsets = np.load(folder / DOCUMENTS, mmap_mode="r")
     checksums = _block_checksums(path)
     facts = TokenFacts(
         dtype.name,
         tokens=int(offsets[-1]),
         documents=len(offsets) - 1,
-        vocab_size=vocab_size,
-        eos_id=eos_id,
+        vocab_size=len(tokenizer),
+        eos_id=tokenizer.special_id("eos"),
+        vocabulary=vocabulary.digest(),
         source=source,
         documents_crc32=crc32_of(folder / DOCUMENTS),
         checksums_crc32=zlib.crc32(checksums.tobytes()),
@@ -102,7 +103,6 @@ def seal(folder: Path, vocab_size: int, eos_id: Optional[int], source: str) -> T
         raise RunError(f"{path} has {path.stat().st_size} bytes, {facts.tokens} tokens are {facts.token_bytes}")
     np.save(folder / CHECKSUMS, checksums)
     write_file(folder / FACTS, facts.content())
-    ends.unlink(missing_ok=True)
     return facts
 
 

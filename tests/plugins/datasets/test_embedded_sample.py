@@ -17,6 +17,7 @@ import pytest
 from pipeloom.core.base.cache import cache_root
 from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.datasets.wiki_ofrecord import held_out_sample, sample
+from pipeloom.plugins.libraries.corpus import embedded_text
 from pipeloom.plugins.libraries.ofrecord.records import decode, index_part
 from pipeloom.plugins.libraries.preparation import folders
 
@@ -57,9 +58,11 @@ def built(tmp_path_factory):
 @pytest.fixture
 def cheap(tmp_path, monkeypatch):
     """An empty cache, and a sample that takes less time: of a few topics only."""
-    topics = {name: text for name, text in sample._topics().items() if name in ("if", "while", "for", "assignment")}
+    topics = {
+        name: text for name, text in embedded_text.topics().items() if name in ("if", "while", "for", "assignment")
+    }
     monkeypatch.setenv("PIPELOOM_CACHE", str(tmp_path))
-    monkeypatch.setattr(sample, "_topics", lambda: topics)
+    monkeypatch.setattr(embedded_text, "topics", lambda: topics)
     monkeypatch.setitem(sample._SETTINGS, "vocab_size", 600)
     return tmp_path
 
@@ -89,7 +92,7 @@ def test_the_sample_is_what_its_name_says(built):
 
 
 def test_the_text_is_english_sentences():
-    documents = sample.sample_documents()
+    documents = embedded_text.sample_documents()
     sentences = [sentence for document in documents for sentence in document]
     assert len(documents) > 40 and sum(map(len, sentences)) > 150_000
     assert "Assert statements are a convenient way to insert debugging assertions into a program:" in sentences
@@ -206,7 +209,7 @@ def test_each_size_format_and_text_has_its_own_folder(cheap, monkeypatch):
     found = [sample.ensure_sample(32, 4), sample.ensure_sample(64, 4), sample.ensure_sample(32, 5)]
     monkeypatch.setitem(sample._SETTINGS, "format", 99)
     found.append(sample.ensure_sample(32, 4))
-    monkeypatch.setattr(sample, "_topics", lambda: {"if": "Another text."})  # as in another Python
+    monkeypatch.setattr(embedded_text, "topics", lambda: {"if": "Another text."})  # as in another Python
     found.append(sample.ensure_sample(32, 4))
     assert len(set(found)) == 5
 
@@ -254,15 +257,15 @@ def test_sizes_that_cannot_be_are_one_line(cheap, sizes, says):
 
 
 def test_what_is_held_out_is_not_in_the_text_that_is_trained_on(built):
-    trained = {sentence for document in sample.sample_documents() for sentence in document}
-    documents = held_out_sample.held_out_documents(held_out_sample._sources())
+    trained = {sentence for document in embedded_text.sample_documents() for sentence in document}
+    documents = embedded_text.held_out_documents(embedded_text.held_out_sources())
     sentences = [sentence for document in documents for sentence in document]
-    assert len(documents) == len(held_out_sample._MODULES) and len(sentences) > 1000
+    assert len(documents) == len(embedded_text.MODULES) and len(sentences) > 1000
     assert not trained.intersection(sentences)
 
 
 def test_held_out_samples_follow_the_vocabulary(cheap, monkeypatch):
-    monkeypatch.setattr(held_out_sample, "_MODULES", ("bdb", "difflib"))
+    monkeypatch.setattr(embedded_text, "MODULES", ("bdb", "difflib"))
     found = [held_out_sample.ensure_held_out(32, 4), held_out_sample.ensure_held_out(32, 5)]
     monkeypatch.setitem(sample._SETTINGS, "vocab_size", 700)
     found.append(held_out_sample.ensure_held_out(32, 4))
@@ -272,14 +275,14 @@ def test_held_out_samples_follow_the_vocabulary(cheap, monkeypatch):
 
 def test_code_in_held_out_text_is_quoted_as_in_the_training_text():
     source = 'def f():\n    """Use ``a`` and `b\', or `c`; \'it\' isn\'t theirs."""'
-    assert held_out_sample._docstrings(source) == ['Use "a" and "b", or "c"; "it" isn\'t theirs.']
+    assert embedded_text.docstrings(source) == ['Use "a" and "b", or "c"; "it" isn\'t theirs.']
 
 
 def test_a_library_without_sources_is_one_line(cheap, monkeypatch, tmp_path):
-    monkeypatch.setattr(held_out_sample.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    monkeypatch.setattr(embedded_text.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(
         UsageError,
-        match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out records with "
+        match=r"^this Python has no .*/_collections_abc.py, whose docstrings .*; give held-out data with "
         r"--eval_path$",
     ):
         held_out_sample.ensure_held_out(32, 4)

@@ -13,6 +13,7 @@ from wiki_records import FIELDS, open_dataset
 from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.datasets import wiki_ofrecord
 from pipeloom.plugins.datasets.wiki_ofrecord import sample
+from pipeloom.plugins.libraries.corpus import embedded_text
 from pipeloom.plugins.libraries.ofrecord.records import write_part
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
@@ -55,8 +56,8 @@ def test_without_a_path_the_embedded_sample_is_read(cache):
 
 
 def test_the_sample_has_the_sizes_that_the_run_asks_for(cache, monkeypatch):
-    topics = {name: text for name, text in sample._topics().items() if name in ("if", "while", "for")}
-    monkeypatch.setattr(sample, "_topics", lambda: topics)
+    topics = {name: text for name, text in embedded_text.topics().items() if name in ("if", "while", "for")}
+    monkeypatch.setattr(embedded_text, "topics", lambda: topics)
     batch = open_dataset(seq_length=64, max_predictions=7).read([0], ["input_ids", "masked_lm_ids"])
     assert batch["input_ids"].shape == (1, 64) and batch["masked_lm_ids"].shape == (1, 7)
 
