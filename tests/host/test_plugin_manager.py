@@ -392,6 +392,8 @@ def code_words(path):
 
 #: Sentences that show a user what to type; a plugin in them is an example.
 EXAMPLES = {"cli.py": ("for instance --plugins", "another way to select a strategy")}
+#: A word that anything may be called, so that no text tells whether the plugin is meant.
+WORDS = ("text",)
 #: A file format that a plugin is named after: these rooms know the format, and nothing of the plugin.
 FORMATS = {"squad": ("data/squad/", "prepare/", "predict_command.py")}
 
@@ -400,7 +402,7 @@ def test_the_core_names_no_plugin():
     found = []
     for path in sorted(CORE.rglob("*.py")):
         where = path.relative_to(CORE).as_posix()
-        banned = [name for name in BUILTIN if not where.startswith(FORMATS.get(name, ("none",)))]
+        banned = [name for name in BUILTIN if name not in WORDS and not where.startswith(FORMATS.get(name, ("none",)))]
         names = re.compile(r"(?<![A-Za-z0-9])(" + "|".join(banned) + r")(?![A-Za-z0-9])")
         found += [
             f"{where}: {text!r}"
