@@ -70,6 +70,7 @@ COMMANDS = {
 PREPARE_KINDS = {
     "pretraining": "pipeloom.plugins.datasets.wiki_ofrecord.prepare",
     "squad": "pipeloom.plugins.datasets.squad.prepare",
+    "tokens": "pipeloom.plugins.prepare.tokens",
     "inspect": "pipeloom.plugins.prepare.inspect",
     "validate": "pipeloom.plugins.prepare.validate",
     "vocab": "pipeloom.plugins.prepare.vocab",

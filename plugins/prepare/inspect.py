@@ -12,15 +12,16 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.core.host.record_kind_lookup import RecordKinds, built_in_record_kinds
+from pipeloom.plugins.libraries.tokens.token_format import is_token_folder
 from pipeloom.plugins.prepare.validate import vocabulary
 
-SUMMARY = "records as text, with the masked words shown"
+SUMMARY = "records or documents as text, with the masked words shown"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("path", metavar="FILE", help="a part, or a folder of parts")
-    add("--record", type=at_least(0), default=0, metavar="N", help="the first record to print, from 0 [0]")
+    add("path", metavar="FILE", help="a part, a folder of parts, or a token folder")
+    add("--record", type=at_least(0), default=0, metavar="N", help="the first record or document, from 0 [0]")
     add("--count", type=at_least(1), default=3, metavar="N", help="how many [3]")
     add(
         "--vocab",
@@ -42,6 +43,11 @@ def run(options: argparse.Namespace) -> int:
     from pipeloom.plugins.libraries.ofrecord.records import BadRecord, decode
 
     path = Path(options.path).expanduser()
+    if is_token_folder(path):
+        from pipeloom.plugins.prepare.token_folders import show_documents
+
+        source = vocabulary(path, options.vocab, options.lowercase)
+        return show_documents(path, options.record, options.count, source)
     parts = find_parts(path)
     source = vocabulary(parts[0].parent, options.vocab, options.lowercase)
     tokenizer = None if source is None else source.load()

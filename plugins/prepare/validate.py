@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -18,15 +18,16 @@ from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.core.contract.record_kinds import RecordFolder
 from pipeloom.core.host.record_kind_lookup import RecordKinds
+from pipeloom.plugins.libraries.tokens.token_format import is_token_folder
 from pipeloom.plugins.prepare.held_records import HeldRecords
 
-SUMMARY = "every record of a folder checked, statistics, and an index with checksums that the reader uses"
+SUMMARY = "every record or token of a folder checked, statistics, and an index with checksums that the reader uses"
 _BATCH = 1024
 _SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="a folder of OFRecord parts")
+    parser.add_argument("folder", metavar="DIR", help="a folder of OFRecord parts, or a token folder")
     parser.add_argument(
         "--vocab",
         metavar="PATH",
@@ -54,12 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Returns 0 where all is well, 1 where a record is not. Raises ``UsageError`` for what is no folder of records."""
-    from pipeloom.core.launch.control.signals import Signals, Stopped
-    from pipeloom.plugins.libraries.preparation.progress import Progress
-
     folder = Path(options.folder).expanduser()
     if folder.is_file():
         raise UsageError(f"{folder} is a file; give the folder that it is in")
+    if is_token_folder(folder):
+        from pipeloom.plugins.prepare.token_folders import validate_tokens
+
+        return _stoppable(lambda progress: validate_tokens(folder, progress))
     sizes = {name: getattr(options, name) for name in ("seq_length", "max_predictions", "vocab_size")}
     source = vocabulary(folder, options.vocab, options.lowercase)
     if options.vocab is not None:
@@ -67,9 +69,16 @@ def run(options: argparse.Namespace) -> int:
     asked = RecordFolder(
         folder, {name: size for name, size in sizes.items() if size is not None}, source, options.vocab is not None
     )
+    return _stoppable(lambda progress: _Validation(asked, RecordKinds(options.plugins), progress).run())
+
+
+def _stoppable(validate: Callable[[Any], int]) -> int:
+    from pipeloom.core.launch.control.signals import Signals, Stopped
+    from pipeloom.plugins.libraries.preparation.progress import Progress
+
     try:
         with Signals() as signals, Progress(signals) as progress:
-            return _Validation(asked, RecordKinds(options.plugins), progress).run()
+            return validate(progress)
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr, flush=True)
         return stopped.exit_code

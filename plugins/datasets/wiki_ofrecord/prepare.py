@@ -12,16 +12,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
-from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.contract.commands import PrepareKind
-from pipeloom.core.launch.control.signals import Signals, Stopped
+from pipeloom.core.launch.control.signals import Signals
 from pipeloom.plugins.libraries.corpus.text_arguments import (
     add_input_argument,
     add_text_arguments,
     add_workers_argument,
     reading_settings,
 )
+from pipeloom.plugins.libraries.preparation.interruptible import run_interruptible
 from pipeloom.plugins.libraries.preparation.progress import Progress, listed, say_left_out, without_templates
 
 SUMMARY = "Wikipedia dumps, books, JSON lines into pre-training examples (OFRecord)"
@@ -98,17 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the folder; returns the exit code. Raises ``UsageError`` and ``RunError``."""
-    try:
-        with Signals() as signals:
-            return _prepare(options, signals)
-    except Stopped as stopped:
-        print(f"stopped by {stopped}; the same command goes on from here", file=sys.stderr, flush=True)
-        return stopped.exit_code
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        raise RunError(
-            f"cannot read or write{where}: {error.strerror or error}; the same command goes on from here"
-        ) from error
+    return run_interruptible(_prepare, options)
 
 
 def _prepare(options: argparse.Namespace, signals: Signals) -> int:

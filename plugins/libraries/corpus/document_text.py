@@ -25,6 +25,8 @@ class DocumentText:
     def __call__(self, document: Document, counts: Counter) -> str:
         if isinstance(document, (WikiPage, ExtractedPage)):
             article = self._sentences.article(document, counts)
+            if article is None:
+                return ""
             paragraphs = [" ".join(kept) for kept in self._sentences.without_holes(*article, as_they_are=True)]
             text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         elif isinstance(document, SentenceDocument):

@@ -42,8 +42,10 @@ class SentenceSplitter:
 
     def __call__(self, document: Document, counts: Counter) -> List[str]:
         if isinstance(document, (WikiPage, ExtractedPage)):
-            kept = self.without_holes(*self.article(document, counts))
-            sentences = [sentence for paragraph in kept for sentence in paragraph]
+            article = self.article(document, counts)
+            if article is None:
+                return []
+            sentences = [sentence for kept in self.without_holes(*article) for sentence in kept]
         elif isinstance(document, SentenceDocument):
             sentences = [whole(sentence) for sentence in document.sentences if sentence.strip()]
         else:
@@ -60,8 +62,10 @@ class SentenceSplitter:
             return True
         return False
 
-    def article(self, document: Any, counts: Counter) -> Tuple[List[str], Any]:
-        """Return the paragraphs of a page's prose, with holes, and the ``wikitext.Notes`` on them."""
+    def article(self, document: Any, counts: Counter) -> Optional[Tuple[List[str], Any]]:
+        """Return the paragraphs of a page's prose, with holes, and the ``wikitext.Notes`` on them; ``None`` for a page
+        that is no article.
+        """
         from pipeloom.plugins.libraries.corpus import wikitext  # the parser is not needed for other inputs
 
         notes = wikitext.Notes(counts)
@@ -71,7 +75,7 @@ class SentenceSplitter:
             return wikiextractor.extracted_paragraphs(document, notes), notes
         if wikitext.is_disambiguation(document.text):
             counts["disambiguation pages"] += 1
-            return [], notes
+            return None
         language = self._language_of(document)
         return wikitext.paragraphs(document.text, document.aside, language, document.title, notes), notes
 

@@ -6,22 +6,22 @@ import argparse
 import importlib.util
 import os
 import re
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least
 
 
-def add_input_argument(add: Callable[..., Any], shares: str) -> None:
-    """Declare ``--input``; ``add`` is ``parser.add_argument``, ``shares`` what weights are shares of."""
+def add_input_argument(add: Callable[..., Any], shares: Optional[str] = None) -> None:
+    """Declare ``--input``; ``add`` is ``parser.add_argument``, ``shares`` what weights are shares of, if any."""
+    weights = f". With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the {shares}"
     add(
         "--input",
         nargs="+",
         required=True,
-        metavar="FILE[:WEIGHT]",
+        metavar="FILE" if shares is None else "FILE[:WEIGHT]",
         help="files, patterns or folders: MediaWiki dumps, WikiExtractor's output, JSON, plain text; also compressed "
-        "(bz2, gzip, xz, zstd). "
-        f"With weights (wiki.xml.bz2:0.7 'books/*.txt:0.3') each gives its share of the {shares}",
+        f"(bz2, gzip, xz, zstd){'' if shares is None else weights}",
     )
 
 

@@ -16,14 +16,15 @@ from preparations import arguments, digest
 
 from pipeloom.core.commands.cli import main
 from pipeloom.core.launch.control.signals import Signals
-from pipeloom.plugins.datasets.wiki_ofrecord import build, visits
+from pipeloom.plugins.datasets.wiki_ofrecord import visits
+from pipeloom.plugins.libraries.corpus import sentences
 from pipeloom.plugins.libraries.preparation import journal
 
 
 def test_it_is_the_same_however_often_it_was_interrupted(texts, tmp_path, monkeypatch):
     """Stopped at the 26th step of each try, 21 of which read the documents; each commit is on the disk at once."""
     monkeypatch.setattr(journal, "_KEEP_SECONDS", 0)
-    monkeypatch.setattr(build, "_CHUNK_CHARACTERS", 5000)
+    monkeypatch.setattr(sentences, "_CHUNK_CHARACTERS", 5000)
     monkeypatch.setattr(visits, "BLOCK_TOKENS", 1500)
     assert main(arguments(texts, tmp_path / "whole")) == 0
     check, calls = Signals.check, [0]
