@@ -57,7 +57,12 @@ COMMANDS = {
     ),
     "plugins": (
         "pipeloom.plugins.commands.plugin_list",
-        "list built-in and installed plugins and what they provide",
+        "list built-in and installed plugins and what they provide\n"
+        "            (--check NAME, --hooks NAME, --requirements NAMES, --json)",
+    ),
+    "config": (
+        "pipeloom.plugins.commands.configuration",
+        "the resolved configuration and where each value comes from; --schema: for editors",
     ),
     "doctor": (
         "pipeloom.plugins.commands.doctor",

@@ -120,6 +120,11 @@ class CommandLine(Request):
         super().__init__(selected.plugins, selected.strategy, selected.config, selected.set or [])
 
     @property
+    def further(self) -> List[str]:
+        """The arguments that are about options, and not about what is selected."""
+        return self._rest
+
+    @property
     def _wants_help(self) -> bool:
         return any(argument in ("-h", "--help") for argument in self._rest)
 

@@ -100,7 +100,7 @@ def resolve_request(request: Request, environment: Mapping[str, str] = MappingPr
     a job.
     """
     content = configs.read_yaml(request.file) if request.file else {}
-    names, manager = _load(request, content)
+    names, manager = load_selected(request, content)
     early = _early(("device", OPTION), request, content)
     if isinstance(early[OPTION], str) and early[OPTION] and names:
         manager.trace_to(Trace.open(early[OPTION], environment))
@@ -162,8 +162,9 @@ def _with_resumed(
     return Resolved(config, manager, resumed)
 
 
-def _load(request: Request, content: Mapping[str, Any]) -> Tuple[List[str], PluginManager]:
-    """Load the plugins of a request, of its file or of the run that it resumes; none where none are selected."""
+def load_selected(request: Request, content: Mapping[str, Any]) -> Tuple[List[str], PluginManager]:
+    """Return names and host of the plugins of a request, of its file or of the run that it resumes: none where none
+    are selected."""
     names = request.selected(content)
     whose = request.where_of_file if request.plugins is None and request.strategy is None else ""
     if request.plugins is None and not content.get("plugins"):

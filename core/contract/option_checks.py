@@ -11,7 +11,7 @@ from typing import Any, Sequence
 from pipeloom.core.base.errors import ContractError, UsageError, shown
 
 #: Flags that are no options: what selects plugins and files, and what single commands take beside the options.
-OTHER_FLAGS = ("plugins", "strategy", "config", "set", "help", "h", "version", "V", "steps", "tolerance")
+OTHER_FLAGS = ("plugins", "strategy", "config", "set", "help", "h", "version", "V", "steps", "tolerance", "schema")
 
 #: What a config has besides its options (``Config`` in core/config/config.py).
 ATTRIBUTES_OF_CONFIG = (

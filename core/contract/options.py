@@ -16,6 +16,14 @@ class IntList:
     """The type of an option that is a list of whole numbers: ``8,9,7``, in YAML ``[8, 9, 7]``."""
 
     wanted = "whole numbers with commas between them"
+    #: Its values in YAML, as a JSON schema.
+    schema = {
+        "anyOf": [
+            {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^\s*\d+\s*(,\s*\d+\s*)*$"},
+        ]
+    }
 
     @staticmethod
     def convert(value: Any) -> Optional[List[int]]:
@@ -28,6 +36,13 @@ class IntLists:
     """The type of an option that is a list of such lists: ``0,3;1,2``, in YAML ``[[0, 3], [1, 2]]``."""
 
     wanted = "lists of whole numbers with semicolons between them"
+    schema = {
+        "anyOf": [
+            {"type": "array", "items": IntList.schema, "minItems": 1},
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^[\d\s,;]*\d[\d\s,;]*$"},
+        ]
+    }
 
     @staticmethod
     def convert(value: Any) -> Optional[List[List[int]]]:
