@@ -18,6 +18,7 @@ BUILTIN = {
     "wiki_ofrecord": "pipeloom.plugins.datasets.wiki_ofrecord",
     "squad": "pipeloom.plugins.datasets.squad",
     "text": "pipeloom.plugins.datasets.text",
+    "wiki_text": "pipeloom.plugins.datasets.wiki_text",
 }
 
 #: Plugins that every run has; their one-answer hooks answer last (``trylast``).

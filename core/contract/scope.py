@@ -171,6 +171,8 @@ class Scope(Protocol):
     ops: Ops
     #: False in evaluation; read it when the block is called, not when it is built.
     training: bool
+    #: The outputs per sample that are asked for, by name, and none in training; read it when the block is called.
+    scored: Tuple[str, ...]
 
     def parameter(self, name: str) -> Parameter:
         """Return the parameter that the block declares as ``name``."""

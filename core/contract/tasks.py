@@ -55,7 +55,8 @@ class Head:
 
     ``block`` is called with hidden states ``(B, L, hidden)`` and returns a dict of scalar tensors (``ModelSpec`` says
     how they are summed) named in ``losses`` and, in evaluation, ``metrics``; and in evaluation the ``outputs`` per
-    sample beside them: name -> shape of one sample, float32, ``(B, *shape)``. ``labels`` are the fields that losses and
+    sample beside them: name -> shape of one sample, float32, ``(B, *shape)``; one that costs something may be left out
+    unless it is in ``scope.scored``. ``labels`` are the fields that losses and
     metrics alone need: samples without them can be evaluated by their outputs, and predicted. ``word_part`` names the
     attribute of the built block that looks up words, which the embeddings then borrow; ``None`` where it has none.
 
@@ -126,12 +127,18 @@ class TrainedModel:
         raise NotImplementedError("abstract")
 
     def outputs(
-        self, fields: Mapping[str, np.ndarray], seq_length: int, high: Mapping[str, int] = MappingProxyType({})
+        self,
+        fields: Mapping[str, np.ndarray],
+        seq_length: int,
+        high: Mapping[str, int] = MappingProxyType({}),
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> Dict[str, np.ndarray]:
         """Return the outputs of the task's head for samples: name -> float32 ``(samples, *shape)``.
 
         ``fields``: those of the samples by name, int32 or float32 ``(samples, *shape)``; values of those in ``high``
-        must be from 0 to below that. ``seq_length``: tokens of a sample. Raises ``UsageError``.
+        must be from 0 to below that. ``seq_length``: tokens of a sample. ``settings``: options of the model's plugins
+        that these samples decide, as ``Dataset.settings``; those that none of them declares are passed over. Raises
+        ``UsageError``.
         """
         raise NotImplementedError("abstract")
 

@@ -34,6 +34,7 @@ class RecordingScope:
 
     def __init__(self, recorded: Recorded, ops: CountingOps, dropouts: Set[str], tensor: int) -> None:
         self.ops, self.training, self.decoding = ops, True, None
+        self.scored: Tuple[str, ...] = ()
         self._recorded, self._dropouts = recorded, dropouts
         self._declared: Dict[str, ParameterSpec] = {spec.name: spec for spec in recorded.block.parameters}
         self._tensor = tensor
@@ -112,7 +113,7 @@ def record(model: ModelSpec, fields: Mapping[str, Field], training: bool = True,
     for block in model.blocks:
         found[block.name] = Recorded(block)
         scope = RecordingScope(found[block.name], ops, dropouts, tensor)
-        scope.training = training
+        scope.training, scope.scored = training, () if training else tuple(model.scores)
         built[block.name] = _named(block, "built", partial(block.build, scope))
     hidden: Any = None
     for block in model.blocks:

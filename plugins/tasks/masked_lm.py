@@ -5,5 +5,6 @@ own head.
 from __future__ import annotations
 
 from pipeloom.core.contract.tasks import Task
+from pipeloom.plugins.tasks.masked_lm_predict import PREDICT
 
-MASKED_LM = Task("masked_lm", higher=("mlm_accuracy",))
+MASKED_LM = Task("masked_lm", higher=("mlm_accuracy",), predict=PREDICT)

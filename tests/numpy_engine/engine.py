@@ -57,9 +57,9 @@ class NumpyProgram(executor.Program):
     def weights(self):
         return (self.arrays[spec.name] for spec in self.parameters)
 
-    def compute(self, fields, training):
+    def compute(self, fields, training, scored=()):
         """Return what the last block returns for a micro-batch."""
-        self.scope.training = training
+        self.scope.training, self.scope.scored = training, tuple(scored)
         for name, array in self.arrays.items():
             self.tensors[name].array, self.tensors[name].grad = array.astype(REAL), None
         values = {
@@ -161,7 +161,9 @@ class NumpyEvaluator(executor.Evaluator):
     def evaluate(self, receive=None):
         model, sums = self.program.model, np.zeros(len(self.program.model.evaluated))
         for number in range(len(self.batches)):
-            results = self.program.compute(self.batches.read(number, self.program.inputs, 0, 1), training=False)
+            results = self.program.compute(
+                self.batches.read(number, self.program.inputs, 0, 1), training=False, scored=self.scored
+            )
             sums += [float(results[name].array) for name in model.evaluated]
             if receive is not None and self.scored:
                 samples = self.batches.samples(number)

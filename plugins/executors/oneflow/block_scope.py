@@ -44,7 +44,7 @@ class BlockScope:
     """Give the ``build`` of one block what it needs (``core/contract/scope.py``)."""
 
     def __init__(self, block: Block, tensors: StageTensors) -> None:
-        self.ops, self.training = tensors.ops, True
+        self.ops, self.training, self.scored = tensors.ops, True, ()
         self._specs = {spec.name: spec for spec in block.parameters}
         self._tensors = tensors
         #: What the block has asked for, by name.

@@ -114,6 +114,7 @@ class PipelineGraph(flow.nn.Graph):
         # Here and not before: another graph over the same modules may be traced at any time before this one.
         for stage in self.plain_stages:
             stage.train(self.config.training)
+            stage.score(self.scored)
         hidden: Any = None
         fed = list(inputs)
         for number, here in enumerate(self.axes):

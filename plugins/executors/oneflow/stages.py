@@ -117,6 +117,11 @@ class Stage(flow.nn.Module):
         self.packing = packing
         self.blocks = flow.nn.ModuleList(list(blocks))
 
+    def score(self, names: Sequence[str]) -> None:
+        """Say which outputs per sample are asked for."""
+        for block in self.blocks:
+            block.scope.scored = tuple(names)
+
     def forward(self, hidden, ints, floats):
         """Run them on ``hidden``: what the stage before sent, or what the first block borrowed, or None."""
         fields = self.packing.unpack(ints, floats)

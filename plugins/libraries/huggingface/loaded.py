@@ -42,6 +42,7 @@ class LoadedModel(TrainedModel):
         fields: Mapping[str, np.ndarray],
         seq_length: Optional[int] = None,
         high: Mapping[str, int] = MappingProxyType({}),
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> Dict[str, np.ndarray]:
         """Return the outputs of the task's head for samples, as ``TrainedModel`` has it; ``seq_length`` is by default
         the longest of the fields."""
@@ -54,6 +55,7 @@ class LoadedModel(TrainedModel):
             device=self._device,
             seq_length=seq_length,
             high=high,
+            settings=settings,
         )
 
     def predictions(self, **options: Any) -> List[Any]:

@@ -48,14 +48,15 @@ def predict(
     device: str = "auto",
     seq_length: Optional[int] = None,
     high: Mapping[str, int] = MappingProxyType({}),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Dict[str, np.ndarray]:
     """Return the outputs of a trained model for samples: name -> float32 ``(samples, *shape)``.
 
     ``path``: a checkpoint, a run directory or a HuggingFace folder, which must have the head of ``task``. ``fields``
     are those of the samples by name, ``(samples, *shape)``, int32 or float32; values of those in ``high`` must be from
-    0 to below that. ``seq_length``: tokens of a sample, by default the longest of the fields. ``plugins`` are needed
-    besides those of ``plugins_of``. ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one. Raises
-    ``UsageError``.
+    0 to below that. ``seq_length``: tokens of a sample, by default the longest of the fields. ``settings``: options
+    that the samples decide, of those that the plugins declare. ``plugins`` are needed besides those of ``plugins_of``.
+    ``device`` is ``cpu``, ``cuda`` or ``auto``: the first GPU, if there is one. Raises ``UsageError``.
     """
     device = resolve_device(device)
     if device == "cuda":
@@ -65,7 +66,7 @@ def predict(
     longest = max((array.shape[1] for array in map(np.asarray, fields.values()) if array.ndim > 1), default=1)
     length = seq_length or longest
     folder = open_pretrained(path, "--checkpoint", needs_settings=False)
-    manager, config, model, added = _model(folder, task, fields, plugins, length)
+    manager, config, model, added = _model(folder, task, fields, plugins, {**settings, "seq_length": length})
     samples.scored = tuple(model.scores)
     if "vocab" in model.sizes:  # what is looked up must be there: an engine may end the process at an id that is not
         samples.bound({**_BINARY, "input_ids": model.sizes["vocab"], **high})
@@ -131,7 +132,11 @@ class Samples(Dataset):
 
 
 def _model(
-    folder: Folder, task_name: str, fields: Mapping[str, np.ndarray], plugins: Sequence[str], seq_length: int
+    folder: Folder,
+    task_name: str,
+    fields: Mapping[str, np.ndarray],
+    plugins: Sequence[str],
+    settings: Mapping[str, Any],
 ) -> Tuple[PluginManager, configs.Config, ModelSpec, Dict[str, SampleField]]:
     """Build the model of ``folder`` with the head of a task, by the options that it was made with.
 
@@ -145,7 +150,8 @@ def _model(
     except UsageError as error:
         raise folder.error(f"its model: {error}") from None
     options = manager.options()
-    given: Dict[str, Any] = {"seq_length": seq_length, "tensor_parallel": 1, "precision": "fp32"}
+    given: Dict[str, Any] = {name: value for name, value in settings.items() if name in options}
+    given.update(tensor_parallel=1, precision="fp32")
     if "vocab_size" in folder.config:
         given["vocab_size"] = folder.setting("vocab_size", int)
     base = {name: value for name, value in made_with.items() if name in options}

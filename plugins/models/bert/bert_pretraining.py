@@ -15,7 +15,7 @@ def _masked_words(config, encoder: Encoder) -> MaskedWords:
     name = "cls.predictions"
     return MaskedWords(
         encoder,
-        predictions_of(config),
+        predictions_of(config, encoder),
         dense=f"{name}.transform.dense",
         norm=f"{name}.transform.LayerNorm",
         decoder=f"{name}.decoder",
@@ -24,7 +24,7 @@ def _masked_words(config, encoder: Encoder) -> MaskedWords:
 
 
 def pretraining_head(config, encoder: Encoder) -> Head:
-    """State the head; the dataset must have the option ``max_predictions``. Raises ``UsageError`` where it has not."""
+    """State the head of pre-training with pairs of texts."""
     h, words = encoder.hidden, _masked_words(config, encoder)
     labels = (*words.labels, Field("next_sentence_labels", (1,), "int32"))
 

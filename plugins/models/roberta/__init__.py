@@ -33,7 +33,7 @@ def pipeloom_build_model(config, task):
 def _masked_lm(config, encoder: Encoder) -> Head:
     words = MaskedWords(
         encoder,
-        predictions_of(config),
+        predictions_of(config, encoder),
         dense="lm_head.dense",
         norm="lm_head.layer_norm",
         decoder="lm_head.decoder",

@@ -12,7 +12,6 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.blocks import Block, Cost, ParameterSpec
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.layers import LayerNorm, Linear, WordLookup, dense, layer_norm
@@ -100,18 +99,10 @@ class MaskedWords:
         )
 
 
-def predictions_of(config) -> int:
-    """Return how many masked words a sample has room for, which the dataset says by an option.
-
-    Raises ``UsageError`` where it has none.
-    """
-    predictions = getattr(config, "max_predictions", None)
-    if predictions is None:
-        raise UsageError(
-            "pre-training needs a dataset that has the option max_predictions: how many masked tokens a sample has "
-            "room for"
-        )
-    return predictions
+def predictions_of(config: Any, encoder: Encoder) -> int:
+    """Return how many masked words a sample has room for: the option ``max_predictions`` of the dataset, or as many as
+    it has tokens where there is no such option."""
+    return getattr(config, "max_predictions", None) or encoder.seq_length
 
 
 def masked_lm_head(words: MaskedWords) -> Head:
@@ -125,6 +116,7 @@ def masked_lm_head(words: MaskedWords) -> Head:
         block,
         losses={"mlm_loss": 1.0},
         metrics=("mlm_accuracy",),
+        outputs={"masked_lm_logits": (words.predictions, words.encoder.vocab)},
         labels=words.labels,
         normalize=("masked_lm_weights",),
         architecture="ForMaskedLM",
@@ -138,6 +130,7 @@ class MaskedWordsHead:
 
     def __init__(self, scope: Scope, words: MaskedWords) -> None:
         self.scope, self.ops, self.activation = scope, scope.ops, words.encoder.activation
+        self.vocab = words.encoder.vocab
         self.dense = Linear(scope, words.dense)
         self.norm = LayerNorm(scope, words.norm, words.encoder.norm_eps)
         # As a module of its own: the embeddings of the first stage borrow it when they are tied.
@@ -172,6 +165,9 @@ class MaskedWordsHead:
         if not self.scope.training:
             answers_N = self.ops.vocabulary_argmax(x_NH, self.word.weight, bias_V)
             results["mlm_accuracy"] = self.hits(answers_N, words_N, weights_N)
+        if "masked_lm_logits" in self.scope.scored:
+            logits_NV = self.ops.column_linear(x_NH, self.word.weight, bias_V)
+            results["masked_lm_logits"] = self.ops.narrow(logits_NV, 1, 0, self.vocab).reshape(B, M, self.vocab)
         return results
 
     def hits(self, answers_N, labels_N, weights_N):

@@ -176,7 +176,7 @@ def arrays(**changes):
             arrays(),
             "no selected plugin has the task 'question_answerin', which .* .did you mean 'question_answering'",
         ),
-        ("pretraining", arrays(), "^pre-training needs a dataset that has the option max_predictions"),
+        ("pretraining", arrays(), "^the task 'pretraining' has no outputs per sample to predict$"),
         (
             "hidden_states",
             arrays(input_ids=np.full((3, 16), 40, np.int32)),
