@@ -1,11 +1,14 @@
-"""Every layout against a single process, on the same data and weights: python benchmarks/parity_table.py [--write]
+"""Every layout against a single process, on the same data and weights:
+python benchmarks/parity_table.py [--model bert,roberta] [--write]
 
-A pairwise choice of layout, strategy, micro-batches, decoder, optimizer, sharding and recompute. Ends with 1 when a row
-is further from its single process than the tolerance, or when one layout trained twice does not give the same bits.
+A pairwise choice of layout, strategy, micro-batches, decoder, optimizer, sharding and recompute, for each model; the
+page keeps the sections of models that were not run. Ends with 1 when a row is further from its single process than the
+tolerance, or when one layout trained twice does not give the same bits.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -55,7 +58,7 @@ OPTIMIZERS = {
     "lamb": "--optimizer lamb --learning_rate 1e-2",
 }
 #: (layout, strategy, micro-batches, decoder, optimizer, further options)
-ROWS = [
+BERT_ROWS = [
     ("PP2", "inter_first", 4, "tied, vectors", "adamw", ""),
     ("PP2", "intra_first", 1, "untied", "sgd", ""),
     ("PP4", "inter_first", 4, "tied, table", "sgd", ""),
@@ -84,8 +87,34 @@ ROWS = [
     ("PP2 x DP2 x TP2", "inter_first", 2, "tied, vectors", "adamw", ""),
     ("PP2 x DP2 x TP2", "intra_first", 4, "tied, table", "sgd", "--shard parameters --recompute full"),
 ]
-#: Which of them is run twice.
-TWICE = ROWS[10]
+ROBERTA_ROWS = [
+    ("PP2", "inter_first", 4, "tied, vectors", "adamw", ""),
+    ("PP2", "intra_first", 2, "tied, table", "sgd", "--recompute full"),
+    ("DP2", "inter_first", 1, "tied", "sgd", "--shard optimizer"),
+    ("DP2", "intra_first", 4, "untied", "adamw", "--shard parameters --recompute full"),
+    ("PP2 x DP2", "intra_first", 4, "tied, vectors", "adamw", "--shard parameters"),
+    ("PP2 x DP2", "inter_first", 2, "tied, table", "sgd", "--shard optimizer --recompute 1"),
+    ("TP2", "inter_first", 1, "tied", "adamw", "--recompute full"),
+    ("TP2", "intra_first", 4, "untied", "sgd", ""),
+    ("PP2 x TP2", "inter_first", 4, "tied, vectors", "sgd", ""),
+    ("PP2 x TP2", "intra_first", 2, "tied, table", "adamw", "--recompute full"),
+]
+
+
+@dataclass(frozen=True)
+class Model:
+    """``title``: the model's name; ``plugins``: it and its data; ``rows``; ``twice``: which of them is run twice."""
+
+    title: str
+    plugins: str
+    rows: List[Tuple]
+    twice: int
+
+
+MODELS = {
+    "bert": Model("BERT", "bert,wiki_ofrecord", BERT_ROWS, 10),
+    "roberta": Model("RoBERTa", "roberta,wiki_text", ROBERTA_ROWS, 4),
+}
 
 
 @dataclass(frozen=True)
@@ -107,8 +136,8 @@ HEAD = (
 class Table:
     """Runs the rows; the single process of each kind once."""
 
-    def __init__(self, data: List[str]) -> None:
-        self._data = data
+    def __init__(self, model: Model, data: List[str]) -> None:
+        self._model, self._data = model, data
         self._single: Dict[str, Trained] = {}
 
     def config(self, layout: str, strategy: str, micro_batches: int, decoder: str, optimizer: str, further: str):
@@ -116,7 +145,7 @@ class Table:
             f"{MODEL} {LAYOUTS[layout]} --grad_acc_steps {micro_batches} {DECODERS[decoder]} "
             f"{OPTIMIZERS[optimizer]} {further}"
         ).split()
-        config, plugins = parse(["--plugins", f"{strategy},bert,wiki_ofrecord", *flags, *self._data])
+        config, plugins = parse(["--plugins", f"{strategy},{self._model.plugins}", *flags, *self._data])
         config = for_comparison(config, STEPS)
         return config, make_plan(config, plugins).model.outputs
 
@@ -142,46 +171,77 @@ def train(config) -> Trained:
     return train_alone(config, "a", [sys.executable, str(ROOT / "entry.py")])
 
 
-def page(rows: List[Row], repeats: bool, data: str, seconds: float) -> str:
+INTRODUCTION = f"""# Parity: every layout against a single process
+
+{STEPS} steps ({MODEL}), dropout 0.1, gradients clipped at every step, warmup and linear decay. Each row is a layout against one
+process that takes the whole batch in one go: the largest difference of a loss at any step, and of any number in the
+final parameters. The tolerance is {TOLERANCE:g}. SGD stands beside AdamW because AdamW hides a wrong scale of the gradients.
+"vectors" and "table" are the two ways of a tied embedding across stages (`--tied_transfer`).
+"""
+
+
+def section(name: str, rows: List[Row], repeats: bool, data: str, seconds: float) -> str:
+    """The part of the page on one model."""
+    model = MODELS[name]
     worst = max(max(row.found.loss, row.found.parameter) for row in rows)
-    return f"""# Parity: every layout against a single process
+    twice = ", ".join(str(part) for part in model.rows[model.twice] if part)
+    return f"""## {model.title}
 
-{origin("python benchmarks/parity_table.py --write", seconds)}
+{origin(f"python benchmarks/parity_table.py --model {name} --write", seconds)}
 
-{STEPS} steps of BERT ({MODEL}) on {data}, dropout 0.1, gradients clipped at every step, warmup and linear decay. Each row is a
-layout against one process that takes the whole batch in one go: the largest difference of a loss (the total, MLM, NSP)
-at any step, and of any number in the final parameters.
+On {data}.
 
 {HEAD}
 {chr(10).join(row.text() for row in rows)}
 
-The largest difference is {worst:.1e}; the tolerance is {TOLERANCE:g}. SGD stands beside AdamW because AdamW hides a wrong scale of
-the gradients. "vectors" and "table" are the two ways of a tied embedding across stages (`--tied_transfer`).
+The largest difference is {worst:.1e}.
 
-The same run twice ({", ".join(str(part) for part in TWICE if part)}): {"the same bits, losses and parameters" if repeats else "NOT the same bits"}.
+The same run twice ({twice}): {"the same bits, losses and parameters" if repeats else "NOT the same bits"}.
 
-One row as a command, with both curves: `python entry.py parity --plugins inter_first,bert,wiki_ofrecord --nums_split 2 --steps 20`.
+One row as a command, with both curves: `python entry.py parity --plugins inter_first,{model.plugins} --nums_split 2 --steps 20`.
 """
 
 
-def main() -> int:
-    arguments = page_parser(__doc__, PAGE, records=True).parse_args()
-    path = arguments.ofrecord_path
-    table, rows, began = Table(["--ofrecord_path", path] if path else []), [], time.monotonic()
-    print(HEAD, flush=True)
-    try:
-        for name in ROWS:
-            rows.append(table.row(name))
-            print(rows[-1].text(), flush=True)
-        repeats = table.repeats(TWICE)
-    except PipeloomError as error:
-        print(f"parity_table: {error}", file=sys.stderr)
-        return 1
+def with_section(text: str, name: str, part: str) -> str:
+    """``text`` with ``part`` in the place of the section on the model ``name``; sections are in the order of models."""
+    found = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    sections = {one.title: f"## {one.title}\n{found[one.title]}" for one in MODELS.values() if one.title in found}
+    sections[MODELS[name].title] = part
+    ordered = [sections[one.title].rstrip() + "\n" for one in MODELS.values() if one.title in sections]
+    return "\n".join([INTRODUCTION, *ordered])
+
+
+def run(name: str, data: List[str]) -> Tuple[List[Row], bool]:
+    """The rows of a model, and whether one of them gives the same bits twice."""
+    model = MODELS[name]
+    table, rows = Table(model, data), []
+    print(f"{model.title}\n{HEAD}", flush=True)
+    for row in model.rows:
+        rows.append(table.row(row))
+        print(rows[-1].text(), flush=True)
+    repeats = table.repeats(model.rows[model.twice])
     print(f"the same run twice gives {'the same bits' if repeats else 'OTHER bits'}", flush=True)
-    if arguments.write:
-        data = f"the records of {Path(path).name}" if path else "the embedded sample"
-        PAGE.write_text(page(rows, repeats, data, time.monotonic() - began), encoding="utf-8")
-    return 0 if repeats and all(row.found.within(TOLERANCE) for row in rows) else 1
+    return rows, repeats
+
+
+def main() -> int:
+    parser = page_parser(__doc__, PAGE, records=True)
+    parser.add_argument("--model", default=",".join(MODELS), help="which models, with commas between them [all]")
+    arguments = parser.parse_args()
+    path, good = arguments.ofrecord_path, True
+    for name in arguments.model.split(","):
+        given, began = path if name == "bert" else None, time.monotonic()
+        try:
+            rows, repeats = run(name, ["--ofrecord_path", given] if given else [])
+        except PipeloomError as error:
+            print(f"parity_table: {error}", file=sys.stderr)
+            return 1
+        good = good and repeats and all(row.found.within(TOLERANCE) for row in rows)
+        if arguments.write:
+            data = f"the records of {Path(given).name}" if given else "the embedded sample"
+            part = section(name, rows, repeats, data, time.monotonic() - began)
+            PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), name, part), encoding="utf-8")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
