@@ -25,6 +25,7 @@ BUILTIN = {
 ALWAYS = {
     "by_parameters": "pipeloom.plugins.strategies.by_parameters",
     "built_in_tasks": "pipeloom.plugins.tasks",
+    "slurm": "pipeloom.plugins.clusters.slurm",
     "oneflow": "pipeloom.plugins.executors.oneflow",
     "optimization": "pipeloom.plugins.optimizers.defaults",
     "lr_schedules": "pipeloom.plugins.optimizers.schedules",

@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from pipeloom.core.base.devices import count_gpus
 from pipeloom.core.base.errors import UsageError, did_you_mean, shown
-from pipeloom.core.config import cluster_environment
 from pipeloom.core.config import config as configs
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
 from pipeloom.core.contract.options import Options
@@ -148,7 +147,7 @@ def _with_resumed(
     elif config.resume_allow is not None:
         raise UsageError("--resume_allow says what --resume may accept: give --resume too, or leave it out")
     carried = {name: base[name] for name in chosen & base.keys()}
-    from_cluster = _from_cluster(environment, {**carried, **said})
+    from_cluster = _from_cluster(manager, environment, {**carried, **said}, options)
     config = configs.resolve(
         options,
         names,
@@ -217,13 +216,16 @@ def _replace(names: Sequence[str], others: Sequence[str]) -> List[str]:
     return [*(name for name in names if name not in others and not answers[name] & taken), *others]
 
 
-def _from_cluster(environment: Mapping[str, str], given: Mapping[str, Any]) -> Dict[str, Any]:
-    """What Slurm says of options that no command of the run gave; printed by the launcher."""
-    if "RANK" in environment:
-        return {}  # a rank of another launcher, which has said everything
-    taken = cluster_environment.options_from_slurm(environment, given)
+def _from_cluster(
+    manager: PluginManager, environment: Mapping[str, str], given: Mapping[str, Any], options: Options
+) -> Dict[str, Any]:
+    """What a batch system says of options that no command of the run gave; printed by the launcher."""
+    if not environment or "RANK" in environment:
+        return {}  # another command, or a rank of another launcher, which has said everything
+    source, taken = manager.cluster_options(environment, given, options)
     if taken:
-        print(cluster_environment.describe(taken), flush=True)
+        listed = " ".join(f"--{name} {value}" for name, value in taken.items())
+        print(f"pipeloom: from {source}: {listed}", flush=True)
     return taken
 
 

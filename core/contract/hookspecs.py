@@ -83,6 +83,7 @@ ANSWERED = (
     "pipeloom_initial_distributions",
     "pipeloom_sample_fields",
     "pipeloom_default_options",
+    "pipeloom_cluster_options",
 )
 
 
@@ -105,6 +106,19 @@ def pipeloom_default_options(config):
     whose values stay, and a resumed run keeps what it had. So a dataset can say what its task is usually trained with.
     A name that no selected plugin declares is passed over; two plugins that answer different values for one are an
     error that names both. Nobody answers: the defaults that the options were declared with.
+    """
+
+
+@hookspec
+def pipeloom_cluster_options(environment, given):
+    """What the batch system that has started this launcher says of the cluster: ``ClusterOptions``, or ``None``.
+
+    The class is in ``pipeloom.core.contract.cluster_options``. Called when the command line of ``train`` is parsed, in
+    a launcher alone. ``environment`` are its variables, ``given`` the options by name that the user, or an earlier
+    command of the run, gave. A value counts where ``given`` has none, and a line says so; one of a name that no
+    selected plugin declares is passed over. Of several plugins that have values the one selected last counts. Values of
+    options that a resumed run does not keep (``resume="fresh"``) are not written into a file: another job has another
+    environment. Nobody answers, or nobody has values: the defaults of options.
     """
 
 

@@ -10,10 +10,11 @@ import math
 import numbers
 import operator
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from pipeloom.core.base.errors import ContractError, UsageError, shown
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.cluster_options import ClusterOptions
 from pipeloom.core.contract.commands import Command, PrepareKind
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.derived import DerivedField
@@ -343,6 +344,16 @@ def default_options(answer: Any, arguments: Arguments) -> Dict[str, Any]:
     return answer
 
 
+def cluster_options(answer: Any, arguments: Arguments) -> Optional[ClusterOptions]:
+    if answer is not None:
+        _instance(answer, ClusterOptions, "return ClusterOptions(source, values), or None")
+        _need(
+            isinstance(answer.values, Mapping) and all(isinstance(name, str) for name in answer.values),
+            f"its values are {shown(answer.values)}, not a dict by the names of options",
+        )
+    return answer
+
+
 def commands(answer: Any, arguments: Arguments) -> List[Command]:
     return _named_functions(answer, Command, ("run",))
 
@@ -389,6 +400,7 @@ CHECKS: Dict[str, Callable[[Any, Arguments], Any]] = {
     "pipeloom_initial_distributions": initial_distributions,
     "pipeloom_sample_fields": sample_fields,
     "pipeloom_default_options": default_options,
+    "pipeloom_cluster_options": cluster_options,
     "pipeloom_build_model": model,
     "pipeloom_open_dataset": dataset,
     "pipeloom_executor": executor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import pluggy
 
@@ -173,6 +173,20 @@ class PluginManager:
                         f"option '{name}': give it with --{name}, or select only one of them"
                     )
         return {name: value for name, (value, _) in found.items() if name not in config.given}
+
+    def cluster_options(
+        self, environment: Mapping[str, str], given: Mapping[str, Any], options: Options
+    ) -> Tuple[str, Dict[str, Any]]:
+        """What a plugin knows of the cluster by ``environment``, and its name of who said so; of options not ``given``.
+
+        Raises ``UsageError`` naming the plugin for a value that none can have.
+        """
+        for plugin, answer in self.hook.pipeloom_cluster_options.answers(environment=environment, given=given):
+            where = f"{self.whose(plugin)}, hook pipeloom_cluster_options"
+            wanted = [name for name in answer.values if name in options and given.get(name) is None]
+            if wanted:
+                return answer.source, {name: options.get(name).parse(answer.values[name], where) for name in wanted}
+        return "", {}
 
     def require(self, hook_name: str) -> None:
         """Raise ``UsageError`` listing who could answer, when nobody answers ``hook_name``."""

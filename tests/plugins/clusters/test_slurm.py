@@ -15,9 +15,9 @@ from benchmarks.lab import namespaces
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.commands import cli
-from pipeloom.core.config.cluster_environment import expand_hosts, options_from_slurm, port_of_job
+from pipeloom.plugins.clusters.slurm import expand_hosts, options_from_slurm, port_of_job
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 fast = pytest.mark.fast
@@ -169,6 +169,44 @@ def test_file_and_flags_are_stronger(step, capsys, tmp_path):
     config, said = parsed(["--config", str(tmp_path / "run.yaml"), "--master_port", "4000"], capsys)
     assert (config.nproc_per_node, config.master_port, config.master_addr) == (2, 4000, "gpu07")
     assert said == "pipeloom: from Slurm: --nnodes 3 --node_rank 1 --master_addr gpu07\n"
+
+
+PBS = """
+import pipeloom
+from pipeloom.core.contract.cluster_options import ClusterOptions
+
+@pipeloom.hookimpl
+def pipeloom_cluster_options(environment, given):
+    return {answer}
+"""
+
+
+@fast
+@pytest.mark.parametrize(
+    "answer, says",
+    [
+        ("None", "from Slurm: --nnodes 3"),
+        ("ClusterOptions('PBS', {'nnodes': '5', 'no_option': 1})", "from PBS: --nnodes 5\n"),
+        (
+            "{'nnodes': 5}",
+            "it answers {'nnodes': 5}, not a ClusterOptions: return ClusterOptions(source, values), or None",
+        ),
+        ("ClusterOptions('PBS', [5])", "its values are [5], not a dict by the names of options"),
+        (
+            "ClusterOptions('PBS', {'nnodes': 'few'})",
+            "hook pipeloom_cluster_options: 'nnodes' must be a whole number, not 'few'",
+        ),
+    ],
+)
+def test_another_batch_system_is_a_plugin(step, capsys, tmp_path, answer, says):
+    file = tmp_path / "pbs.py"
+    file.write_text(PBS.replace("{answer}", answer))
+    try:
+        config, said = parsed(["--plugins", f"{SELECTED[1]},{file}"], capsys)
+    except UsageError as error:
+        said = str(error)
+        assert "pbs.py' (file), hook pipeloom_cluster_options" in said
+    assert says in said
 
 
 @fast

@@ -1,8 +1,7 @@
-"""Options of a cluster that a batch system has set already: under Slurm each node's launcher knows its place.
+"""slurm: a launcher that ``srun --ntasks-per-node=1`` has started on each of several nodes knows its place.
 
-Used for a launcher that ``srun --ntasks-per-node=1`` has started on each of several nodes, and only for options that
-neither the command line nor the YAML file gives. The variables are those of https://slurm.schedmd.com/srun.html; those
-of the step come first, since a step may have fewer nodes than its job, and SLURM_NODEID counts inside the step.
+The variables are those of https://slurm.schedmd.com/srun.html; those of the step come first, since a step may have
+fewer nodes than its job, and SLURM_NODEID counts inside the step.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+import pipeloom
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.contract.cluster_options import ClusterOptions
 
 _FIRST_PORT, _PORTS = 20000, 6000
 
@@ -44,11 +45,6 @@ def options_from_slurm(environment: Mapping[str, str], given: Mapping[str, Any])
     if gpus and wanted.get("device") != "cpu":
         taken["nproc_per_node"] = gpus
     return {name: value for name, value in taken.items() if name not in wanted}
-
-
-def describe(taken: Mapping[str, Any]) -> str:
-    """The line that says what was taken."""
-    return "pipeloom: from Slurm: " + " ".join(f"--{name} {value}" for name, value in taken.items())
 
 
 def port_of_job(job: int) -> int:
@@ -129,3 +125,8 @@ def _no_list(text: str) -> UsageError:
     return UsageError(
         f"the node list of Slurm, '{text}', cannot be read: give --master_addr, the address of the first node"
     )
+
+
+@pipeloom.hookimpl
+def pipeloom_cluster_options(environment, given):
+    return ClusterOptions("Slurm", options_from_slurm(environment, given))
