@@ -165,6 +165,7 @@ def _start_ranks(
         master_addr=address,
         master_port=port,
         log_dir=directory / "logs",
+        inherited=plugins.hook.pipeloom_executor(config=config).environment(os.environ),
         first_local_rank=first_local_rank,
         resume=str(resumed.path or "") if resumed is not None else "",
         job_text=lambda resume: Job.of(config, plan, str(directory), started, resume).to_text(),

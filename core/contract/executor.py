@@ -221,6 +221,10 @@ class Executor:
                 f"{did_you_mean(optimizer.kind, self.optimizers)}; it has: {', '.join(self.optimizers) or 'none'}"
             )
 
+    def environment(self, inherited: Mapping[str, str]) -> Dict[str, str]:
+        """Return the environment of a rank, from the one that it would inherit; what users set there is theirs."""
+        return dict(inherited)
+
     def start(self) -> None:
         """Import the engine in this process; raise ``RunError`` or ``UsageError`` in one line where it cannot."""
 

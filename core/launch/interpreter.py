@@ -6,8 +6,6 @@ import os
 import sys
 from typing import Dict, Mapping, Optional, Sequence
 
-from pipeloom.core.base.errors import RunError
-
 #: Variables that OneFlow 0.9.0 cannot bear, or that are not meant for a rank, whose end is watched.
 _KEPT_AWAY = (
     "PYTHONOPTIMIZE",  # python -O: it does work inside of asserts, which are left out then
@@ -26,13 +24,6 @@ def unbearable() -> Optional[str]:
     if sys.flags.optimize:
         return "python -O or PYTHONOPTIMIZE"
     return "python -X dev or PYTHONDEVMODE" if sys.flags.dev_mode else None
-
-
-def check_interpreter() -> None:
-    """Raise ``RunError`` in a process in which the engine would fail."""
-    found = unbearable()
-    if found:
-        raise RunError(f"OneFlow 0.9.0 does not run under {found}: leave it out")
 
 
 def begin_anew(command: Sequence[str]) -> None:

@@ -28,8 +28,8 @@ class LaunchSpec:
     """What to start on this node. All times are in seconds.
 
     ``ranks`` are the global ranks of this node; the i-th of them gets local rank ``first_local_rank + i``. Every rank
-    executes ``command`` in the launcher's environment plus ``env``. ``nodes`` is given when each of several nodes has a
-    launcher.
+    executes ``command`` in the environment ``inherited`` (default: the launcher's) plus ``env``. ``nodes`` is given
+    when each of several nodes has a launcher.
 
     ``start_timeout`` bounds the wait for rank 0's port, ``end_timeout`` how much later than the first rank the last may
     finish, ``step_timeout`` the time in which no rank begins a step (0: no bound), ``stop_limit`` how long ranks that
@@ -49,6 +49,7 @@ class LaunchSpec:
     master_addr: str
     master_port: int
     log_dir: Path
+    inherited: Optional[Mapping[str, str]] = None
     env: Mapping[str, str] = field(default_factory=dict)
     resume: str = ""
     job_text: Callable[[str], str] = str

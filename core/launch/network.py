@@ -2,20 +2,18 @@
 
 What the engine does (docs/oneflow-notes.md): rank 0 is reached at ``MASTER_ADDR``, every other rank at the address from
 which its first connection came to rank 0, and all listen on every card. So the card is chosen by the routes to
-``MASTER_ADDR``. The engine's own setting for another choice, ``BootstrapConf.host``, has no variable;
-:func:`announce` sets it. IPv4 only, as the engine.
+``MASTER_ADDR``. For another choice a rank finds its address in ``PIPELOOM_ADDRESS``, and its executor tells the engine.
+IPv4 only, as the engine.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import os
 import re
 import socket
 import struct
-import sys
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.base.variables import ADDRESS
@@ -26,7 +24,6 @@ PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy
 
 _SIOCGIFADDR = 0x8915
 _LOOPBACK, _LOOPBACK_SECONDS = "127.0.0.1", 3.0
-_ENV_MODULE = "oneflow.framework.env_util"
 
 
 def cards() -> Dict[str, Optional[str]]:
@@ -166,44 +163,3 @@ def _loopback_fault() -> Optional[str]:
             "and for free ports (sysctl net.ipv4.ip_local_port_range)"
         )
     return None if received == b"hello" else f"a connection by {_LOOPBACK} lost what was sent: look at the firewall"
-
-
-def announce(environment: Mapping[str, str] = os.environ) -> None:
-    """Let the engine, which is imported next, tell the other ranks the address in ``PIPELOOM_ADDRESS``, if there is
-    one.
-
-    The engine connects its ranks while it is imported, and between the reading of MASTER_ADDR and that there is no
-    call into which an address could go; so the module that reads it is changed as it is loaded.
-    """
-    address = environment.get(ADDRESS)
-    if address and int(environment.get("WORLD_SIZE", "1")) > 1:
-        sys.meta_path.insert(0, _Announcer(address))
-
-
-class _Announcer:
-    """Finds one module, once, and adds the address to what it makes of the environment."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != _ENV_MODULE:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        loader: Any = spec.loader if spec is not None else None
-        address = self.address
-        execute = loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            execute(module)
-            complete = module.CompleteEnvProto
-
-            def with_address(proto: Any) -> None:
-                complete(proto)
-                proto.ctrl_bootstrap_conf.host = address
-
-            module.CompleteEnvProto = with_address
-
-        loader.exec_module = exec_module
-        return spec

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import resource
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pipeloom
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.variables import LOCAL_WORLD_SIZE
 from pipeloom.core.launch.interpreter import bearable
+from pipeloom.core.launch.network import without_proxies
 
 #: What the soft limit of open files is raised to.
 _OPEN_FILES = 4096
@@ -149,7 +149,14 @@ class RankProcess:
         return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
 
-def rank_environment(
+def rank_environment(inherited: Mapping[str, str]) -> Dict[str, str]:
+    """The environment of a rank but for its identity, from ``inherited``: without proxies, and without what is not for
+    a rank."""
+    # The last lines of a rank that gets killed are to be in its log, not in a buffer that died with it.
+    return {"PYTHONUNBUFFERED": "1", **bearable(without_proxies(inherited))}
+
+
+def identity_variables(
     rank: int, local_rank: int, world_size: int, nproc_per_node: int, master_addr: str, master_port: int
 ) -> Dict[str, str]:
     """The variables that tell a process which rank it is. OneFlow reads the first five."""
@@ -161,22 +168,6 @@ def rank_environment(
         "MASTER_PORT": str(master_port),
         LOCAL_WORLD_SIZE: str(nproc_per_node),
     }
-
-
-def tuned_environment(env: Mapping[str, str]) -> Dict[str, str]:
-    """``env`` with the settings for one busy process per core, where the user has not chosen otherwise, and without
-    what the engine cannot bear.
-    """
-    tuned = {
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        # The last lines of a rank that gets killed are to be in its log, not in a buffer that died with it.
-        "PYTHONUNBUFFERED": "1",
-    }
-    if _has_avx2_and_fma():
-        # OneFlow's OpenBLAS does not know newer AMD processors and takes an SSE kernel: 19-36 instead of 80 GFLOP/s.
-        tuned["OPENBLAS_CORETYPE"] = "HASWELL"
-    return {**tuned, **bearable(env)}
 
 
 def allow_open_files(world_size: int) -> None:
@@ -195,17 +186,6 @@ def allow_open_files(world_size: int) -> None:
             "the hard limit, for instance in /etc/security/limits.conf"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-
-
-def _has_avx2_and_fma() -> bool:
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    try:
-        with open("/proc/cpuinfo") as f:
-            flags = next((line.split() for line in f if line.startswith("flags")), [])
-    except OSError:
-        return False
-    return "avx2" in flags and "fma" in flags
 
 
 def _own_group_and_die_with(launcher: int):

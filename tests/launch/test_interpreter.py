@@ -8,8 +8,9 @@ import sys
 import pytest
 from jobs import ROOT, environment
 
-from pipeloom.core.launch.processes import RankProcess, tuned_environment
+from pipeloom.core.launch.processes import RankProcess, rank_environment
 from pipeloom.plugins.commands.doctor import ranks
+from pipeloom.plugins.executors.oneflow import OneFlow
 
 pytestmark = pytest.mark.fast
 
@@ -29,8 +30,8 @@ def run(arguments, cwd=None, **variables):
 
 
 def test_ranks_and_the_checks_of_doctor_have_none_of_them(monkeypatch):
-    assert not ODD.keys() & tuned_environment({**ODD, "PYTHONHASHSEED": "0"}).keys()
-    assert tuned_environment({"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "8"})["OMP_NUM_THREADS"] == "8"
+    assert not ODD.keys() & rank_environment({**ODD, "PYTHONHASHSEED": "0"}).keys()
+    assert OneFlow().environment({"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "8"})["OMP_NUM_THREADS"] == "8"
     for name, value in ODD.items():
         monkeypatch.setenv(name, value)
     assert not ODD.keys() & ranks._environment().keys()

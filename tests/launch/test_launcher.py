@@ -1,5 +1,6 @@
 """The launcher with ranks of plain Python: what they are told, and what is left when one of them fails."""
 
+import os
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ from pipeloom.core.launch import processes
 from pipeloom.core.launch.control.coordinator import culprit_of
 from pipeloom.core.launch.launcher import launch
 from pipeloom.core.launch.ports import is_own_address
+from pipeloom.plugins.executors.oneflow import OneFlow, processor
 
 
 @pytest.fixture
@@ -24,11 +26,13 @@ def site(tmp_path):
 
 
 def test_ranks_get_their_environment_and_rank_0_listens_first(site, monkeypatch, capfd):
-    monkeypatch.setattr(processes, "_has_avx2_and_fma", lambda: True)
+    monkeypatch.setattr(processor, "_has_avx2_and_fma", lambda: True)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     for name in ("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"):
         monkeypatch.delenv(name, raising=False)
-    spec = site.spec({"late": 0.3}, world=3, env={"EXTRA": "yes", "RANK": "17"}, nproc_per_node=3)
+    own = {"EXTRA": "yes", "RANK": "17"}
+    inherited = OneFlow().environment(os.environ)
+    spec = site.spec({"late": 0.3}, world=3, env=own, inherited=inherited, nproc_per_node=3)
     assert launch(spec) == 0
     for rank in range(3):
         env = site.env(rank)
@@ -67,10 +71,10 @@ def test_few_open_files_are_raised_or_refused(monkeypatch):
 
 
 def test_the_users_blas_kernel_is_kept_and_other_processors_get_none(monkeypatch):
-    monkeypatch.setattr(processes, "_has_avx2_and_fma", lambda: True)
-    assert processes.tuned_environment({"OPENBLAS_CORETYPE": "ZEN"})["OPENBLAS_CORETYPE"] == "ZEN"
-    monkeypatch.setattr(processes, "_has_avx2_and_fma", lambda: False)
-    assert "OPENBLAS_CORETYPE" not in processes.tuned_environment({})
+    monkeypatch.setattr(processor, "_has_avx2_and_fma", lambda: True)
+    assert OneFlow().environment({"OPENBLAS_CORETYPE": "ZEN"})["OPENBLAS_CORETYPE"] == "ZEN"
+    monkeypatch.setattr(processor, "_has_avx2_and_fma", lambda: False)
+    assert "OPENBLAS_CORETYPE" not in OneFlow().environment({})
 
 
 def test_which_addresses_are_this_hosts():

@@ -162,8 +162,8 @@ def test_the_engine_is_given_the_address_before_it_connects(tmp_path, monkeypatc
     )
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     code = (
-        "import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.launch.network import announce, "
-        "forget_proxies\n"
+        "import os, sys; before = list(sys.meta_path)\nfrom pipeloom.core.launch.network import forget_proxies\n"
+        "from pipeloom.plugins.executors.oneflow.address import announce\n"
         "announce(); forget_proxies()\n"
         "import oneflow; assert sys.meta_path == before and 'http_proxy' not in os.environ"
     )

@@ -10,8 +10,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from pipeloom.core.base.variables import CONTROL_FD, JOB
 from pipeloom.core.launch.control.channel import Channel
-from pipeloom.core.launch.network import without_proxies
-from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
+from pipeloom.core.launch.processes import RankProcess, identity_variables, rank_environment
 
 _POLL_STATE_SECONDS = 0.25
 
@@ -28,7 +27,8 @@ class LocalRanks:
 
     def __init__(self, spec: Any, port: int, resume: str):
         self._spec, self._port = spec, port
-        self._env = {**without_proxies(tuned_environment(os.environ)), **spec.env, JOB: spec.job_text(resume)}
+        self._env = {**rank_environment(os.environ if spec.inherited is None else spec.inherited), **spec.env}
+        self._env[JOB] = spec.job_text(resume)
         self._processes: Dict[int, RankProcess] = {}
         self._channels: Dict[int, Channel] = {}
         self._ended: List[int] = []
@@ -43,7 +43,7 @@ class LocalRanks:
         s = self._spec
         for rank in ranks:
             local_rank = s.first_local_rank + list(s.ranks).index(rank)
-            identity = rank_environment(rank, local_rank, s.world_size, s.nproc_per_node, s.master_addr, self._port)
+            identity = identity_variables(rank, local_rank, s.world_size, s.nproc_per_node, s.master_addr, self._port)
             ours, theirs = socket.socketpair()
             try:
                 number = theirs.fileno()

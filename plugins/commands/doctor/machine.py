@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Optional
 
 from pipeloom.core.base.devices import VISIBLE, count_gpus, find_gpus
-from pipeloom.core.launch.processes import tuned_environment
 from pipeloom.plugins.commands.doctor.finding import Finding, bad, note, ok
+from pipeloom.plugins.commands.doctor.ranks import default_executor
 
 _GB = 1e9
 #: Memory of a rank of a small model; a rank of OneFlow takes 0.34 GB before it does anything.
@@ -39,7 +39,7 @@ def devices() -> Finding:
 def cpu() -> Finding:
     cores = len(os.sched_getaffinity(0))
     found = f"{cores} core{'s' * (cores != 1)}"
-    if "OPENBLAS_CORETYPE" not in tuned_environment({}):
+    if "OPENBLAS_CORETYPE" not in default_executor().environment({}):
         return note(f"{found}, without AVX2 and FMA: products take a slow kernel, at a quarter of the speed and less")
     if not count_gpus() and cores < 4:
         return note(

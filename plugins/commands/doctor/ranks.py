@@ -17,16 +17,16 @@ from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.contract.executor import Executor
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.interpreter import bearable
-from pipeloom.core.launch.network import local_fault, without_proxies
+from pipeloom.core.launch.network import local_fault
 from pipeloom.core.launch.ports import free_port, port_listens
-from pipeloom.core.launch.processes import RankProcess, rank_environment, tuned_environment
+from pipeloom.core.launch.processes import RankProcess, identity_variables, rank_environment
 from pipeloom.plugins.commands.doctor.finding import Finding, bad, ok
 from pipeloom.plugins.commands.doctor.software import INSTALL
 
 IMPORT_SECONDS, RANKS_SECONDS = 60.0, 90.0
 
 
-def _executor() -> Executor:
+def default_executor() -> Executor:
     """Return the engine that runs have by default."""
     return PluginManager().hook.pipeloom_executor(config=None)
 
@@ -34,7 +34,7 @@ def _executor() -> Executor:
 def engine(seconds: float = IMPORT_SECONDS) -> Finding:
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _executor().import_probe],
+            [sys.executable, "-c", default_executor().import_probe],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -68,13 +68,16 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: Optional[str] = None) -> 
         try:
             for number in (0, 1):
                 env = {
-                    **without_proxies(tuned_environment(_environment())),
-                    **rank_environment(number, number, 2, 2, "127.0.0.1", port),
+                    **rank_environment(default_executor().environment(_environment())),
+                    **identity_variables(number, number, 2, 2, "127.0.0.1", port),
                 }
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
                 ranks.append(
                     RankProcess(
-                        number + 1, [sys.executable, "-c", program or _executor().exchange_probe], env, Path(folder)
+                        number + 1,
+                        [sys.executable, "-c", program or default_executor().exchange_probe],
+                        env,
+                        Path(folder),
                     )
                 )
                 while (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Dict, Mapping
+
 import pipeloom
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.executor import Collectives, Executor, Program, ProgramSpec
@@ -34,6 +36,11 @@ class OneFlow(Executor):
                 "--precision amp needs CUDA devices: OneFlow 0.9.0 has no half-precision products on a CPU; "
                 "leave it out"
             )
+
+    def environment(self, inherited: Mapping[str, str]) -> Dict[str, str]:
+        from pipeloom.plugins.executors.oneflow.processor import thread_variables
+
+        return {**thread_variables(), **inherited}
 
     def start(self) -> None:
         from pipeloom.plugins.executors.oneflow.engine import import_oneflow

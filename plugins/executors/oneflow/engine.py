@@ -8,9 +8,10 @@ import sys
 import tempfile
 
 from pipeloom.core.base.errors import RunError, UsageError
-from pipeloom.core.launch.interpreter import check_interpreter
-from pipeloom.core.launch.network import announce, forget_proxies, local_fault
+from pipeloom.core.launch.interpreter import unbearable
+from pipeloom.core.launch.network import forget_proxies, local_fault
 from pipeloom.core.launch.processes import allow_open_files
+from pipeloom.plugins.executors.oneflow.address import announce
 
 
 def import_oneflow():
@@ -24,7 +25,6 @@ def import_oneflow():
     os.environ.setdefault("GLOG_minloglevel", "3")
     if "oneflow" in sys.modules:
         return sys.modules["oneflow"]
-    check_interpreter()
     _check_machine()
     forget_proxies()
     announce()
@@ -42,7 +42,10 @@ def import_oneflow():
 
 
 def _check_machine() -> None:
-    """Raise ``UsageError`` for what makes the engine die or hang; a launcher of ours has looked already."""
+    """Raise an error for what makes the engine die or hang; a launcher of ours has looked already."""
+    setting = unbearable()
+    if setting:
+        raise RunError(f"OneFlow 0.9.0 does not run under {setting}: leave it out")
     fault = local_fault(ranks=1)
     if fault:
         raise UsageError(fault)

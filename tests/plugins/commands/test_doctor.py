@@ -227,7 +227,7 @@ def test_the_clock(monkeypatch, tmp_path):
 
 @fast
 def test_cpu(monkeypatch):
-    monkeypatch.setattr(machine, "tuned_environment", lambda env: {})
+    monkeypatch.setattr(OneFlow, "environment", lambda self, inherited: {})
     assert machine.cpu().status == "note" and "without AVX2" in machine.cpu().text
 
 
