@@ -14,7 +14,7 @@ from jobs import ONE_PROCESS, environment, metrics
 
 import pipeloom
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.commands.cli import main
+from pipeloom.core.commands.cli import main, parse
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.host.plugin_manager import PluginManager
 
@@ -34,6 +34,7 @@ IN_A_RUN = (
 #: Those that are tried by tests of their own below.
 BY_THEMSELVES = (
     *("choose_layout", "partition", "place", "heads", "executor", "commands", "prepare_kinds", "record_kinds"),
+    "cluster_options",
 )
 
 
@@ -117,6 +118,15 @@ def test_the_example_of_an_executor_refuses_a_large_job():
     assert pipeloom.plan(plugins=plugins, nnodes=2, nproc_per_node=4).cluster.size == 8
     with pytest.raises(UsageError, match="^a job may have 8 ranks, this has 10: "):
         pipeloom.plan(plugins=plugins, nnodes=5, nproc_per_node=2)
+
+
+def test_the_example_of_a_batch_system_says_which_node_this_is(capsys):
+    environment = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}
+    arguments = ["--plugins", f"inter_first,bert,wiki_ofrecord,{example('cluster_options')}"]
+    config, _ = parse(arguments, environment)
+    assert (config.nnodes, config.node_rank) == (3, 2)
+    assert capsys.readouterr().out == "pipeloom: from Open MPI: --nnodes 3 --node_rank 2\n"
+    assert parse(arguments, {"OMPI_COMM_WORLD_SIZE": "1"})[0].node_rank is None
 
 
 def test_the_examples_of_commands_and_records_run(tmp_path, capsys):

@@ -61,6 +61,7 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: Optional[str] = None) -> 
     fault = local_fault()
     if fault:
         return bad(f"not started: {fault}")
+    program = program or default_executor().exchange_probe
     port, started = free_port(), time.monotonic()
     deadline = started + seconds
     ranks: List[RankProcess] = []
@@ -72,14 +73,7 @@ def two_ranks(seconds: float = RANKS_SECONDS, program: Optional[str] = None) -> 
                     **identity_variables(number, number, 2, 2, "127.0.0.1", port),
                 }
                 # Numbered from 1 here: a process 0 would have the console instead of a log.
-                ranks.append(
-                    RankProcess(
-                        number + 1,
-                        [sys.executable, "-c", program or default_executor().exchange_probe],
-                        env,
-                        Path(folder),
-                    )
-                )
+                ranks.append(RankProcess(number + 1, [sys.executable, "-c", program], env, Path(folder)))
                 while (
                     number == 0 and not port_listens(port) and not ranks[0].has_ended() and time.monotonic() < deadline
                 ):
