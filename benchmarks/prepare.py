@@ -81,13 +81,15 @@ up a millionth of the text, as long as they fit (what is given up is less than 0
 
 @dataclass(frozen=True)
 class Made:
-    """One preparation: the folder, how long it took, and the most memory of all its processes together, in MiB."""
+    """One preparation: the folder, how long it took, the most memory of all its processes together, in MiB, and their CPU
+    seconds where these were taken."""
 
     folder: Path
     workers: int
     samples: int
     seconds: float
     memory: float
+    cpu: float = 0.0
 
 
 def command(inputs: Sequence[Path], out: Path, workers: int, *more: str) -> List[str]:
@@ -112,15 +114,16 @@ def prepare(inputs: Sequence[Path], out: Path, workers: int, *more: str) -> Made
     began = time.monotonic()
     process = subprocess.Popen(command(inputs, out, workers, *more), stdout=subprocess.DEVNULL, start_new_session=True)
     peak = [0.0]
-    watch = threading.Thread(target=_watch, args=(process, peak))
-    watch.start()
+    watching = threading.Thread(target=watch, args=(process, peak))
+    watching.start()
     assert process.wait() == 0
-    watch.join()
+    watching.join()
     seconds = time.monotonic() - began
     return Made(out, workers, json.loads((out / "meta.json").read_text())["num_samples"], seconds, peak[0])
 
 
-def _watch(process: subprocess.Popen, peak: List[float]) -> None:
+def watch(process: subprocess.Popen, peak: List[float]) -> None:
+    """Keep in ``peak`` the most memory that the processes of a session had together, in MiB."""
     while process.poll() is None:
         peak[0] = max(peak[0], sum(_resident(process.pid)))
         time.sleep(0.05)
@@ -305,6 +308,7 @@ def page(
     bad: List,
     losses: List,
     seconds: float,
+    tokens: str,
 ) -> str:
     one, two, many = made
     speed = "\n".join(
@@ -333,7 +337,7 @@ Memory is the peak of all processes together (proportional set size, looked at 2
 
 The bytes are the same with 1 and with 2 workers. Memory on {TIMES} times the input: {100 * (many.memory / two.memory - 1):+.1f} %.
 
-## Interrupted
+{tokens}## Interrupted
 
 SIGKILL, SIGINT and SIGTERM to all processes at {count} random instants, each time started again with the same command: the folder that stands
 in the end is the same, byte for byte, and before that there was none.
@@ -390,15 +394,24 @@ def main() -> int:
         bad = bad_inputs(folder / "bad")
         losses = trained(two.folder, folder / "run")
         print(losses, flush=True)
+    from benchmarks.prepare_tokens import section  # which measures in the same way as this one
+
+    tokens, holds = section("python benchmarks/prepare.py --write")
     if arguments.write:
         PAGE.write_text(
-            page((one, two, many), count, shares, texts, left, bad, losses, time.monotonic() - began), encoding="utf-8"
+            page((one, two, many), count, shares, texts, left, bad, losses, time.monotonic() - began, tokens),
+            encoding="utf-8",
         )
     wanted = {"[MASK]": 80, "kept": 10, "another word": 10, "random next": 50}
     balanced = all(abs(shares[name] - share) < 1 for name, share in wanted.items())
     return (
         0
-        if same and left == 0 and balanced and many.memory < 1.1 * two.memory and losses[-1][1] < losses[0][1] - 0.5
+        if same
+        and holds
+        and left == 0
+        and balanced
+        and many.memory < 1.1 * two.memory
+        and losses[-1][1] < losses[0][1] - 0.5
         else 1
     )
 
