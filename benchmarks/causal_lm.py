@@ -1,7 +1,7 @@
 """What a small GPT-2 learns: python benchmarks/causal_lm.py [--write]
 
 - From a real Wikipedia dump: perplexity on articles that it does not train on, which falls.
-- A page by heart, in two pipeline stages: in the end it predicts every token of it.
+- A page by heart, in two pipeline stages: in the end its first guess is right at every token of it.
 
 `--write` puts the figures into their part of docs/text.md. Ends with 1 when something of it does not hold.
 """

@@ -109,7 +109,7 @@ def export(folder: Any, vocabulary: Any, output: Path, dtype: str, max_bytes: in
 
     files = tokenizer_files(vocabulary, folder) if vocabulary is not None else {}
     named = {name: dtype for name in ("torch_dtype", "dtype") if name == "torch_dtype" or name in folder.config}
-    files[CONFIG] = _json({**folder.config, **named})
+    files[CONFIG] = _json({**folder.config, **named, **text_ends(vocabulary, folder)})
     files[_CARD] = model_card(folder, output.name).encode("utf-8", ESCAPE)
     sources = _sources(folder)
     with whole_folder(output) as scratch:
@@ -117,6 +117,15 @@ def export(folder: Any, vocabulary: Any, output: Path, dtype: str, max_bytes: in
         write_tensors(scratch, folder, sources, dtype, max_bytes, {"format": "pt"})
         for name, content in files.items():
             write_file(scratch / name, content)
+
+
+def text_ends(vocabulary: Any, folder: Any) -> Dict[str, int]:
+    """Return the ids of the tokens that begin and end a text where config.json leaves them open, as that of a model
+    that was trained anew does: by them transformers knows where a generated text ends.
+    """
+    words = vocabulary.load()
+    ids = {f"{role}_token_id": words.special_id(role) for role in ("bos", "eos")}
+    return {name: number for name, number in ids.items() if number is not None and folder.config.get(name, 0) is None}
 
 
 def _sources(folder: Any) -> Dict[str, str]:
@@ -140,6 +149,7 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
 
     Raises ``UsageError`` where the tokenizer does not fit the model.
     """
+    from pipeloom.plugins.libraries.huggingface.source import positions_in
     from pipeloom.plugins.libraries.text.tokenizer_files import (
         BERT,
         BYTE_VOCABULARY,
@@ -153,7 +163,7 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
     files, words = vocabulary.read(), vocabulary.load(special_in_text=True)
     for line in words.notes:
         print(f"pipeloom: warning: {line}", file=sys.stderr)
-    size, longest = (folder.setting(name, int) for name in ("vocab_size", "max_position_embeddings"))
+    size, longest = folder.setting("vocab_size", int), positions_in(folder.config)
     if len(words) > size:
         raise UsageError(
             f"{vocabulary.path} has {len(words)} tokens, the model has {size}: give the vocabulary that it was "
@@ -161,7 +171,8 @@ def tokenizer_files(vocabulary: Any, folder: Any) -> Dict[str, bytes]:
         )
     content = files.content()
     named = files.class_for(folder.config.get("model_type"))
-    settings = {"tokenizer_class": named, "model_max_length": longest, **files.settings}
+    length = {} if longest is None else {"model_max_length": longest}
+    settings = {"tokenizer_class": named, **length, **files.settings}
     if not files.is_whole:
         names = {name: text for name, text in words.role_names().items() if text is not None or files.kind == BERT}
         tokens_alone = set(content) <= {VOCABULARY, BYTE_VOCABULARY, MERGES, SETTINGS}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -70,12 +70,18 @@ def positions_of(path: str) -> Optional[int]:
     folder = _without_a_look(path)
     try:
         if (folder / MANIFEST).is_file():
-            found = read_manifest(folder).model["huggingface"]["max_position_embeddings"]
+            said = read_manifest(folder).model["huggingface"]
         else:
-            found = json.loads((folder / CONFIG).read_bytes())["max_position_embeddings"]
+            said = json.loads((folder / CONFIG).read_bytes())
+        found = positions_in(said)
     except (BadCheckpoint, OSError, ValueError, LookupError, TypeError, RecursionError):
         return None  # whoever opens the folder says what is wrong with it
     return found if type(found) is int and found > 0 else None
+
+
+def positions_in(config: Mapping[str, Any]) -> Any:
+    """Return what a ``config.json`` says of the number of positions; ``None`` for nothing."""
+    return next((config[name] for name in ("max_position_embeddings", "n_positions") if name in config), None)
 
 
 def _without_a_look(path: str) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import checkpoints
 import numpy as np
@@ -16,8 +17,11 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from pipeloom.core.commands.cli import main
+from pipeloom.plugins.commands.export import text_ends, tokenizer_files
 from pipeloom.plugins.libraries.huggingface.shards import parse_size, split_into_shards
+from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
+from tests.byte_bpe import write_byte_bpe
 
 pytestmark = pytest.mark.fast
 
@@ -297,3 +301,19 @@ def test_files_are_filled_as_huggingface_hub_fills_them():
     # huggingface_hub.split_torch_state_dict_into_shards(..., max_shard_size=140)
     assert split_into_shards(sizes, 140) == [["t3"], ["t0", "t1", "t2"], ["t4", "t5"], ["t6"]]
     assert [parse_size(text) for text in ("7", "5GB", "1.5 mb", "2GiB")] == [7, 5 * 10**9, 1500000, 2 * 2**30]
+
+
+def test_a_byte_level_bpe_gets_the_class_of_the_model_and_where_texts_end(tmp_path):
+    vocabulary = Vocabulary(write_byte_bpe(tmp_path / "vocab"))
+    config = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "eos_token_id": None, "bos_token_id": 7}
+    folder = SimpleNamespace(config=config, setting=lambda name, kind: config[name])
+    files = tokenizer_files(vocabulary, folder)
+    settings = json.loads(files["tokenizer_config.json"])
+    assert (settings["tokenizer_class"], settings["model_max_length"]) == ("GPT2Tokenizer", 64)
+    assert settings["eos_token"] == "<|endoftext|>" and "do_lower_case" not in settings
+    assert {"vocab.json", "merges.txt", "tokenizer.json"} <= set(files)
+    assert text_ends(vocabulary, folder) == {"eos_token_id": 5}
+    config["model_type"] = "roberta"
+    assert json.loads(tokenizer_files(vocabulary, folder)["tokenizer_config.json"])["tokenizer_class"] == (
+        "RobertaTokenizer"
+    )
