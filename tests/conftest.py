@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -14,20 +15,25 @@ use_builtin(TABLE)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Spread the whole of ``-m fast`` over two processes, files as they are (``-n 0``: one process).
-
-    Not the tests that start engines and launchers: each of them wants the machine for itself.
-    """
+    """Spread the whole suite, or the whole of ``-m fast``, over two processes, file by file (``-n 0``: one)."""
     option = config.option
     if (
         getattr(option, "numprocesses", 0) is None  # pytest-xdist is there, and -n is not
         and not hasattr(config, "workerinput")
         and config.args_source is config.ArgsSource.TESTPATHS
-        and option.markexpr == "fast"
+        and option.markexpr in ("", "fast")
         and not (option.keyword or option.usepdb or option.collectonly)
         and len(os.sched_getaffinity(0)) > 1
     ):
-        option.numprocesses, option.dist = 2, "loadfile"
+        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
+
+
+def pytest_collection_modifyitems(items):
+    """Put files whose tests start engines and launchers first: what is short comes last, and both processes end
+    together.
+    """
+    long = {item.path for item in items if item.get_closest_marker("fast") is None}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_make_parametrize_id(val, argname):
@@ -51,6 +57,16 @@ def no_rank(monkeypatch):
     """
     for name in RANK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_modules_of_tests(tmp_path_factory):
+    """A plugin that a test has written into a folder of its own is not the next test's of the same name."""
+    before, base = set(sys.modules), str(tmp_path_factory.getbasetemp())
+    yield
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(base):
+            del sys.modules[name]
 
 
 # A test run in the background of a shell ignores Ctrl-C, and so would the launchers that it starts and interrupts.
