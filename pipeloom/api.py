@@ -91,12 +91,12 @@ def plan(config: Configuration = None, plugins: Union[None, str, Sequence[str]] 
 
     Takes what ``Config`` takes, or one. ``print(plan(...).report())`` is what a run says of it. Raises ``UsageError``.
     """
-    from pipeloom.core.config.origins import telling_origins
+    from pipeloom.core.config.origins import origins_in_errors
     from pipeloom.core.host.calls import blaming
     from pipeloom.core.planning.planner import make_plan
 
     resolved = _resolved(config, plugins, options)
-    with telling_origins(resolved.config), blaming(resolved.plugins):
+    with origins_in_errors(resolved.config), blaming(resolved.plugins):
         return make_plan(resolved.config, resolved.plugins)
 
 

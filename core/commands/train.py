@@ -17,7 +17,7 @@ from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.resume import Resumed, check_changes
 from pipeloom.core.checkpoint.store import FOLDER, Store
 from pipeloom.core.config.config import Config
-from pipeloom.core.config.origins import telling_origins
+from pipeloom.core.config.origins import origins_in_errors
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.identity import identity
@@ -49,7 +49,7 @@ def train(config: Config, plugins: PluginManager, arguments: Sequence[str], resu
     """
     survive_closed_output()
     if all(name in os.environ for name in RANK_VARIABLES):
-        return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, resumed))))
+        return run_rank(origins_in_errors(config)(blaming(plugins)(lambda: _be_rank(config, plugins, resumed))))
     return train_by_ranks(config, plugins, [*own_command(), "train", *arguments], resumed).exit_code
 
 
@@ -65,7 +65,7 @@ def train_by_ranks(
     ``command`` makes a process of pipeloom a rank, which gets ``environment`` besides that of this process. Raises
     ``UsageError`` for what does not fit and ``RunError``; what goes wrong in a rank is in the exit code.
     """
-    with telling_origins(config), blaming(plugins):
+    with origins_in_errors(config), blaming(plugins):
         return _start_ranks(config, plugins, command, resumed, environment)
 
 
@@ -73,7 +73,7 @@ def train_for(job: Job) -> int:
     """Train as a rank of ``job``, which our launcher has resolved; returns the exit code."""
     survive_closed_output()
     config, plugins = job.restore()
-    return run_rank(telling_origins(config)(blaming(plugins)(lambda: _be_rank(config, plugins, None, job))))
+    return run_rank(origins_in_errors(config)(blaming(plugins)(lambda: _be_rank(config, plugins, None, job))))
 
 
 def _be_rank(config: Config, plugins: PluginManager, resumed: Optional[Resumed], job: Optional[Job] = None) -> int:

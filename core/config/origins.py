@@ -11,7 +11,7 @@ from pipeloom.core.config.option_paths import with_similar_path
 
 
 @contextmanager
-def telling_origins(config: Any) -> Iterator[None]:
+def origins_in_errors(config: Any) -> Iterator[None]:
     """Add to an error that names options of ``config`` where they come from, and to one about a missing path of theirs
     what it may have meant."""
     try:

@@ -16,11 +16,6 @@ from pipeloom.core.contract.interleaving import Mixture
 LONGEST_PATTERN = 10_000
 
 
-def steps_per_epoch(num_samples: int, global_batch_size: int) -> int:
-    """Steps until every sample was used at least once (rounded up: the last one begins the next epoch)."""
-    return -(-num_samples // global_batch_size)
-
-
 def shares_of(weights: Sequence[float]) -> List[int]:
     """Whole numbers in the proportion of ``weights``, which are above 0: exactly where ``LONGEST_PATTERN`` places are
     enough, else as ``LONGEST_PATTERN``-ths of the whole, with the largest remainders rounded up. What is less than half

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping, Tuple
+from typing import List, Mapping, Sequence, Tuple
 
-from pipeloom.core.planning.partition import imbalance
 from pipeloom.core.planning.plan import Plan
 
 
@@ -103,3 +102,8 @@ def _describe_traffic(plan: Plan) -> str:
 
     inside = {name: amount - crossing[name] for name, amount in whole.items()}
     return f"MB a step between nodes: {amounts(crossing)}; inside: {amounts(inside)}"
+
+
+def imbalance(stage_weights: Sequence[float]) -> float:
+    """Return the heaviest stage over the mean, less one: 0.0 is a perfect balance."""
+    return max(stage_weights) * len(stage_weights) / sum(stage_weights) - 1.0

@@ -18,7 +18,7 @@ import numpy as np
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.config.config import Config
-from pipeloom.core.config.origins import telling_origins
+from pipeloom.core.config.origins import origins_in_errors
 from pipeloom.core.contract.commands import Command
 from pipeloom.core.contract.options import UNSET
 from pipeloom.core.host.plugin_manager import PluginManager
@@ -185,7 +185,7 @@ def parity_command(arguments: Sequence[str]) -> int:
 
     options, rest = take_options(arguments)
     config, plugins = parse(rest)
-    with telling_origins(config):
+    with origins_in_errors(config):
         return parity(config, plugins, options.steps, options.tolerance)
 
 

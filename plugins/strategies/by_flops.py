@@ -6,7 +6,7 @@ head what its product with the masked positions really costs. Exact min-max, lik
 
 import pipeloom
 from pipeloom.core.contract.blocks import BatchSize
-from pipeloom.core.planning.partition import min_max_split
+from pipeloom.plugins.libraries.min_max_split import min_max_split
 
 
 @pipeloom.hookimpl

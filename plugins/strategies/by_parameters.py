@@ -2,7 +2,7 @@
 
 import pipeloom
 from pipeloom.core.contract.topology import mesh_from_splits
-from pipeloom.core.planning.partition import min_max_split
+from pipeloom.plugins.libraries.min_max_split import min_max_split
 
 
 @pipeloom.hookimpl(trylast=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.interleaving import Mixture
-from pipeloom.core.data.order import SampleOrder, steps_per_epoch
+from pipeloom.core.data.order import SampleOrder
 
 pytestmark = pytest.mark.fast
 
@@ -91,7 +91,3 @@ def test_an_empty_dataset_or_batch_is_one_line():
         SampleOrder(0, 1, 0, True)
     with pytest.raises(UsageError, match="at least 1"):
         SampleOrder(1, 0, 0, True)
-
-
-def test_steps_per_epoch_rounds_up():
-    assert [steps_per_epoch(10, batch) for batch in (1, 3, 5, 10, 11)] == [10, 4, 2, 1, 1]

@@ -17,7 +17,7 @@ from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.checkpoint.initialization import initial_values
 from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.config import config as configs
-from pipeloom.core.config.origins import telling_origins
+from pipeloom.core.config.origins import origins_in_errors
 from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 from pipeloom.core.contract.core_fields import CORE_FIELDS
 from pipeloom.core.contract.dataset import Dataset, Field
@@ -157,7 +157,7 @@ def _model(
     base = {name: value for name, value in made_with.items() if name in options}
     start = {"init_from": str(folder.path)} if "init_from" in options else {}
     config = configs.resolve(options, names, False, ("the model", given), ("--checkpoint", start), base=base)
-    with telling_origins(config), blaming(manager):
+    with origins_in_errors(config), blaming(manager):
         added = find_sample_fields(manager, config, fields)
         model = manager.hook.pipeloom_build_model(config=config, task=find_task(manager, config, task_name))
     _check(folder, model, {*fields, *added})

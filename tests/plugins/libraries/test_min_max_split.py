@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.planning.partition import imbalance, min_max_split
+from pipeloom.core.planning.report import imbalance
+from pipeloom.plugins.libraries.min_max_split import min_max_split
 from pipeloom.plugins.strategies import by_parameters
 
 pytestmark = pytest.mark.fast

@@ -58,8 +58,3 @@ def _most_even(prefix: Sequence[float], num_stages: int, bound: float) -> List[i
                 following[end] = min(candidates)
         best = following
     return [-negative for negative in best[count][1]]
-
-
-def imbalance(stage_weights: Sequence[float]) -> float:
-    """Return the heaviest stage over the mean, less one: 0.0 is a perfect balance."""
-    return max(stage_weights) * len(stage_weights) / sum(stage_weights) - 1.0
