@@ -62,7 +62,9 @@ def text_folder(config: Any, place: Place, vocabulary: Vocabulary, option: str =
         print(f"pipeloom: {place} becomes tokens in the cache, if it is new there", file=sys.stderr, flush=True)
     build = lambda folder: _made(lambda: write_folder(folder, fill))
     path = ensure_folder("tokens", json.dumps(said, sort_keys=True), build, f"the tokens of {place}", _is_whole)
-    return TokenFolder.open(path)
+    found = TokenFolder.open(path)
+    found.place = place
+    return found
 
 
 def own_vocabulary(config: Any, paths: Sequence[Path]) -> Vocabulary:

@@ -123,7 +123,7 @@ def vocab_size(config: Any, folder: TokenFolder) -> int:
     asked = getattr(config, "vocab_size", None)
     if asked is not None and asked < folder.vocab_size:
         raise UsageError(
-            f"--vocab_size {asked} is smaller than the vocabulary of {folder.path}: give at least "
+            f"--vocab_size {asked} is smaller than the vocabulary of {folder.place}: give at least "
             f"{folder.vocab_size}, or leave it out"
         )
     return asked or folder.vocab_size
@@ -150,7 +150,7 @@ def check_same_vocabulary(folder: TokenFolder, other: TokenFolder, option: str) 
     """Raise ``UsageError`` where the ids of two folders mean different tokens."""
     if folder.facts.vocabulary != other.facts.vocabulary:
         raise UsageError(
-            f"{option}: {folder.path} and {other.path} have different vocabularies: their numbers mean different "
+            f"{option}: {folder.place} and {other.place} have different vocabularies: their numbers mean different "
             "tokens; prepare them with the same one"
         )
 
@@ -188,7 +188,7 @@ def _check_start(config: Any, folder: TokenFolder) -> None:
     start = _start(config) if config.vocab is None else None
     if start is not None and start.digest() != folder.facts.vocabulary:
         raise UsageError(
-            f"--text_path: {folder.path} was made with another vocabulary than that of --init_from "
+            f"--text_path: {folder.place} was made with another vocabulary than that of --init_from "
             f"{config.init_from}: make it again with 'prepare tokens --vocab {config.init_from}'; with --vocab you say "
             "that its tokens are meant"
         )

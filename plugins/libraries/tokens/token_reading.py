@@ -9,7 +9,6 @@ from typing import Any, Dict, Optional, Type, Union
 
 import numpy as np
 
-from pipeloom.core.base.cache import cache_root
 from pipeloom.core.base.errors import PipeloomError, RunError, UsageError
 from pipeloom.core.contract.tokenizer import TokenizerSource
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
@@ -39,6 +38,8 @@ class TokenFolder:
 
     def __init__(self, path: Path, facts: TokenFacts) -> None:
         self.path, self.facts = path, facts
+        #: What the user calls it: of a folder of the cache, the text that it was made of.
+        self.place: Union[str, Path] = path
         self.vocab_size, self.eos_id = facts.vocab_size, facts.eos_id
         self.offsets = self._array(DOCUMENTS, np.dtype("<i8"), facts.documents + 1, facts.documents_crc32)
         self._checksums = self._array(CHECKSUMS, np.dtype("<u4"), facts.blocks, facts.checksums_crc32)
@@ -92,9 +93,8 @@ class TokenFolder:
         return self.read(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def describe(self) -> str:
-        """Return a phrase for the log; of a folder of the cache where the text was that it was made of."""
-        where = self.facts.source if self.facts.source and self.path.parent == cache_root() else self.path
-        return f"{self.facts.tokens:,} tokens in {len(self):,} documents of {where}"
+        """Return a phrase for the log."""
+        return f"{self.facts.tokens:,} tokens in {len(self):,} documents of {self.place}"
 
     def fingerprint(self) -> str:
         """Return a hash that is the same wherever these very tokens lie."""

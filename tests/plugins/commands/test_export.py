@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import checkpoints
 import numpy as np
 import pytest
+from byte_bpe import write_byte_bpe
 from minilm import minilm
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -21,7 +22,6 @@ from pipeloom.plugins.commands.export import text_ends, tokenizer_files
 from pipeloom.plugins.libraries.huggingface.shards import parse_size, split_into_shards
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
-from tests.byte_bpe import write_byte_bpe
 
 pytestmark = pytest.mark.fast
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from byte_bpe import write_byte_bpe
 
 from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.data.batches import TrainingBatches
@@ -17,7 +18,6 @@ from pipeloom.plugins.datasets import text as plugin
 from pipeloom.plugins.libraries.corpus import embedded_text
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.tokens.token_writing import TokenFolderWriter
-from tests.byte_bpe import write_byte_bpe
 
 pytestmark = pytest.mark.fast
 

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from byte_bpe import write_byte_bpe
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.plugins.libraries.text.text_tokenizer import BPETokenizer
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
-from tests.byte_bpe import write_byte_bpe
 
 pytestmark = pytest.mark.fast
 

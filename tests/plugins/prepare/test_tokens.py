@@ -8,6 +8,7 @@ import re
 import signal
 
 import pytest
+from byte_bpe import write_byte_bpe
 from preparations import digest, write_texts
 
 from pipeloom.core.commands.cli import main
@@ -16,7 +17,6 @@ from pipeloom.plugins.libraries.corpus import sentences
 from pipeloom.plugins.libraries.preparation import journal
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.tokens.token_reading import TokenFolder
-from tests.byte_bpe import write_byte_bpe
 
 pytestmark = pytest.mark.fast
 
