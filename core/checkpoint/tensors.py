@@ -65,29 +65,6 @@ def streamed(
         del array, data  # before the next one is made
 
 
-def in_precision(array: np.ndarray, kind: str) -> np.ndarray:
-    """Return a float32 array as one whose bytes are of the type ``kind``: ``"F32"``, ``"F16"`` or ``"BF16"``.
-
-    Rounded to the nearest, of two as near to the even one, as torch does. Raises ``OverflowError`` where a finite
-    number becomes infinite.
-    """
-    if kind == "F32":
-        return array
-    rounded: np.ndarray
-    if kind == "F16":
-        with np.errstate(over="ignore"):
-            rounded = array.astype(np.float16)
-        infinite = np.isinf(rounded)
-    else:  # the upper half of the bits, which numpy has no type for
-        bits = array.view(np.uint32)
-        halves = ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype(np.uint16)
-        rounded = np.where(np.isnan(array), np.uint16(0x7FC0), halves)
-        infinite = (rounded & 0x7FFF) == 0x7F80
-    if (infinite & np.isfinite(array)).any():
-        raise OverflowError(f"numbers up to {np.abs(array[np.isfinite(array)]).max():.4g}, which {kind} cannot hold")
-    return rounded
-
-
 def headers(path: Path) -> List[Tuple[str, Tuple[int, ...], str]]:
     """Return ``(name, shape, dtype)`` of each tensor of a file. Raises ``OSError``; ``ValueError`` if damaged."""
     with opened(path) as file:

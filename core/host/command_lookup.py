@@ -1,4 +1,4 @@
-"""Finds commands and kinds of ``prepare``: built-in ones by the table, others in plugins.
+"""Finds commands, and whatever else plugins add by a name: built-in commands by the table, others in plugins.
 
 Plugins that ``--plugins`` names in the command come first, then installed ones, which are loaded for nothing else.
 """
@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from pipeloom.core.base.errors import ContractError, RunError, UsageError, did_you_mean, shown
-from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.core.host.builtin import builtin
 from pipeloom.core.host.calls import call
 from pipeloom.core.host.discovery import installed_plugins
@@ -101,30 +100,14 @@ def run_command(name: str, arguments: Sequence[str]) -> Optional[int]:
     if name in builtin().commands:
         return import_module(builtin().commands[name][0]).COMMAND.run(list(arguments))
     selected, others = split_selection(arguments)
-    found = _the_only("command", name, "pipeloom_commands", selected, builtin().commands)
+    found = the_only("command", name, "pipeloom_commands", selected, builtin().commands)
     if found is None:
         return None
     passed = others if found.plugin in selected else list(arguments)
     return found.exit_code(f"its command '{name}'", found.value.run, passed)
 
 
-def find_prepare_kind(name: str, selected: Sequence[str]) -> Optional[Found]:
-    """Return the kind ``name`` of ``prepare``, ``None`` where there is none. Raises ``UsageError`` as for commands."""
-    if name in builtin().prepare_kinds:
-        return Found(import_module(builtin().prepare_kinds[name]).KIND)
-    return _the_only("kind of 'prepare'", name, "pipeloom_prepare_kinds", selected, builtin().prepare_kinds)
-
-
-def all_prepare_kinds(selected: Sequence[str]) -> List[PrepareKind]:
-    """Return all kinds of ``prepare``, built-in ones first. Raises ``UsageError`` for a selected plugin's fault."""
-    ours = [import_module(module).KIND for module in builtin().prepare_kinds.values()]
-    found = added_by_selected("pipeloom_prepare_kinds", selected)
-    others = added_by("pipeloom_prepare_kinds", installed_besides(selected))[0]
-    names = {kind.name for kind in ours}
-    return ours + [one.value for one in (*found, *others) if one.value.name not in names]
-
-
-def _the_only(what: str, name: str, hook: str, selected: Sequence[str], known: Iterable[str]) -> Optional[Found]:
+def the_only(what: str, name: str, hook: str, selected: Sequence[str], known: Iterable[str]) -> Optional[Found]:
     """Return what is called ``name``, of selected plugins, else of installed ones."""
     all_faults: List[str] = []
     for plugins, advice in ((selected, "select one"), (installed_besides(selected), f"name one with {_SELECTION}")):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence
+from importlib import import_module
+from typing import List, Optional, Sequence
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.contract.arguments import Parser, normalize
 from pipeloom.core.contract.commands import Command, PrepareKind
 from pipeloom.core.host.builtin import builtin
-from pipeloom.core.host.command_lookup import all_prepare_kinds, find_prepare_kind, split_selection
+from pipeloom.core.host.command_lookup import (
+    Found,
+    added_by,
+    added_by_selected,
+    installed_besides,
+    split_selection,
+    the_only,
+)
 
 
 def prepare_command(arguments: Sequence[str]) -> int:
@@ -43,3 +51,19 @@ def _overview(selected: Sequence[str]) -> List[str]:
 
 
 COMMAND = Command("prepare", "from raw data to training data", prepare_command)
+
+
+def find_prepare_kind(name: str, selected: Sequence[str]) -> Optional[Found]:
+    """Return the kind ``name`` of ``prepare``, ``None`` where there is none. Raises ``UsageError`` as for commands."""
+    if name in builtin().prepare_kinds:
+        return Found(import_module(builtin().prepare_kinds[name]).KIND)
+    return the_only("kind of 'prepare'", name, "pipeloom_prepare_kinds", selected, builtin().prepare_kinds)
+
+
+def all_prepare_kinds(selected: Sequence[str]) -> List[PrepareKind]:
+    """Return all kinds of ``prepare``, built-in ones first. Raises ``UsageError`` for a selected plugin's fault."""
+    ours = [import_module(module).KIND for module in builtin().prepare_kinds.values()]
+    found = added_by_selected("pipeloom_prepare_kinds", selected)
+    others = added_by("pipeloom_prepare_kinds", installed_besides(selected))[0]
+    names = {kind.name for kind in ours}
+    return ours + [one.value for one in (*found, *others) if one.value.name not in names]

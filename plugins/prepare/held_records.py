@@ -12,8 +12,8 @@ from pipeloom.core.base.errors import ContractError, shown
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.record_kinds import Batch, Record, RecordChecks, RecordFolder, RecordRule
 from pipeloom.core.host.command_lookup import Found
-from pipeloom.core.host.record_kind_lookup import name_of_kind
 from pipeloom.plugins.libraries.ofrecord.record_format import RecordFormat
+from pipeloom.plugins.prepare.record_kind_lookup import name_of_kind
 
 
 class HeldRecords:

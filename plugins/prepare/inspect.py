@@ -11,8 +11,8 @@ import numpy as np
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.contract.commands import PrepareKind
-from pipeloom.core.host.record_kind_lookup import RecordKinds, built_in_record_kinds
 from pipeloom.plugins.libraries.tokens.token_format import is_token_folder
+from pipeloom.plugins.prepare.record_kind_lookup import RecordKinds, built_in_record_kinds
 from pipeloom.plugins.prepare.validate import vocabulary
 
 SUMMARY = "records or documents as text, with the masked words shown"

@@ -17,9 +17,9 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.arguments import at_least, boolean
 from pipeloom.core.contract.commands import PrepareKind
 from pipeloom.core.contract.record_kinds import RecordFolder
-from pipeloom.core.host.record_kind_lookup import RecordKinds
 from pipeloom.plugins.libraries.tokens.token_format import is_token_folder
 from pipeloom.plugins.prepare.held_records import HeldRecords
+from pipeloom.plugins.prepare.record_kind_lookup import RecordKinds
 
 SUMMARY = "every record or token of a folder checked, statistics, and an index with checksums that the reader uses"
 _BATCH = 1024

@@ -15,7 +15,7 @@ from pipeloom.plugins.libraries.ofrecord.records import decode, messages, write_
 
 pytestmark = pytest.mark.fast
 
-EXAMPLE = str(Path(__file__).resolve().parents[2] / "examples" / "my_data.py")
+EXAMPLE = str(Path(__file__).resolve().parents[3] / "examples" / "my_data.py")
 
 PLUGIN = """
 import numpy as np
