@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, Union
 
 from pipeloom.core.base.errors import RunError, UsageError
+from pipeloom.plugins.libraries.corpus import embedded_text
 from pipeloom.plugins.libraries.corpus.documents import Document, ReadingSettings, SentenceDocument
-from pipeloom.plugins.libraries.corpus.embedded_text import held_out_documents, held_out_sources, sample_documents
 from pipeloom.plugins.libraries.corpus.inputs import Input, find_inputs
 from pipeloom.plugins.libraries.corpus.streams import BadInput
 from pipeloom.plugins.libraries.corpus.text_arguments import require_text_libraries
@@ -42,6 +42,8 @@ def text_folder(config: Any, place: Place, vocabulary: Vocabulary, option: str =
     said = [_FORMAT, identity, vocabulary.digest(), _reading(config)]
 
     def fill(folder: Path) -> Dict[str, Any]:
+        if size > _LARGE:
+            print(f"pipeloom: {place} becomes tokens in the cache, once", file=sys.stderr, flush=True)
         work = folder / "work"
         work.mkdir()
         for name, content in vocabulary.beside_records().items():
@@ -58,8 +60,6 @@ def text_folder(config: Any, place: Place, vocabulary: Vocabulary, option: str =
         shutil.rmtree(work)
         return {"kind": "tokens", "left_out": dict(left_out)}
 
-    if size > _LARGE:
-        print(f"pipeloom: {place} becomes tokens in the cache, if it is new there", file=sys.stderr, flush=True)
     build = lambda folder: _made(lambda: write_folder(folder, fill))
     path = ensure_folder("tokens", json.dumps(said, sort_keys=True), build, f"the tokens of {place}", _is_whole)
     found = TokenFolder.open(path)
@@ -80,10 +80,9 @@ def own_vocabulary(config: Any, paths: Sequence[Path]) -> Vocabulary:
 def _documents(config: Any, place: Place, option: str) -> Tuple[List[Any], Any, int]:
     """Return the text at ``place`` as iterables of documents, what tells it from other text, and its size."""
     if isinstance(place, str):
-        known = {EMBEDDED: sample_documents, HELD_OUT: lambda: held_out_documents(held_out_sources())}
-        documents = [SentenceDocument(tuple(sentences)) for sentences in known[place]()]
-        digest = hashlib.sha256(json.dumps([document.sentences for document in documents]).encode()).hexdigest()
-        return [documents], digest, 0
+        sources = embedded_text.held_out_sources() if place == HELD_OUT else {}
+        said = json.dumps([place, sorted(embedded_text.topics().items()), sorted(sources.items())])
+        return [_Embedded(place, sources)], hashlib.sha256(said.encode()).hexdigest(), 0
     settings = ReadingSettings(text_documents=config.text_documents, text_key=config.text_key, verbatim=True)
     inputs = find_inputs([str(place)], settings, option)
     identity, size = [source.identity() for source in inputs], sum(source.size for source in inputs)
@@ -92,6 +91,21 @@ def _documents(config: Any, place: Place, option: str) -> Tuple[List[Any], Any, 
 
 def _reading(config: Any) -> List[str]:
     return [config.text_documents, config.text_key, _LANGUAGE]
+
+
+class _Embedded:
+    """The documents of the text that every Python carries; they are made when they are asked for."""
+
+    def __init__(self, place: str, sources: Dict[str, str]) -> None:
+        self._place, self._sources = place, sources
+
+    def __iter__(self) -> Iterator[Document]:
+        found = (
+            embedded_text.held_out_documents(self._sources)
+            if self._place == HELD_OUT
+            else embedded_text.sample_documents()
+        )
+        return (SentenceDocument(tuple(sentences)) for sentences in found)
 
 
 class _Said:
