@@ -67,7 +67,8 @@ def make_plan(
     executor.check_optimizer(optimizer)  # the ranks ask for it again
     _check_fields(model, dataset, added)
 
-    mesh, split, placement = decided[1] if decided is not None else _lay_out(config, plugins, cluster, model)
+    mesh, split, placement = decided[1] if decided is not None else lay_out(config, plugins, cluster, model)
+    _check_batch(config, mesh)
     evaluation = open_held_out(config, plugins, dataset, model, task, added)
     goal = choose_goal(config, task, model, evaluation)
     batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
@@ -82,16 +83,14 @@ def _model(config: Config, plugins: PluginManager, task: Task) -> ModelSpec:
     return model
 
 
-def _lay_out(config: Config, plugins: PluginManager, cluster: Cluster, model: ModelSpec) -> Layout:
-    """Ask the plugins for mesh, partition and placement."""
+def lay_out(config: Config, plugins: PluginManager, cluster: Cluster, model: ModelSpec) -> Layout:
+    """Ask the plugins for mesh, partition and placement. Raises ``UsageError`` for what does not fit."""
     if cluster.size == 1:
         # There is nothing to lay out; whatever the strategy would say of more devices does not apply.
         mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel)
         mesh.check(cluster)
-        _check_batch(config, mesh)
         return Layout(mesh, (len(model.blocks),), Placement.of(cluster, [[0]]))
     mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, model=model, config=config)
-    _check_batch(config, mesh)
     config = config.replace(nums_split=mesh.pipeline)
     split = plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config)
     placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, model=model, config=config)

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Sequence
 
-from pipeloom.core.base.errors import RunError
-from pipeloom.core.base.output import ESCAPE
 from pipeloom.core.contract.arguments import Parser, at_least, normalize
 from pipeloom.core.contract.commands import Command
 from pipeloom.core.host.calls import call
+from pipeloom.plugins.commands.answer_lines import write_lines
 
 
 def predict_command(arguments: Sequence[str]) -> int:
@@ -38,7 +37,7 @@ def predict_command(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     found = LoadedModel(folder, name, plugins, options.batch_size, options.device).run(predictor, whose, options)
     if options.output is not None:
-        _write(Path(options.output).expanduser(), found.lines)
+        write_lines(Path(options.output).expanduser(), found.lines)
         print(f"{options.output}: {found.summary or f'{len(found.lines)} predictions'}")
     elif found.shown or found.lines:
         print("\n".join(found.shown or found.lines))
@@ -65,19 +64,6 @@ def _add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
         metavar="{auto,cpu,cuda}",
         help="where the model computes [auto: on the first GPU, if there is one]",
     )
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    from pipeloom.core.base.files import replace_file
-
-    content = ("\n".join(lines) + "\n").encode("utf-8", ESCAPE)
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)  # a device or a pipe, which must not be replaced by a file
-        else:
-            replace_file(path.resolve(), content)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 COMMAND = Command("predict", "what a trained model answers", predict_command)

@@ -16,6 +16,7 @@ from pipeloom.core.contract.tokenizer import TokenizerSource
 from pipeloom.core.host.calls import call
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.plugins.libraries.huggingface import predicting
+from pipeloom.plugins.libraries.huggingface.opened_model import plugins_of, trained_task
 from pipeloom.plugins.libraries.huggingface.source import open_pretrained, vocabulary_for
 
 
@@ -97,8 +98,8 @@ def choose_task(folder: Optional[Any], asked: Optional[str], plugins: Sequence[s
     manager = PluginManager()
     config, known = None, None
     if folder is not None:
-        manager.load(dict.fromkeys([*predicting.plugins_of(folder), *plugins]))
-        known = predicting.trained_task(folder)
+        manager.load(dict.fromkeys([*plugins_of(folder), *plugins]))
+        known = trained_task(folder)
     else:
         manager.load(plugins)
     offers = {
