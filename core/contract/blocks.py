@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: batch, in evaluation 1 / held-out samples.
 DROPOUT_SEEDS = "dropout_seeds"
 SAMPLE_WEIGHT = "sample_weight"
+#: What the last block returns while sequences are decoded: the logits of the token after the last one, ``(B, V)``.
+NEXT_LOGITS = "next_logits"
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,9 @@ class ModelSpec:
     In evaluation it may return outputs per sample too, ``(batch, *shape)``: ``scores`` names them with their shapes.
     ``labels`` are the fields that the losses and metrics alone need; where samples have none the block is fed zeros,
     and only its outputs count.
+
+    ``decoded`` names the fields that the blocks read of new tokens while sequences grow (``Scope.decoding``); the last
+    one then returns ``{NEXT_LOGITS: ...}``. Empty for a model that cannot go on with a text.
     """
 
     name: str
@@ -200,6 +205,7 @@ class ModelSpec:
     normalize: Tuple[str, ...] = ()
     scores: Mapping[str, Tuple[int, ...]] = field(default_factory=dict)
     labels: Tuple["Field", ...] = ()
+    decoded: Tuple[str, ...] = ()
     sizes: Mapping[str, Any] = None  # type: ignore[assignment]
     huggingface: Optional[Mapping[str, Any]] = None
     adapter: WeightAdapter = WeightAdapter()

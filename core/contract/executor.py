@@ -169,6 +169,20 @@ class Evaluator:
         raise NotImplementedError("abstract")
 
 
+class Decoder:
+    """A batch of sequences that grow, with what the model keeps of the tokens that it has read."""
+
+    def step(self, fields: Mapping[str, np.ndarray], positions: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """Read L more tokens of each of B sequences, K with those before; return the logits of what follows the last.
+
+        ``fields``: those that the model's ``decoded`` names, int32 ``(B, L)``. ``positions``: int32 ``(B, L)``, of the
+        new tokens in their sequences. ``visible``: bool ``(B, L, K)``, what each of them may attend to; padding is what
+        nothing attends to. The logits are float32 ``(B, V)`` on every rank, with columns behind the vocabulary where
+        tensor parallelism fills it up.
+        """
+        raise NotImplementedError("abstract")
+
+
 class Program:
     """A model on its ranks."""
 
@@ -189,6 +203,10 @@ class Program:
 
     def evaluator(self, batches: Batches, scored: Sequence[str] = ()) -> Evaluator:
         """Prepare an evaluation; ``scored`` names the outputs per sample that are handed out."""
+        raise NotImplementedError("abstract")
+
+    def decoder(self) -> Decoder:
+        """Begin a batch of sequences, with a model that says what is ``decoded``."""
         raise NotImplementedError("abstract")
 
     def weights(self) -> Iterator[Optional[np.ndarray]]:

@@ -74,7 +74,7 @@ class Ops(Protocol):
     def into_group(self, x: Tensor) -> Tensor:
         """Return ``x`` as the whole input of ``column_linear`` or a ``vocabulary_`` operation."""
 
-    def column_linear(self, x: Tensor, weight: Weight, bias: Weight) -> Tensor:
+    def column_linear(self, x: Tensor, weight: Weight, bias: Optional[Weight]) -> Tensor:
         """Compute ``linear`` with the outputs split over the tensor group; ``x`` is from ``into_group``."""
 
     def row_linear(self, x: Tensor, weight: Weight, bias: Weight) -> Tensor:
@@ -165,6 +165,22 @@ class Ops(Protocol):
         """Compute ``argmax(linear(x, weight, bias))``, the classes split over the tensor group."""
 
 
+class Decoding(Protocol):
+    """What a block computes by while sequences grow token by token (``Program.decoder``).
+
+    B sequences get L new tokens each, which makes K with those before. Hidden states are those of the new ones alone;
+    in ``mask`` is all there is to attention: order, padding, and which document a token is of.
+    """
+
+    #: The positions of the new tokens in their sequences, int32 ``(B, L)``.
+    positions: Tensor
+    #: To be added to the scores of the new tokens with all of them, float32 ``(B, 1, L, K)``.
+    mask: Tensor
+
+    def keep(self, name: str, x: Tensor, dim: int) -> Tensor:
+        """Return what was kept as ``name`` (unique in the model) with ``x`` behind it along ``dim``, and keep that."""
+
+
 class Scope(Protocol):
     """What ``Block.build`` is given."""
 
@@ -173,6 +189,8 @@ class Scope(Protocol):
     training: bool
     #: The outputs per sample that are asked for, by name, and none in training; read it when the block is called.
     scored: Tuple[str, ...]
+    #: Set while sequences are decoded, ``None`` else; read it when the block is called.
+    decoding: Optional[Decoding]
 
     def parameter(self, name: str) -> Parameter:
         """Return the parameter that the block declares as ``name``."""

@@ -59,6 +59,7 @@ class Head:
     unless it is in ``scope.scored``. ``labels`` are the fields that losses and
     metrics alone need: samples without them can be evaluated by their outputs, and predicted. ``word_part`` names the
     attribute of the built block that looks up words, which the embeddings then borrow; ``None`` where it has none.
+    ``decodes``: it returns ``NEXT_LOGITS`` while sequences are decoded (``ModelSpec.decoded``).
 
     For HuggingFace folders: ``architecture`` is what follows the encoder's name in the class (``"ForTokenLabels"``),
     ``pipeline_tag`` what model hubs call the task (``"token-classification"``); ``aliases`` are further names under
@@ -75,6 +76,7 @@ class Head:
     labels: Tuple[Field, ...] = ()
     normalize: Tuple[str, ...] = ()
     word_part: Optional[str] = None
+    decodes: bool = False
     architecture: str = "Model"
     pipeline_tag: Optional[str] = None
     aliases: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)

@@ -54,6 +54,7 @@ def _head(config, encoder: Encoder) -> Head:
         labels=labels,
         normalize=("next_weights",),
         word_part="word" if tied else None,
+        decodes=True,
         architecture="ForCausalLM",
         pipeline_tag="text-generation",
         # A decoder with a weight of its own starts from the word embedding where the folder has none.

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from pipeloom.core.contract.blocks import NEXT_LOGITS
 from pipeloom.core.contract.layers import WordLookup
 from pipeloom.core.contract.scope import Scope
 from pipeloom.core.contract.tasks import Encoder
@@ -48,7 +49,10 @@ class NextTokenHead:
         )
 
     def __call__(self, hidden_BLH, fields):
-        B, L, _ = hidden_BLH.shape
+        B, L, H = hidden_BLH.shape
+        if self.scope.decoding is not None:
+            last_BH = self.ops.into_group(self.ops.narrow(hidden_BLH, 1, L - 1, 1).reshape(B, H))
+            return {NEXT_LOGITS: self.ops.column_linear(last_BH, self.word.weight, self.never)}
         runs, words_BL, weights_BL = chunks(B, L, self.vocab), fields["next_ids"], fields["next_weights"]
         if self.scope.training:
             loss = self.ops.vocabulary_loss(hidden_BLH, self.word.weight, self.never, words_BL, weights_BL, runs)

@@ -9,7 +9,7 @@ from numpy_engine.optimizers import NAMES, NumpyArrays, realised
 from numpy_engine.tape import REAL, Tensor
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract import executor
-from pipeloom.core.contract.blocks import DROPOUT_SEEDS, stage_inputs
+from pipeloom.core.contract.blocks import DROPOUT_SEEDS, NEXT_LOGITS, stage_inputs
 from pipeloom.core.contract.optimizer import Part
 
 
@@ -54,12 +54,16 @@ class NumpyProgram(executor.Program):
     def evaluator(self, batches, scored=()):
         return NumpyEvaluator(self, batches, scored)
 
+    def decoder(self):
+        return NumpyDecoder(self)
+
     def weights(self):
         return (self.arrays[spec.name] for spec in self.parameters)
 
-    def compute(self, fields, training, scored=()):
+    def compute(self, fields, training, scored=(), decoding=None):
         """Return what the last block returns for a micro-batch."""
         self.scope.training, self.scope.scored = training, tuple(scored)
+        self.scope.decoding = decoding
         for name, array in self.arrays.items():
             self.tensors[name].array, self.tensors[name].grad = array.astype(REAL), None
         values = {
@@ -152,6 +156,23 @@ class NumpyState(executor.TrainingState):
         self.step, self.norm_sum, tensors = self.saved
         for name, kind, array in tensors:
             (self.optimizer[kind] if kind else self.program.arrays)[name][...] = array
+
+
+class NumpyDecoder(executor.Decoder):
+    """Decode in one stage; it is its own ``Decoding``."""
+
+    def __init__(self, program):
+        self.program, self.kept = program, {}
+
+    def step(self, fields, positions, visible):
+        self.positions = Tensor(positions)
+        self.mask = Tensor(np.where(visible[:, None], 0.0, self.program.scope.ops.MASKED))
+        return self.program.compute(fields, training=False, decoding=self)[NEXT_LOGITS].array.astype(np.float32)
+
+    def keep(self, name, x, dim):
+        before = self.kept.get(name)
+        self.kept[name] = x if before is None else Tensor(np.concatenate([before.array, x.array], dim))
+        return self.kept[name]
 
 
 class NumpyEvaluator(executor.Evaluator):

@@ -171,7 +171,8 @@ class NumpyScope:
     """What every block of the one stage gets; ``parameters`` are the tensors of all of them by name."""
 
     def __init__(self, parameters):
-        self.ops, self.training, self.scored, self._parameters = NumpyOps(), True, (), parameters
+        self.ops, self.training, self.scored, self.decoding = NumpyOps(), True, (), None
+        self._parameters = parameters
 
     def parameter(self, name):
         return self._parameters[name]

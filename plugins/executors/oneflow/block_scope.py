@@ -9,6 +9,7 @@ import oneflow as flow
 
 from pipeloom.core.contract.blocks import Block, ParameterSpec, physical_shape
 from pipeloom.core.contract.dropout_masks import position_table
+from pipeloom.core.contract.scope import Decoding
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.dropout import Dropout
 from pipeloom.plugins.executors.oneflow.handle import Handle
@@ -45,6 +46,7 @@ class BlockScope:
 
     def __init__(self, block: Block, tensors: StageTensors) -> None:
         self.ops, self.training, self.scored = tensors.ops, True, ()
+        self.decoding: Optional[Decoding] = None
         self._specs = {spec.name: spec for spec in block.parameters}
         self._tensors = tensors
         #: What the block has asked for, by name.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import oneflow as flow
 from oneflow.nn.graph import GraphModule
 
-from pipeloom.core.contract.blocks import ModelSpec, index_by_name
+from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.executor import StepSettings
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor, global_norm, scale_gradients
 from pipeloom.plugins.executors.oneflow.hops import carry
 from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, give_registers
 from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
-from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage
+from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage, find_borrowed
 from pipeloom.plugins.executors.oneflow.updates import Updates
 
 
@@ -53,7 +53,9 @@ class PipelineGraph(flow.nn.Graph):
         for number, positions in enumerate(settings.recomputed):
             for position in positions:
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
-        self.borrowed = self._find_borrowed(model, split)
+        # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the
+        # engine would then take the first stage for the last. It finds the id by the placement (docs/oneflow-notes.md).
+        self.borrowed = find_borrowed(model, split)
         self.lent: Dict[int, OwnGradient] = {}  # in a dict: a module set on a graph is wrapped for tracing
         if updates is not None and settings.micro_batches > 1:
             self._look_up_ahead()
@@ -77,21 +79,6 @@ class PipelineGraph(flow.nn.Graph):
         self.norm_zero.to(GraphModule).set_stage(len(self.axes) - 1, self.axes[-1].place)
         self.norm_record = [record]  # in a list: a module set on a graph is wrapped for tracing
         self.add_optimizer(record.optimizer())
-
-    def _find_borrowed(self, model: ModelSpec, split: Sequence[int]) -> Dict[int, Tuple[int, int, str, str]]:
-        """stage of the borrower -> (stage and position of the owner, name of its part, field)."""
-        positions = index_by_name(model.blocks)
-        stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
-        # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the
-        # engine would then take the first stage for the last. It finds the id by the placement (docs/oneflow-notes.md).
-        borrowed = {}
-        for position, block in enumerate(model.blocks):
-            if block.borrow is None:
-                continue
-            owner = positions[block.borrow.owner]
-            first = sum(split[: stage_of[owner]])
-            borrowed[stage_of[position]] = (stage_of[owner], owner - first, block.borrow.part, block.borrow.field)
-        return borrowed
 
     def _look_up_ahead(self) -> None:
         """Keep what is looked up for another stage out of the way of the pipeline (``lending.py``)."""

@@ -15,6 +15,7 @@ from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 flow = import_oneflow()
 
 from pipeloom.plugins.executors.oneflow.axes import axes_of  # noqa: E402  (after the engine was imported quietly)
+from pipeloom.plugins.executors.oneflow.decoding import EagerDecoder  # noqa: E402
 from pipeloom.plugins.executors.oneflow.evaluation import GraphEvaluator  # noqa: E402
 from pipeloom.plugins.executors.oneflow.feed import Feed  # noqa: E402
 from pipeloom.plugins.executors.oneflow.graph import PipelineGraph  # noqa: E402
@@ -49,6 +50,9 @@ class GraphProgram(executor.Program):
 
     def evaluator(self, batches: Batches, scored: Sequence[str] = ()) -> GraphEvaluator:
         return GraphEvaluator(self, batches, scored)
+
+    def decoder(self) -> EagerDecoder:
+        return EagerDecoder(self)
 
     @property
     def parameters(self) -> Sequence[ParameterSpec]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import oneflow as flow
 
-from pipeloom.core.contract.blocks import DROPOUT_SEEDS, Block, ModelSpec, ParameterSpec, stage_inputs
+from pipeloom.core.contract.blocks import DROPOUT_SEEDS, Block, ModelSpec, ParameterSpec, index_by_name, stage_inputs
 from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Field
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
@@ -124,7 +124,10 @@ class Stage(flow.nn.Module):
 
     def forward(self, hidden, ints, floats):
         """Run them on ``hidden``: what the stage before sent, or what the first block borrowed, or None."""
-        fields = self.packing.unpack(ints, floats)
+        return self.run(hidden, self.packing.unpack(ints, floats))
+
+    def run(self, hidden, fields):
+        """Do as ``forward``, on fields by name."""
         if not self.training:
             fields[DROPOUT_SEEDS] = None
         for block in self.blocks:
@@ -162,6 +165,31 @@ def build_stages(
         stages.append(Stage(modules, packing))
         parameters.append(list(tensors.parameters.values()))
     return stages, parameters
+
+
+class Borrowed(NamedTuple):
+    """Name what a stage borrows: ``part`` of the block at ``position`` of ``stage``, called with ``field``."""
+
+    stage: int
+    position: int
+    part: str
+    field: str
+
+
+def find_borrowed(model: ModelSpec, split: Sequence[int]) -> Dict[int, Borrowed]:
+    """Return what is borrowed, by the stage of the borrower."""
+    positions = index_by_name(model.blocks)
+    stage_of = [stage for stage, count in enumerate(split) for _ in range(count)]
+    borrowed = {}
+    for position, block in enumerate(model.blocks):
+        if block.borrow is None:
+            continue
+        owner = positions[block.borrow.owner]
+        stage = stage_of[owner]
+        borrowed[stage_of[position]] = Borrowed(
+            stage, owner - sum(split[:stage]), block.borrow.part, block.borrow.field
+        )
+    return borrowed
 
 
 def lent_parts(model: ModelSpec) -> Dict[str, Dict[str, List[str]]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import Container, Dict, Mapping, Optional, Sequence
+from typing import Any, Container, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 

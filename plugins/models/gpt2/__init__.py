@@ -78,6 +78,7 @@ def _model(config, task: Task, sizes: Sizes, ends: Mapping[str, Any]) -> ModelSp
         normalize=head.normalize,
         scores=head.outputs,
         labels=head.labels,
+        decoded=("input_ids",) if head.decodes else (),
         sizes=sizes.describe(),
         huggingface=gpt2_folder.gpt2_config(sizes, config.tie_embeddings, head, ends),
         adapter=gpt2_folder.gpt2_adapter(sizes, head),

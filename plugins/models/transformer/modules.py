@@ -34,11 +34,15 @@ class Embeddings:
         if self.word is not None:
             words_BLH = self.word(fields["input_ids"])
         B, L, H = words_BLH.shape
-        if self.sizes.count_tokens:
+        decoding, first = self.scope.decoding, self.sizes.first_position
+        if decoding is not None:
+            rows_N = (decoding.positions + first).reshape(B * L)
+            x_NH = words_BLH.reshape(B * L, H) + self.ops.gather(self.position, rows_N)
+        elif self.sizes.count_tokens:
             rows_N = self._counted(fields["input_ids"]).reshape(B * L)
             x_NH = words_BLH.reshape(B * L, H) + self.ops.gather(self.position, rows_N, self.sizes.padding)
         else:
-            positions = self.ops.narrow(self.ops.use(self.position), 0, self.sizes.first_position, L).reshape(L * H)
+            positions = self.ops.narrow(self.ops.use(self.position), 0, first, L).reshape(L * H)
             x_NH = self.ops.add_row(words_BLH.reshape(B, L * H), positions).reshape(B * L, H)
         if self.segment is not None and self.sizes.segments == 1:
             x_NH = self.ops.add_row(x_NH, self.ops.use(self.segment).reshape(H))
@@ -83,7 +87,7 @@ class CausalAttention:
     """
 
     def __init__(self, scope: Scope, sizes: Sizes, place: str) -> None:
-        self.scope, self.ops, self.sizes, self.runs = scope, scope.ops, sizes, query_runs(sizes)
+        self.scope, self.ops, self.sizes, self.place, self.runs = scope, scope.ops, sizes, place, query_runs(sizes)
         self.masks = [
             scope.constant(f"causal_{start}_{stop}", partial(self._mask, start, stop)) for start, stop in self.runs
         ]
@@ -102,6 +106,12 @@ class CausalAttention:
         return np.where(later, self.ops.MASKED, 0.0).astype(np.float32)[None, None]
 
     def __call__(self, query_BALD, key_BALD, value_BALD, fields: Mapping[str, Any]):
+        decoding = self.scope.decoding
+        if decoding is not None:
+            keys, values = (
+                decoding.keep(f"{self.place}.{name}", x, 2) for name, x in (("key", key_BALD), ("value", value_BALD))
+            )
+            return self.ops.attention(query_BALD, keys, values, decoding.mask, lambda probs: probs)
         seeds, contexts = fields[DROPOUT_SEEDS], []
         for (start, stop), mask_11QK, dropout in zip(self.runs, self.masks, self.dropouts):
             mask = mask_11QK if self.sizes.across_documents else self._between_documents(mask_11QK, start, stop, fields)
