@@ -49,6 +49,10 @@ COMMANDS = {
         "pipeloom.plugins.commands.predict",
         'what a trained model answers: --checkpoint PATH --question "..." --context "..."',
     ),
+    "generate": (
+        "pipeloom.plugins.commands.generate",
+        'go on with a text by a causal language model: --checkpoint PATH --prompt "..."',
+    ),
     "export": (
         "pipeloom.plugins.commands.export",
         "a checkpoint as a folder that transformers loads: --checkpoint PATH --output DIR",
