@@ -109,7 +109,7 @@ def _layout_options(manager: Any) -> List[Option]:
 
 def _lay_out(folder: Any, manager: Any, options: argparse.Namespace, layout_options: Sequence[Option]) -> Any:
     """Build the model and decide where it runs. Raises ``UsageError`` for one that cannot go on with a text."""
-    from pipeloom.core.config.origins import telling_origins
+    from pipeloom.core.config.origins import origins_in_errors
     from pipeloom.core.host.calls import blaming
     from pipeloom.core.planning.clusters import resolve_cluster
     from pipeloom.core.planning.planner import lay_out
@@ -138,7 +138,7 @@ def _lay_out(folder: Any, manager: Any, options: argparse.Namespace, layout_opti
     config, model = opened.config, opened.model
     if not model.decoded:
         raise folder.error(f"the model '{model.name}' with the task '{model.task}' cannot go on with a text")
-    with telling_origins(config), blaming(manager):
+    with origins_in_errors(config), blaming(manager):
         cluster = resolve_cluster(config)
         return LaidOutModel(opened, cluster, lay_out(config, manager, cluster, model))
 
