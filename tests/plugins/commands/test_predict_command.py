@@ -18,6 +18,11 @@ from pipeloom.core.commands.cli import main
 fast = pytest.mark.fast
 #: The stand-in has few positions.
 SHORT = ["--max_query_length", "8"]
+SETTINGS = {
+    "model_type": "bert",
+    "architectures": ["BertForQuestionAnswering"],
+    "max_position_embeddings": 32,
+}
 CONTEXT = "Alice went home to Paris. Bob stayed in Rome."
 
 
@@ -35,9 +40,7 @@ def model(tmp_path, monkeypatch):
         *"alice went home to paris bob stayed in rome . ? where who is".split(),
     ]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    (folder / "config.json").write_text(
-        json.dumps({"model_type": "bert", "max_position_embeddings": 32, "vocab_size": len(words)})
-    )
+    (folder / "config.json").write_text(json.dumps({**SETTINGS, "vocab_size": len(words)}))
     save_file({"x": np.zeros(1, np.float32)}, str(folder / "model.safetensors"))
     calls = []
 
