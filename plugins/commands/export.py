@@ -123,6 +123,8 @@ def text_ends(vocabulary: Any, folder: Any) -> Dict[str, int]:
     """Return the ids of the tokens that begin and end a text where config.json leaves them open, as that of a model
     that was trained anew does: by them transformers knows where a generated text ends.
     """
+    if vocabulary is None:
+        return {}
     words = vocabulary.load()
     ids = {f"{role}_token_id": words.special_id(role) for role in ("bos", "eos")}
     return {name: number for name, number in ids.items() if number is not None and folder.config.get(name, 0) is None}
