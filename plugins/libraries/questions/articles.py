@@ -16,7 +16,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from pipeloom.core.base.characters import whole
 from pipeloom.core.base.errors import UsageError
-from pipeloom.plugins.libraries.questions.sources import Entry, Source, kind_of, value_of
+from pipeloom.plugins.libraries.questions.sources import Entry, Source, value_of
+from pipeloom.plugins.libraries.text.whole_files import kind_of
 
 # Of how many questions a report gives the ids, for each reason.
 _SHOWN = 5

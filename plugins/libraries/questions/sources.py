@@ -7,16 +7,13 @@ rows}``, the rows of its viewer), and columns (an object of lists, or what panda
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import json
-import lzma
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
 
-from pipeloom.core.base.errors import UsageError, similar_path
+from pipeloom.core.base.errors import UsageError
+from pipeloom.plugins.libraries.text.whole_files import KINDS, json_values, kind_of, read_text
 
 _ADVICE = "give a SQuAD JSON file, for instance train-v1.1.json, or JSON lines with context, question and answers"
 
@@ -37,30 +34,6 @@ _FOREIGN: Sequence[Tuple[str, Tuple[str, ...]]] = (
     ("MS MARCO", ("passages", "query")),
     ("DuReader", ("documents", "question")),
     ("CMRC 2018 in its own form", ("context_text",)),
-)
-
-
-def _zstd(data: bytes) -> bytes:
-    from backports import zstd  # an extra of pipeloom
-
-    return zstd.decompress(data)
-
-
-_COMPRESSED: Sequence[Tuple[bytes, Callable[[bytes], bytes]]] = (
-    (b"BZh", bz2.decompress),
-    (b"\x1f\x8b", gzip.decompress),
-    (b"\xfd7zXZ\x00", lzma.decompress),
-    (b"\x28\xb5\x2f\xfd", _zstd),
-)
-#: What stands between JSON values; a byte-order mark too, wherever files were put together.
-_BLANK = " \t\r\n\ufeff"
-#: What a file begins with that is no text.
-_BINARY = (
-    (b"PAR1", "Parquet"),
-    (b"ARROW1", "Arrow"),
-    (b"\xff\xff\xff\xff", "Arrow"),
-    (b"PK\x03\x04", "zip"),
-    (b"SQLite", "SQLite"),
 )
 
 
@@ -98,7 +71,7 @@ class Source:
 
     def entries(self) -> Iterator[Entry]:
         """Each question in the order of the file. Raises ``UsageError``, with the place, where it is none."""
-        for place, document in _documents(self.path, _read_text(self.path)):
+        for place, document in json_values(self.path, read_text(self.path, _ADVICE), _ADVICE):
             yield from self._document(document, place)
 
     def _document(self, document: Any, place: str) -> Iterator[Entry]:
@@ -198,24 +171,8 @@ def value_of(fields: Mapping[str, Any], where: str, key: str, wanted: Type) -> A
     found = fields[key]
     # true is a whole number to Python, and none to JSON
     if not isinstance(found, wanted) or (wanted is int and isinstance(found, bool)):
-        raise UsageError(f"{where} has a '{key}' that is {kind_of(found)}, it must be {_KINDS[wanted]}")
+        raise UsageError(f"{where} has a '{key}' that is {kind_of(found)}, it must be {KINDS[wanted]}")
     return found
-
-
-_KINDS = {
-    dict: "an object",
-    list: "a list",
-    str: "text",
-    int: "a whole number",
-    bool: "true or false",
-    float: "a number",
-    type(None): "null",
-}
-
-
-def kind_of(value: Any) -> str:
-    """What a value of JSON is called."""
-    return _KINDS[type(value)]
 
 
 def _inside(place: str, key: str) -> str:
@@ -238,74 +195,3 @@ def _column(value: Any) -> List[Any]:
     if set(value) >= {"text", "answer_start"} and len(lengths) == 1 and None not in lengths:
         return [dict(zip(value, row)) for row in zip(*value.values())]
     return list(value.values())
-
-
-# --- from bytes to JSON
-
-
-def _read_text(path: Path) -> str:
-    """The content of a file, decompressed by what it begins with. Raises ``UsageError`` for what is no text."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}{similar_path(path)}") from None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    decompress = next((decompress for magic, decompress in _COMPRESSED if data.startswith(magic)), None)
-    if decompress is not None:
-        try:
-            data = decompress(data)
-        except ImportError:
-            raise UsageError(
-                f"{path} is compressed by zstd, which needs the package backports.zstd: pip install "
-                "backports.zstd (Python 3.9 or newer), or unpack the file"
-            ) from None
-        except Exception as error:  # each library has its own
-            raise UsageError(f"{path} cannot be decompressed ({error}); copy it again") from None
-    kind = next((kind for magic, kind in _BINARY if data.startswith(magic)), None)
-    if kind is not None:
-        raise UsageError(f"{path} is not UTF-8 text but a {kind} file; {_ADVICE}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        utf_16 = " but UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise UsageError(f"{path} is not UTF-8 text{utf_16}; save it as UTF-8, or {_ADVICE}") from None
-    if not text.strip():
-        raise UsageError(f"{path} is empty; {_ADVICE}")
-    return text
-
-
-def _documents(path: Path, text: str) -> Iterator[Tuple[str, Any]]:
-    """The JSON values of a text, one after another, each with its place: the line that it begins in, "" if alone."""
-    decoder = json.JSONDecoder()
-    begin, line, end = 0, 1, 0
-    position = _skip_blank(text, 0)
-    while position < len(text):
-        line += text.count("\n", begin, position)
-        begin = position
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except RecursionError as error:
-            raise UsageError(f"{path} is not JSON ({error}); {_ADVICE}") from None
-        except ValueError as error:
-            raise UsageError(_not_json(path, text, error, first=end == 0)) from None
-        position = _skip_blank(text, end)
-        alone = position == len(text) and not text[:begin].strip(_BLANK)
-        yield "" if alone else f"line {line}", value
-
-
-def _skip_blank(text: str, position: int) -> int:
-    """The first place from ``position`` on with something on it."""
-    while position < len(text) and text[position] in _BLANK:
-        position += 1
-    return position
-
-
-def _not_json(path: Path, text: str, error: ValueError, first: bool) -> str:
-    what, place = getattr(error, "msg", str(error)), getattr(error, "pos", 0)
-    if not text[place:].strip() or what.startswith("Unterminated string"):
-        return f"{path} is not JSON: it ends in the middle ({what}); copy it again"
-    line = text.count("\n", 0, place) + 1
-    if first:
-        return f"{path} is not JSON ({what} in line {line}); {_ADVICE}"
-    return f"{path}: line {line} is not JSON ({what}); in JSON lines each line is an object of its own"
