@@ -19,6 +19,7 @@ BUILTIN = {
     "squad": "pipeloom.plugins.datasets.squad",
     "text": "pipeloom.plugins.datasets.text",
     "wiki_text": "pipeloom.plugins.datasets.wiki_text",
+    "classification": "pipeloom.plugins.datasets.classification",
 }
 
 #: Plugins that every run has; their one-answer hooks answer last (``trylast``).

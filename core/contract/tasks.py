@@ -120,6 +120,11 @@ class TrainedModel:
     #: What ``--checkpoint`` names.
     path: Path
 
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Return the content of its ``config.json``, as a HuggingFace folder of this model would have it."""
+        raise NotImplementedError("abstract")
+
     def setting(self, name: str, kind: type) -> Any:
         """Return ``name`` of the model's ``config.json``. Raises ``UsageError`` where it is absent or no ``kind``."""
         raise NotImplementedError("abstract")

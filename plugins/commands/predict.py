@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from pipeloom.core.contract.arguments import Parser, at_least, normalize
 from pipeloom.core.contract.commands import Command
@@ -14,7 +14,7 @@ from pipeloom.plugins.commands.answer_lines import write_lines
 
 def predict_command(arguments: Sequence[str]) -> int:
     """Predict; returns the exit code. Raises ``UsageError`` and ``RunError``."""
-    from pipeloom.plugins.libraries.huggingface.loaded import LoadedModel, choose_task
+    from pipeloom.plugins.libraries.huggingface.loaded import LoadedModel, choose_task, offered
     from pipeloom.plugins.libraries.huggingface.source import open_pretrained
 
     arguments = [normalize(argument) for argument in arguments]
@@ -24,7 +24,12 @@ def predict_command(arguments: Sequence[str]) -> int:
     path = selected.checkpoint
     folder = open_pretrained(path, "--checkpoint", needs_settings=False) if path is not None else None
     plugins = [name.strip() for name in (selected.plugins or "").split(",") if name.strip()]
-    name, predictor, whose = choose_task(folder, selected.task, plugins)
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    if folder is None and selected.task is None and {"--help", "-h"} & set(arguments):
+        Parser(prog="entry.py predict", parents=[first], description=_help(offered(None, plugins)[0])).parse_args(
+            ["-h"]
+        )
+    name, predictor, whose = choose_task(folder, selected.task, plugins, flags)
 
     parser = Parser(
         prog="entry.py predict",
@@ -42,6 +47,11 @@ def predict_command(arguments: Sequence[str]) -> int:
     elif found.shown or found.lines:
         print("\n".join(found.shown or found.lines))
     return 0
+
+
+def _help(tasks: Iterable[str]) -> str:
+    listed = ", ".join(tasks)
+    return f"What a trained model answers. Options of a task: predict --task NAME --help, of {listed or 'none'}."
 
 
 def _add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:

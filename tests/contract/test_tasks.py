@@ -367,4 +367,4 @@ def test_a_plugin_says_that_it_adds_tasks():
     from pipeloom.plugins.commands.plugin_list.listing import describe_plugins
 
     line = next(line for line in describe_plugins().splitlines() if line.split()[:1] == ["built_in_tasks"])
-    assert line.split()[1] == "tasks" and Path(hidden_states.__file__).exists()
+    assert line.split()[1:3] == ["tasks,", "heads"] and Path(hidden_states.__file__).exists()

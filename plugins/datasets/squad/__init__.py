@@ -220,32 +220,15 @@ def _converted(config, split, sources):
     import json
 
     from pipeloom.plugins.datasets.squad.records import Conversion
+    from pipeloom.plugins.libraries.huggingface.source import vocabulary_of_run
     from pipeloom.plugins.libraries.preparation.folders import ensure_folder
     from pipeloom.plugins.libraries.questions.features import FeatureSettings
 
     sizes = FeatureSettings(config.seq_length, config.doc_stride, config.max_query_length)
-    conversion = Conversion(tuple(sources), split, _vocab(config, sources[0]), config.lowercase, sizes)
+    conversion = Conversion(tuple(sources), split, vocabulary_of_run(config, sources[0]).path, config.lowercase, sizes)
     return ensure_folder(
         f"squad-{split}", json.dumps(conversion.settings(), sort_keys=True), conversion.write, what="the SQuAD inputs"
     )
-
-
-def _vocab(config, source):
-    from pipeloom.plugins.libraries.huggingface.source import vocabulary_of
-
-    if config.vocab is not None:
-        return Path(config.vocab).expanduser()
-    start = getattr(config, "init_from", None)  # an option of models; their folders have the vocabulary with them
-    found = vocabulary_of(start) if start is not None else None
-    if found is not None:
-        says = found.read().lowercase
-        if config.lowercase is not None and says not in (None, config.lowercase):
-            raise UsageError(
-                f"--init_from {start} was trained with lowercase {str(says).lower()}: leave --lowercase "
-                "out, or give a vocabulary of your own with --vocab"
-            )
-        return found.path
-    raise UsageError(f"{source} is text: give the vocabulary that turns it into tokens with --vocab vocab.txt")
 
 
 def _checked(config, split, option, folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -31,6 +31,10 @@ class LoadedModel(TrainedModel):
 
     def __repr__(self) -> str:
         return f"<LoadedModel {self.path} for {self.task}>"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self._folder.config
 
     def setting(self, name: str, kind: type) -> Any:
         return self._folder.setting(name, kind)
@@ -89,14 +93,14 @@ def load_model(
     return LoadedModel(folder, choose_task(folder, task, plugins)[0], plugins, batch_size, device)
 
 
-def choose_task(folder: Optional[Any], asked: Optional[str], plugins: Sequence[str]) -> Tuple[str, Predictor, str]:
-    """Return the task to predict, what predicts it, and how messages call its plugin.
+#: Of a task by name what predicts it, and how messages call its plugin.
+Offers = Mapping[str, Tuple[Predictor, str]]
 
-    By what is ``asked`` for, else that of the checkpoint, else the one whose head a HuggingFace folder has, or that is
-    the only one. Raises ``UsageError``.
-    """
+
+def offered(folder: Optional[Any], plugins: Sequence[str]) -> Tuple[Offers, Optional[str]]:
+    """Return what can be predicted, and which of it the checkpoint ``folder`` was trained for."""
     manager = PluginManager()
-    config, known = None, None
+    known = None
     if folder is not None:
         manager.load(dict.fromkeys([*plugins_of(folder), *plugins]))
         known = trained_task(folder)
@@ -104,19 +108,30 @@ def choose_task(folder: Optional[Any], asked: Optional[str], plugins: Sequence[s
         manager.load(plugins)
     offers = {
         task.name: (task.predict, manager.whose(plugin))
-        for plugin, tasks in manager.hook.pipeloom_tasks.answers(config=config)
+        for plugin, tasks in manager.hook.pipeloom_tasks.answers(config=None)
         for task in tasks
         if task.predict is not None
     }
+    return offers, known
+
+
+def choose_task(
+    folder: Optional[Any], asked: Optional[str], plugins: Sequence[str], flags: Sequence[str] = ()
+) -> Tuple[str, Predictor, str]:
+    """Return the task to predict, what predicts it, and how messages call its plugin.
+
+    By what is ``asked`` for, else that of the checkpoint, else the one whose head a HuggingFace folder has, or that is
+    the only one, or has the most of these ``flags`` (``"--text"``). Raises ``UsageError``.
+    """
+    offers, known = offered(folder, plugins)
     name = asked or known
     if name is None and folder is not None:
         architecture = str((folder.config.get("architectures") or [""])[0])
-        fitting = [
-            task for task, (one, _) in offers.items() if one.architecture and architecture.endswith(one.architecture)
-        ]
-        name = fitting[0] if len(fitting) == 1 else None
-    if name is None and len(offers) == 1:
-        name = next(iter(offers))
+        name = _only(task for task, (one, _) in offers.items() if architecture.endswith(one.architecture or "\0"))
+    if name is None:
+        known_flags = {task: len(set(flags) & _flags_of(task, *offer)) for task, offer in offers.items()}
+        most = max(known_flags.values(), default=0)
+        name = _only(task for task, number in known_flags.items() if number == most)
     if name is None:
         raise UsageError(f"--task is missing: what to predict ({', '.join(offers) or 'no plugin can'})")
     if name not in offers:
@@ -126,6 +141,17 @@ def choose_task(folder: Optional[Any], asked: Optional[str], plugins: Sequence[s
             f"there is: {', '.join(offers) or 'none'}"
         )
     return (name, *offers[name])
+
+
+def _only(names: Iterable[str]) -> Optional[str]:
+    found = list(names)
+    return found[0] if len(found) == 1 else None
+
+
+def _flags_of(task: str, predictor: Predictor, whose: str) -> Set[str]:
+    parser = Parser(add_help=False)
+    call(whose, f"predict of its task '{task}'", predictor.add_arguments, parser)
+    return {flag for action in parser._actions for flag in action.option_strings}
 
 
 def _given(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> List[str]:

@@ -10,7 +10,11 @@ from pipeloom.plugins.libraries.huggingface.source import CheckpointFolder
 
 _SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
 #: What model hubs call the task of a folder that does not say it, by the ending of its class in transformers.
-_TAGS = {"ForPreTraining": "fill-mask", "ForQuestionAnswering": "question-answering"}
+_TAGS = {
+    "ForPreTraining": "fill-mask",
+    "ForQuestionAnswering": "question-answering",
+    "ForSequenceClassification": "text-classification",
+}
 
 
 def model_card(folder: Any, name: str) -> str:

@@ -65,6 +65,27 @@ def vocabulary_of(path: str) -> Optional[Vocabulary]:
     return Vocabulary(folder) if has_tokens(folder) else None
 
 
+def vocabulary_of_run(config: Any, source: Path) -> Vocabulary:
+    """The vocabulary that turns the text ``source`` into tokens: that of ``--vocab``, else of ``--init_from``.
+
+    ``config`` has the options ``vocab`` and ``lowercase``. Raises ``UsageError`` where there is none, or the folder
+    says otherwise.
+    """
+    if config.vocab is not None:
+        return Vocabulary(Path(config.vocab).expanduser(), config.lowercase)
+    start = getattr(config, "init_from", None)  # an option of models; their folders have the vocabulary with them
+    found = vocabulary_of(start) if start is not None else None
+    if found is None:
+        raise UsageError(f"{source} is text: give the vocabulary that turns it into tokens with --vocab vocab.txt")
+    says = found.read().lowercase
+    if config.lowercase is not None and says not in (None, config.lowercase):
+        raise UsageError(
+            f"--init_from {start} was trained with lowercase {str(says).lower()}: leave --lowercase "
+            "out, or give a vocabulary of your own with --vocab"
+        )
+    return Vocabulary(found.path, config.lowercase)
+
+
 def positions_of(path: str) -> Optional[int]:
     """How many positions the model has that ``--init_from`` names; ``None`` where nobody says. It is not opened."""
     folder = _without_a_look(path)

@@ -75,10 +75,8 @@ class Weights:
         """Return whether the folder has a tensor of ``recipe`` in another shape, which is noted."""
         other = next((part for part in recipe.parts if self._folder.tensors[part.name][0] != tuple(part.shape)), None)
         if other is not None:
-            there = list(self._folder.tensors[other.name][0])
-            self.notes.append(
-                f"{other.name} starts anew: it has the shape {there}, the model needs {list(other.shape)}"
-            )
+            there, here = list(self._folder.tensors[other.name][0]), list(other.shape)
+            self.notes.append(f"{other.name} is {there} there and {here} here: it starts anew")
         return other is not None
 
     def _check(self, part: TensorPart) -> None:

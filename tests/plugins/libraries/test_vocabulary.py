@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,8 @@ from pipeloom.core.checkpoint.describe import texts_of
 from pipeloom.core.checkpoint.manifest import BadCheckpoint, verify
 from pipeloom.core.commands.cli import parse
 from pipeloom.core.contract.dataset import FirstSamples
-from pipeloom.plugins.datasets import squad, wiki_ofrecord
-from pipeloom.plugins.libraries.huggingface.source import vocabulary_of
+from pipeloom.plugins.datasets import wiki_ofrecord
+from pipeloom.plugins.libraries.huggingface.source import vocabulary_of, vocabulary_of_run
 from pipeloom.plugins.libraries.text.text_vocabulary import Vocabulary
 from pipeloom.plugins.libraries.text.tokenization import WordPieceTokenizer
 
@@ -92,9 +93,9 @@ def test_questions_are_read_as_the_model_was_trained(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     config = SimpleNamespace(vocab=None, init_from=str(tmp_path), lowercase=True)
     with pytest.raises(UsageError, match="was trained with lowercase false: leave --lowercase out, or"):
-        squad._vocab(config, "x.json")
+        vocabulary_of_run(config, Path("x.json"))
     for config.lowercase in (None, False):
-        assert squad._vocab(config, "x.json") == tmp_path
+        assert vocabulary_of_run(config, Path("x.json")) == Vocabulary(tmp_path, config.lowercase)
 
 
 def test_a_tokenizer_as_the_contract_has_it():
