@@ -160,7 +160,7 @@ def _held_out(config: Any) -> Any:
 def _encoded(config: Any, option: str, sources: Sequence[Path]) -> List[Any]:
     """The files of an option as tokens. Raises ``UsageError``."""
     # Here and not above: listing the plugins should not wait for what reads data.
-    from pipeloom.plugins.datasets.classification.encoded import Encoding
+    from pipeloom.plugins.datasets.classification.encoded import TextEncoding
     from pipeloom.plugins.libraries.classification.columns import ColumnNames
     from pipeloom.plugins.libraries.huggingface.source import vocabulary_of_run
 
@@ -168,7 +168,7 @@ def _encoded(config: Any, option: str, sources: Sequence[Path]) -> List[Any]:
     parts = []
     for source in sources:
         vocabulary = vocabulary_of_run(config, source)
-        part = Encoding(source, columns, config.quoted, vocabulary).folder()
+        part = TextEncoding(source, columns, config.quoted, vocabulary).folder()
         size = part.meta["vocab_size"]
         if config.vocab_size is not None and config.vocab_size < size:
             raise UsageError(

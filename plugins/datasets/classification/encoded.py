@@ -31,7 +31,7 @@ _AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Encoding:
+class TextEncoding:
     """A file, and how it becomes a folder: everything that decides the bytes."""
 
     source: Path

@@ -244,11 +244,12 @@ def test_what_does_not_fit_is_one_line(site, split, changes, says):
         ("doc_stride", 9, "was made with doc_stride 8, not 9: give --doc_stride 8"),
         ("max_query_length", 5, "was made with max_query_length 4, not 5"),
         ("lowercase", False, "was made with lowercase true, not false: give --lowercase true"),
-        ("vocab", "train.json", "was made with another vocabulary than --vocab"),
+        ("vocab", "other.txt", "was made with another vocabulary than --vocab"),
     ],
 )
 def test_a_prepared_folder_must_be_as_the_options_say(site, option, value, says):
     folder = prepared(site)
+    (site.path / "other.txt").write_text((site.path / "vocab.txt").read_text() + "another\n")
     changes = {option: site.path / value if option == "vocab" else value}
     assert refused(site, squad_train=folder, **changes).startswith(f"--squad_train {folder} {says}")
 
