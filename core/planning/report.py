@@ -15,7 +15,7 @@ def describe_plan(plan: Plan) -> str:
     stages = "; ".join(
         f"stage {number}: {blocks[0].name}"
         + (f"..{blocks[-1].name}" if len(blocks) > 1 else "")
-        + f" ({size / 1e6:.2f} M, {work / sum(flops):.0%} of the FLOPs)"
+        + f" ({size / 1e6:.2f} M, {work / (sum(flops) or 1.0):.0%} of the FLOPs)"
         for number, (blocks, size, work) in enumerate(zip(by_stage, sizes, flops))
     )
     return "\n".join(
@@ -106,4 +106,5 @@ def _describe_traffic(plan: Plan) -> str:
 
 def imbalance(stage_weights: Sequence[float]) -> float:
     """Return the heaviest stage over the mean, less one: 0.0 is a perfect balance."""
-    return max(stage_weights) * len(stage_weights) / sum(stage_weights) - 1.0
+    total = sum(stage_weights)  # nothing at all is balanced: a model may have no products, or no parameters
+    return max(stage_weights) * len(stage_weights) / total - 1.0 if total else 0.0

@@ -183,3 +183,9 @@ def test_a_layout_may_be_chosen_by_the_costs_of_the_model(tmp_path, monkeypatch)
         plan("./new.py", "--hidden_size", 8, "--num_hidden_layers", 2, "--tie_embeddings", "false").mesh.pipeline == 1
     )
     assert plan("./old.py").mesh.pipeline == 2
+
+
+def test_a_model_without_products_is_balanced():
+    from pipeloom.core.planning.report import imbalance
+
+    assert imbalance([0, 0]) == 0.0 and imbalance([1, 3]) == 0.5
