@@ -71,6 +71,11 @@ COMMANDS = {
         "pipeloom.plugins.commands.configuration",
         "the resolved configuration and where each value comes from; --schema: for editors",
     ),
+    "new-plugin": (
+        "pipeloom.plugins.commands.new_plugin",
+        "a package of one plugin, with tests that pass: new-plugin strategy|model|dataset|task|optimizer|logger\n"
+        "            NAME",
+    ),
     "doctor": (
         "pipeloom.plugins.commands.doctor",
         "look whether this machine can train: libraries, devices, memory, disks, network, engine\n"
