@@ -61,10 +61,13 @@ def _comparing(layout: str, optimizer: str) -> Callable[[Subject, Path], None]:
 
 
 def _optimizer_flags(subject: Subject, optimizer: str) -> Tuple[str, ...]:
-    """None where a plugin of the run has its own optimizer."""
-    if not optimizer or "optimizer" not in subject.config.declared:
+    """None where a plugin of the run has its own optimizer; no learning rate where one has its own schedule."""
+    declared = subject.config.declared
+    if not optimizer or "optimizer" not in declared:
         return ()
-    return OPTIMIZERS[optimizer]
+    flags = OPTIMIZERS[optimizer]
+    pairs = zip(flags[::2], flags[1::2])
+    return tuple(part for flag, value in pairs if flag[2:] in declared for part in (flag, value))
 
 
 def _train(subject: Subject, flags: Sequence[str], alone: bool = False) -> Trained:

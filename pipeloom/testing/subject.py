@@ -22,7 +22,6 @@ from pipeloom.core.planning.planner import make_plan
 #: Sizes of the run around a plugin, of options that its plugins declare and the user did not give.
 SMALL: Mapping[str, Any] = MappingProxyType(
     {
-        "seq_length": 32,
         "train_global_batch_size": 8,
         "train_steps": 4,
         "num_hidden_layers": 2,

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 from jobs import ROOT, environment
 from safetensors.numpy import load_file
+from throw_away import install_in_own_environment
+
+from pipeloom.core.commands.cli import main
 
 GUEST = Path(__file__).resolve().parents[1] / "guest"
+EXAMPLES = [ROOT / "examples" / "pipeloom-zigzag", ROOT / "examples" / "pipeloom-csv-logger"]
 PLUGINS = ["--plugins", "inter_first,orchard,heavy_ball"]
+LOGGERS = ["--plugins", "inter_first,orchard,heavy_ball,csv_logger,fresh"]
 SMALL = ["--train_global_batch_size", "8", "--log_every", "1", "--learning_rate", "0.05", "--warmup_steps", "0"]
 TWO_STAGES = ["--nnodes", "2", "--nproc_per_node", "1", "--grad_acc_steps", "2"]
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The Python of an environment that has the guest, and sees what this one has."""
+    """The Python of an environment that has the guest, the example packages, and one that ``new-plugin`` wrote."""
     folder = tmp_path_factory.mktemp("guest")
-    venv.create(folder / "env")
-    own = next((folder / "env" / "lib").glob("python*/site-packages"))
-    (own / "engine.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{ROOT}\n")
-    copy = folder / "source"
-    copy.mkdir()
-    for file in GUEST.rglob("*.py"):  # pip builds in the folder itself
-        (copy / file.relative_to(GUEST)).parent.mkdir(exist_ok=True)
-        (copy / file.relative_to(GUEST)).write_bytes(file.read_bytes())
-    offline = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", *offline, "--target", str(own), str(copy)]
-    subprocess.run(command, check=True, env=environment())
-    return folder / "env" / "bin" / "python"
+    assert main(["new-plugin", "logger", "fresh", "--output", str(folder / "fresh")]) == 0
+    return install_in_own_environment(folder, GUEST, *EXAMPLES, folder / "fresh")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +57,7 @@ def trained(run):
     assert run("prepare", "orchard", "--output", "fruit.txt", "--count", "40") == "fruit.txt: 40 fruit\n"
     run("prepare", "orchard", "--output", "held.txt", "--count", "10")
     data = ["--basket", "fruit.txt", "--held_out_basket", "held.txt", "--momentum", "0.5"]
-    flags = [*PLUGINS, *SMALL, *TWO_STAGES, *data, "--train_steps", "6"]
+    flags = [*LOGGERS, *SMALL, *TWO_STAGES, *data, "--train_steps", "6"]
     run(*flags, "--save_every", "3", "--output_dir", "whole")
     run("--resume", "whole/checkpoints/step_0000003", "--output_dir", "resumed")
     return data
@@ -95,3 +87,43 @@ def test_it_predicts(run, trained):
     said = run("predict", "--checkpoint", "whole", "--traits", "red,round,small,sweet")
     assert said.startswith("fruit: ") and said.split()[1] in ("apple", "plum", "cherry")
     assert "--traits A,B,C,D" in run("predict", "--checkpoint", "whole", "--help")
+
+
+def test_the_loggers_of_other_packages_log_it_and_what_goes_on(run, trained):
+    for name, steps in (("whole", "123456"), ("resumed", "456")):
+        rows = (run.folder / name / "metrics.csv").read_text().splitlines()
+        assert rows[0].startswith("step,loss") and [row.split(",")[0] for row in rows[1:]] == list(steps)
+        lines = (run.folder / name / "fresh.txt").read_text().splitlines()
+        assert lines[-1] == "done" and any(line.startswith("evaluation after step 6: loss ") for line in lines)
+    assert "goes on after step 3" in (run.folder / "resumed" / "fresh.txt").read_text()
+
+
+def run_pytest(python, folder, *arguments):
+    pytest_there = [str(python), "-m", "pytest", "-p", "pipeloom.testing.pytest_plugin", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*pytest_there, *map(str, arguments)],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_example_packages_pass_their_own_tests_trained_over_two_nodes(python, tmp_path):
+    for folder in EXAMPLES:
+        for file in folder.glob("test_*.py"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    said = run_pytest(python, tmp_path, "-v", "test_zigzag.py", "test_csv_logger.py")
+    assert "zigzag-trains_alike_in_PP2xDP2_sgd] PASSED" in said and "survives_a_run] PASSED" in said
+    assert "SKIPPED" not in said
+
+
+def test_the_guest_keeps_to_the_contract(python, run, trained):
+    options = " ".join(trained[:4])
+    for name in ("orchard", "heavy_ball,orchard"):
+        said = run_pytest(python, run.folder, "-q", "-m", "not pipeloom_engine", "--pipeloom", f"{name} {options}")
+        assert "failed" not in said and "passed" in said

@@ -34,7 +34,7 @@ WRONG = [
         "answers_the_same_everywhere",
         STRATEGY,
         "if config.head_on_node_0",
-        "if hash('some text') % 2",
+        "if os.environ.get('PYTHONHASHSEED') == '7'",  # as the order of a set would be another
         "asked in another process",
     ),
     (
@@ -73,7 +73,7 @@ WRONG = [
         MODEL,
         '*dense(f"{name}.gate", width, width)',
         '*dense(f"{name}.gate", width, width + 1)',
-        "block 'layers.0': linear of x (96, 32) with the weight (32, 33)",
+        "block 'layers.0': linear of x (384, 32) with the weight (32, 33)",
     ),
     (
         "reads_the_fields_it_states",
@@ -90,21 +90,21 @@ WRONG = [
         MODEL,
         "Cost(4.0 * width * width +",
         "Cost(2.0 * width * width +",
-        "block 'layers.0' states 589824 FLOPs for 3 samples, its products are 786432",
+        "block 'layers.0' states 7077888 FLOPs for 3 samples, its products are 7864320",
     ),
     (
         "states_the_bytes_it_keeps",
         MODEL,
         LAYER_COST,
-        LAYER_COST.replace("6 * width", "width"),
-        "block 'layers.0' states that it keeps 24576 bytes",
+        LAYER_COST.replace("6 * width + length", "width"),
+        "block 'layers.0' states that it keeps 49152 bytes",
     ),
     (
         "states_the_bytes_it_keeps",
         MODEL,
         LAYER_COST,
         LAYER_COST.replace("4.0 * width, ", "2.0 * width, "),
-        "block 'layers.0' states that it hands on 6144 bytes of 3 samples, it is 12288",
+        "block 'layers.0' states that it hands on 24576 bytes of 3 samples, it is 49152",
     ),
     (
         "splits_over_tensor_groups",
@@ -229,7 +229,8 @@ def subject_of(path):
 def test_it_finds_what_is_wrong(name, good, old, new, says, tmp_path, monkeypatch):
     text = good.read_text()
     assert text.count(old) >= 1, f"{good.name} has changed: it has no {old!r}"
-    (tmp_path / good.name).write_text(text.replace(old, new) + (TURNED if "Turned" in new else ""))
+    imports = "import os\n" if "os." in new else ""
+    (tmp_path / good.name).write_text(imports + text.replace(old, new) + (TURNED if "Turned" in new else ""))
     (tmp_path / "jax.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConformanceError) as raised:
