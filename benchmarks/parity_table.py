@@ -1,5 +1,5 @@
 """Every layout against a single process, on the same data and weights:
-python benchmarks/parity_table.py [--model bert,roberta] [--write]
+python benchmarks/parity_table.py [--model bert,roberta,gpt2] [--write]
 
 A pairwise choice of layout, strategy, micro-batches, decoder, optimizer, sharding and recompute, for each model; the
 page keeps the sections of models that were not run. Ends with 1 when a row is further from its single process than the
@@ -87,7 +87,7 @@ BERT_ROWS = [
     ("PP2 x DP2 x TP2", "inter_first", 2, "tied, vectors", "adamw", ""),
     ("PP2 x DP2 x TP2", "intra_first", 4, "tied, table", "sgd", "--shard parameters --recompute full"),
 ]
-ROBERTA_ROWS = [
+PAIRWISE_ROWS = [
     ("PP2", "inter_first", 4, "tied, vectors", "adamw", ""),
     ("PP2", "intra_first", 2, "tied, table", "sgd", "--recompute full"),
     ("DP2", "inter_first", 1, "tied", "sgd", "--shard optimizer"),
@@ -113,7 +113,8 @@ class Model:
 
 MODELS = {
     "bert": Model("BERT", "bert,wiki_ofrecord", BERT_ROWS, 10),
-    "roberta": Model("RoBERTa", "roberta,wiki_text", ROBERTA_ROWS, 4),
+    "roberta": Model("RoBERTa", "roberta,wiki_text", PAIRWISE_ROWS, 4),
+    "gpt2": Model("GPT-2", "gpt2,text", PAIRWISE_ROWS, 4),
 }
 
 
