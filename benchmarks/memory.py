@@ -52,6 +52,14 @@ ONE = (
     "--train_global_batch_size 16"
 )
 
+#: A head whose logits outweigh all else: 1,024 tokens of 8 samples, a vocabulary of BERT's size.
+HEAD_BATCH, HEAD_LENGTH, HEAD_VOCAB = 8, 256, 30522
+HEAD = (
+    "--nnodes 1 --nproc_per_node 1 --nums_split 1 --grad_acc_steps 1 --num_hidden_layers 1 --num_attention_heads 4 "
+    f"--seq_length {HEAD_LENGTH} --train_global_batch_size {HEAD_BATCH} --vocab_size {HEAD_VOCAB}"
+)
+HEAD_CHUNKS = Path(__file__).resolve().parent / "lab" / "head_chunks.py"
+
 
 def mb(size: float) -> str:
     return f"{size / 1e6:.1f}"
@@ -104,7 +112,26 @@ def recompute_rows(problems: List[str]) -> List[str]:
     return rows
 
 
-def page(states: List[str], recompute: List[str], seconds: float) -> str:
+def head_rows(problems: List[str]) -> List[str]:
+    """The head of causal language models: what is alive at once with its logits whole and in parts."""
+    rows, found = [], {}
+    logits = HEAD_BATCH * HEAD_LENGTH * HEAD_VOCAB * 4
+    for chunks in (0, 1, 4, 16):
+        memory = measure([*HEAD.split(), "--head_chunks", str(chunks)], f"inter_first,gpt2,text,{HEAD_CHUNKS}")[0]
+        found[chunks] = memory.live
+        how = (
+            f"{chunks} parts" if chunks > 1 else "at once, not kept" if chunks else "whole, kept for the backward pass"
+        )
+        rows.append(
+            f"| {how} | {mb(logits / max(1, chunks))} | {mb(memory.live)} | {mb(memory.registers)} | {mb(memory.rss)} |"
+        )
+        print(rows[-1], flush=True)
+    if found[4] > found[0] - 0.9 * logits:
+        problems.append(f"4 parts of the logits have {mb(found[4])} MB alive, all of them kept {mb(found[0])}")
+    return rows
+
+
+def page(states: List[str], recompute: List[str], heads: List[str], seconds: float) -> str:
     lines = "\n".join
     return f"""# Memory per rank
 
@@ -139,6 +166,18 @@ with it. *Live* is what remains when registers share memory as soon as they are 
 **On a CPU this saving is not seen in the process**: OneFlow 0.9.0 shares no memory between the registers of a CPU
 (`intra_job_mem_sharing_util.cpp` skips the device type), so each of them has its own and recompute adds more of them. On
 CUDA the engine shares. See docs/oneflow-notes.md.
+
+## The head of causal language models
+
+GPT-2 of one layer, {HEAD_BATCH} x {HEAD_LENGTH} tokens, a vocabulary of {HEAD_VOCAB}, one process. *Logits* are those that are made at once:
+
+| logits are made | logits | live in the plan | registers | process |
+|---|---:|---:|---:|---:|
+{lines(heads)}
+
+The head makes the gradient of a part with its loss, so no logits are kept; each part adds a gradient of the decoder ({mb(HEAD_VOCAB * 256 * 4)} MB),
+and the engine adds these up only when all are there. So the head takes the number of parts that needs the least of both (here 4), and no
+more than bring a part below 256 MB. Registers are larger with more parts on a CPU, for the reason above.
 """
 
 
@@ -148,10 +187,11 @@ def main() -> int:
     began = time.monotonic()
     states = state_rows(problems)
     recompute = recompute_rows(problems)
+    heads = head_rows(problems)
     for problem in problems:
         print(f"memory: {problem}", file=sys.stderr)
     if arguments.write:
-        PAGE.write_text(page(states, recompute, time.monotonic() - began), encoding="utf-8")
+        PAGE.write_text(page(states, recompute, heads, time.monotonic() - began), encoding="utf-8")
     return 1 if problems else 0
 
 

@@ -5,6 +5,7 @@ Shapes: B = micro-batch, L = sequence, C = positions of a chunk, H = hidden, V =
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
@@ -22,9 +23,14 @@ _MOST_LOGITS = 2**26
 _MOST_CHUNKS = 16
 
 
-def chunks(B: int, L: int, V: int) -> List[Tuple[int, int]]:
-    """Return the chunks of positions whose logits are made at once, as ``(start, positions)``."""
-    count = max(1, min(_MOST_CHUNKS, L, -(-B * L * V // _MOST_LOGITS)))
+def chunks(B: int, L: int, V: int, H: int) -> List[Tuple[int, int]]:
+    """Return the chunks of positions whose logits are made at once, as ``(start, positions)``.
+
+    There are no more than take the least memory: n chunks hold logits and softmax of one, 2 B L V / n numbers, and the
+    gradients of the decoder of all, n V H, as the engine adds those only in the end (docs/memory.md).
+    """
+    best = round(math.sqrt(2 * B * L / H))
+    count = max(1, min(_MOST_CHUNKS, L, best, -(-B * L * V // _MOST_LOGITS)))
     bounds = [number * L // count for number in range(count + 1)]
     return [(start, stop - start) for start, stop in zip(bounds, bounds[1:])]
 
@@ -53,7 +59,7 @@ class NextTokenHead:
         if self.scope.decoding is not None:
             last_BH = self.ops.into_group(self.ops.narrow(hidden_BLH, 1, L - 1, 1).reshape(B, H))
             return {NEXT_LOGITS: self.ops.column_linear(last_BH, self.word.weight, self.never)}
-        runs, words_BL, weights_BL = chunks(B, L, self.vocab), fields["next_ids"], fields["next_weights"]
+        runs, words_BL, weights_BL = chunks(B, L, self.vocab, H), fields["next_ids"], fields["next_weights"]
         if self.scope.training:
             loss = self.ops.vocabulary_loss(hidden_BLH, self.word.weight, self.never, words_BL, weights_BL, runs)
             return {"lm_loss": loss}
