@@ -15,8 +15,9 @@ class PretrainingHead(MaskedWordsHead):
     """Predict masked words and next sentences; in evaluation measure both accuracies too."""
 
     def __init__(self, scope: Scope, words: MaskedWords) -> None:
-        super().__init__(scope, words)
+        # First: in this order gradients are added up for their norm, and a resumed run is to find the same bits.
         self.pooler = Linear(scope, f"{words.encoder.prefix}.pooler.dense")
+        super().__init__(scope, words)
         self.relationship = Linear(scope, "cls.seq_relationship")
 
     def __call__(self, hidden_BLH, fields):
