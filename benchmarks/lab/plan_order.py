@@ -43,7 +43,7 @@ class PlanOrder:
     """The operations of ``plan`` (a ``plan_pb2.Plan``) and what they wait for."""
 
     def __init__(self, plan) -> None:
-        self._operations = {task.task_id: Operation(_name(task), task.machine_id) for task in plan.task}
+        self._operations = {task.task_id: Operation(name_of(task), task.machine_id) for task in plan.task}
         self._registers: Dict[int, Register] = {}
         described = {
             register.regst_desc_id: (task, register)
@@ -123,7 +123,8 @@ class PlanOrder:
         return [register.producer, *below]
 
 
-def _name(task) -> str:
+def name_of(task) -> str:
+    """Return the name of the operation that a task runs."""
     kernel = task.exec_sequence.exec_node[0].kernel_conf if task.exec_sequence.exec_node else None
     return "" if kernel is None else kernel.op_attribute_ref or kernel.op_attribute.op_conf.name
 

@@ -11,7 +11,7 @@ from pipeloom.core.contract.blocks import Block, ParameterSpec, physical_shape
 from pipeloom.core.contract.dropout_masks import position_table
 from pipeloom.core.contract.scope import Decoding
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
-from pipeloom.plugins.executors.oneflow.dropout import Dropout
+from pipeloom.plugins.executors.oneflow.dropout import Dropout, Places
 from pipeloom.plugins.executors.oneflow.handle import Handle
 from pipeloom.plugins.executors.oneflow.ops import StageOps
 
@@ -23,6 +23,8 @@ class StageTensors:
         self.ops = ops
         self._axes, self._value_of = axes, value_of
         self._constants: Dict[str, flow.Tensor] = {}
+        #: Where the stage drops values.
+        self.places = Places()
         #: The parameters made so far, by name.
         self.parameters: Dict[str, Tuple[ParameterSpec, flow.nn.Parameter]] = {}
 
@@ -64,8 +66,10 @@ class BlockScope:
         size = int(np.prod(shape))
         # The engine takes no new constants while a graph is built, so the table is made here.
         kind = f"positions_{size}" + ("_split" if split else "")
-        table = self.constant(kind, lambda: position_table(size), 1 if split else None) if p > 0 else None
-        return Dropout(name, p, table)
+        if p == 0:
+            return Dropout(name, p)
+        table = self.constant(kind, lambda: position_table(size), 1 if split else None)
+        return Dropout(name, p, self._tensors.places, table)
 
 
 def make_parameter(

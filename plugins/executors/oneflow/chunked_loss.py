@@ -13,7 +13,8 @@ from typing import Any, List, Sequence, Tuple
 
 import oneflow as flow
 
-from pipeloom.plugins.executors.oneflow.functions import as_spread, constant_like, gathered
+from pipeloom.plugins.executors.oneflow.constants import constant_like
+from pipeloom.plugins.executors.oneflow.functions import as_spread, gathered
 from pipeloom.plugins.executors.oneflow.vocabulary import group_log_sum, scaled_softmax, whole
 
 _B = flow.sbp.broadcast

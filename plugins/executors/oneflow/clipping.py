@@ -9,11 +9,11 @@ since a source operation would run once per micro-batch.
 
 from __future__ import annotations
 
-from typing import Container, Dict, List, Sequence, Union
+from typing import Any, Container, Dict, List, Sequence, Union
 
 import oneflow as flow
 
-from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.axes import StageAxes, split_dim
 from pipeloom.plugins.executors.oneflow.stages import Parameters
 
 #: Added to the norm, as in ``torch.nn.utils.clip_grad_norm_``.
@@ -33,18 +33,24 @@ def global_norm(stages: Sequence[Parameters], axes: Sequence[StageAxes], copied:
         squares_by_sbp: Dict[str, List[flow.Tensor]] = {}
         for spec, parameter in parameters:
             sbp = here.update(spec)
-            parameter.grad = parameter.grad.to_global(placement=here.place, sbp=sbp)
+            if len(here.ranks) > 1:
+                parameter.grad = parameter.grad.to_global(placement=here.place, sbp=sbp)
             if id(parameter) in copied:
                 continue
-            square = parameter.grad * parameter.grad
-            squares_by_sbp.setdefault(str(sbp), []).append(
-                (square.sum(dim=-1) if len(square.shape) > 1 else square).sum().reshape(1)
-            )
+            squares_by_sbp.setdefault(str(sbp), []).append(_sum(parameter.grad * parameter.grad, sbp))
         for squares in squares_by_sbp.values():
             stage = flow.cat(squares).sum().to_global(placement=here.place, sbp=here.whole)
             stage = stage.to_global(placement=last.place, sbp=last.whole)
             total = stage if total is None else total + stage
     return flow.sqrt(total)
+
+
+def _sum(square: flow.Tensor, sbp: Sequence[Any]) -> flow.Tensor:
+    """Add up the rows, then their sums: ``(1,)``."""
+    rows = square.sum(dim=-1) if len(square.shape) > 1 else square
+    if len(rows.shape) == 1 and all(split_dim(part) is None for part in sbp):
+        return rows.sum(dim=0, keepdim=True)
+    return rows.sum().reshape(1)  # the engine would put parts together before it adds them up
 
 
 class NormRecord(flow.nn.Module):

@@ -13,6 +13,7 @@ from functools import lru_cache
 import oneflow as flow
 
 from pipeloom.plugins.executors.oneflow.axes import over_data, split_dim
+from pipeloom.plugins.executors.oneflow.constants import constant_like
 from pipeloom.plugins.executors.oneflow.handle import tensor_of
 
 _B = flow.sbp.broadcast
@@ -164,12 +165,6 @@ class GeluTanhFunction(flow.autograd.Function):
     def backward(ctx, grad):
         (derivative,) = ctx.saved_tensors
         return grad * derivative
-
-
-def constant_like(shape, value, x, sbp=_B):
-    """Return a constant where ``x`` is; ``sbp`` over the data-parallel ranks, whole in a tensor group."""
-    over_tensor = [_B] * (x.placement.ranks.ndim - 1)
-    return flow._C.global_constant(shape, value, dtype=x.dtype, placement=x.placement, sbp=[sbp, *over_tensor])
 
 
 def _column(x):

@@ -11,6 +11,7 @@ from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.executor import StepSettings
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor, global_norm, scale_gradients
+from pipeloom.plugins.executors.oneflow.constants import shared_constants
 from pipeloom.plugins.executors.oneflow.hops import carry
 from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, give_registers
 from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
@@ -51,6 +52,7 @@ class PipelineGraph(flow.nn.Graph):
         for number, here in enumerate(self.axes):
             self.stages[number].to(GraphModule).set_stage(number, here.place)
         for number, positions in enumerate(settings.recomputed):
+            self.plain_stages[number].recomputed = tuple(positions)
             for position in positions:
                 self.stages[number].blocks[position].to(GraphModule).activation_checkpointing = True
         # Such a part is not given its stage's id: it would be that of the first variable that the graph reads, and the
@@ -65,7 +67,9 @@ class PipelineGraph(flow.nn.Graph):
         self.copies = find_copies(parameters)
         self.config.set_gradient_accumulation_steps(settings.micro_batches)
         if updates is not None:
+            self.config.allow_fuse_model_update_ops(True)  # the division by the number of micro-batches
             self._set_updates(updates)
+        self.debug(-1, max_py_stack_depth=0)  # names of operations without the lines of Python that made them
 
     def _set_updates(self, updates: Updates) -> None:
         mirrors = updates.mirrors
@@ -130,7 +134,8 @@ class PipelineGraph(flow.nn.Graph):
         )
         # The engine divides gradients by the number of micro-batches; our losses are sums over the
         # global batch, so the factor is put back.
-        (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()
+        with shared_constants():
+            (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()
         for use in self.lent.values():
             use.add()
         # Here gradients are still sums over the micro-batches of a loss that is too large by their number.

@@ -15,6 +15,7 @@ import oneflow as flow
 from pipeloom.core.contract.layers import ACTIVATIONS
 from pipeloom.plugins.executors.oneflow.axes import StageAxes, over_data
 from pipeloom.plugins.executors.oneflow.chunked_loss import weighted_log_sum
+from pipeloom.plugins.executors.oneflow.constants import constant_like
 from pipeloom.plugins.executors.oneflow.functions import (
     AddRowFunction,
     GeluFunction,
@@ -22,7 +23,6 @@ from pipeloom.plugins.executors.oneflow.functions import (
     GradientWhere,
     LinearFunction,
     ProductFunction,
-    constant_like,
     gathered,
     layer_norm_function,
     sum_rows,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import oneflow as flow
 
@@ -13,6 +13,8 @@ from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Field
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.block_scope import BlockScope, Handle, StageTensors
+from pipeloom.plugins.executors.oneflow.constants import shared_constants
+from pipeloom.plugins.executors.oneflow.dropout import place_keys
 from pipeloom.plugins.executors.oneflow.ops import ops_for
 
 
@@ -112,10 +114,13 @@ class BlockModule(flow.nn.Module):
 class Stage(flow.nn.Module):
     """Run the blocks of one stage, in a row."""
 
-    def __init__(self, blocks: Sequence[BlockModule], packing: Packing) -> None:
+    def __init__(self, blocks: Sequence[BlockModule], packing: Packing, places: Optional[flow.Tensor] = None) -> None:
+        """``places``: the table of the places where values are dropped (``dropout.py``)."""
         super().__init__()
-        self.packing = packing
+        self.packing, self.places = packing, (places,)  # in a tuple: a constant, which the engine is not to know
         self.blocks = flow.nn.ModuleList(list(blocks))
+        #: Positions of blocks that are computed again in the backward pass.
+        self.recomputed: Sequence[int] = ()
 
     def score(self, names: Sequence[str]) -> None:
         """Say which outputs per sample are asked for."""
@@ -128,10 +133,15 @@ class Stage(flow.nn.Module):
 
     def run(self, hidden, fields):
         """Do as ``forward``, on fields by name."""
+        (places,) = self.places
         if not self.training:
             fields[DROPOUT_SEEDS] = None
-        for block in self.blocks:
-            hidden = block(hidden, fields)
+        elif places is not None:
+            fields[DROPOUT_SEEDS] = place_keys(fields[DROPOUT_SEEDS], places)
+        with shared_constants():
+            for position, block in enumerate(self.blocks):
+                with shared_constants() if position in self.recomputed else nullcontext():
+                    hidden = block(hidden, fields)
         return hidden
 
 
@@ -162,7 +172,8 @@ def build_stages(
     for blocks, here, packing in zip(model.stage_blocks(split), axes, packings):
         tensors = StageTensors(here, ops_for(device_type, here), value_of)
         modules = [BlockModule(block, BlockScope(block, tensors), lent.get(block.name, {})) for block in blocks]
-        stages.append(Stage(modules, packing))
+        places = tensors.constant("dropout_places", tensors.places.table) if tensors.places else None
+        stages.append(Stage(modules, packing, places))
         parameters.append(list(tensors.parameters.values()))
     return stages, parameters
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import oneflow as flow
 
 from pipeloom.plugins.executors.oneflow.axes import over_data
+from pipeloom.plugins.executors.oneflow.constants import constant_like
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
@@ -46,7 +47,7 @@ def group_log_sum(x_NH, weight_VH, bias_V, tensor: int):
 def scaled_softmax(own_NTW, factor_NT):
     """Return the softmax of each rank over its own rows times a factor of that rank, ``(N, V)`` split on dim 1."""
     N, T, W = own_NTW.shape
-    ones_1W = flow._C.global_constant((1, W), 1.0, dtype=own_NTW.dtype, placement=own_NTW.placement, sbp=[_B, _B])
+    ones_1W = constant_like((1, W), 1.0, own_NTW)
     return split((own_NTW * flow.matmul(split(factor_NT).reshape(N, T, 1), ones_1W)).reshape(N, T * W))
 
 

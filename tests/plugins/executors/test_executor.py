@@ -192,14 +192,16 @@ def test_the_largest_of_parts_of_a_vocabulary_is_the_first_of_equal_ones(flow, o
 def test_dropout_masks_are_those_of_numpy_bit_for_bit(flow, batch, shape):
     from pipeloom.core.contract.dropout_masks import kept_mask, position_table
     from pipeloom.core.data.dropout_seeds import dropout_seeds
-    from pipeloom.plugins.executors.oneflow.dropout import Dropout
+    from pipeloom.plugins.executors.oneflow.dropout import Dropout, Places, place_keys
 
-    size = int(np.prod(shape))
-    seeds = dropout_seeds(3, 7, batch)
-    dropout = Dropout("layer", 0.25, as_global(flow, position_table(size)))
-    dropped = dropout(as_global(flow, np.ones((batch, *shape), np.float32)), as_global(flow, seeds)).numpy()
-    mask = kept_mask("layer", 0.25, seeds, size).reshape(dropped.shape)
-    np.testing.assert_array_equal(dropped, np.where(mask, np.float32(1 / 0.75), np.float32(0)))
+    size, names, places = int(np.prod(shape)), ("layer", "other layer", "layer.2"), Places()
+    seeds, ones = dropout_seeds(3, 7, batch), as_global(flow, np.ones((batch, *shape), np.float32))
+    dropouts = [Dropout(name, 0.25, places, as_global(flow, position_table(size))) for name in names]
+    keys = place_keys(as_global(flow, seeds), as_global(flow, places.table()))
+    for name, dropout in zip(names, dropouts):
+        dropped = dropout(ones, keys).numpy()
+        mask = kept_mask(name, 0.25, seeds, size).reshape(dropped.shape)
+        np.testing.assert_array_equal(dropped, np.where(mask, np.float32(1 / 0.75), np.float32(0)))
 
 
 def regression():

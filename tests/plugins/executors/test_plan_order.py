@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from jobs import NO_LAYERS
 
@@ -9,6 +11,8 @@ from benchmarks.lab.plan_memory import leave_plan, parse_plan
 
 MICRO_BATCHES, IN_FLIGHT = 8, 4  # the engine's buffers let 2 x stages micro-batches into the pipeline
 HEAD = "stages.1.blocks.0"
+#: What its plan has: operations, copies between ranks, micro-batches kept between stages, constants and their repeats.
+PLAN = {"operations": 491, "transfers": 12, "buffers": 10, "constants": 24}
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,20 @@ def test_the_last_stage_does_not_wait_for_the_gradients_of_look_ups(plan):
     done = play(plan, lambda name: "word-unsorted_segment_sum" in name)
     assert most(done, "gradient_of-acc") == 0
     assert most(done, "word_embeddings_weight-acc") > IN_FLIGHT and most(done, "transform_dense_weight-acc") > IN_FLIGHT
+
+
+def test_the_plan_has_no_more_operations_transfers_and_buffers_than_it_had(plan):
+    """Numbers that may fall: each operation costs time at the start and in each step (docs/oneflow-notes.md)."""
+    from oneflow.core.job.task_pb2 import TaskType
+
+    from benchmarks.lab.plan_order import name_of
+
+    kinds = Counter(TaskType.Name(task.task_type) for task in plan.task)
+    names = [name_of(task) for task in plan.task]
+    found = {
+        "operations": len(plan.task),
+        "transfers": kinds["kCopyCommNet"],
+        "buffers": sum(name.startswith("System-Pipeline-Buffer-Op_") for name in names),
+        "constants": sum("constant" in name for name in names),
+    }
+    assert all(found[name] <= most for name, most in PLAN.items()), f"{found}, up to now {PLAN}"
