@@ -42,6 +42,10 @@ if todo == "end" and rank == "0":
     all_started()
 elif todo == "wait":
     time.sleep(60)
+elif todo == "wait in run_rank":
+    from pipeloom.core.launch.rank import run_rank
+    def linger(): time.sleep(60)
+    run_rank(linger)
 elif todo == "wait with a child":
     write("pid_child_" + rank, str(subprocess.Popen(["sleep", "60"]).pid)); time.sleep(60)
 elif todo == "abort when another has gone":
@@ -77,7 +81,8 @@ elif todo == "train":
         if how == "kill": os.kill(os.getpid(), signal.SIGKILL)
         if how == "stop": os.kill(os.getpid(), signal.SIGSTOP)
         if how == "raise": raise RuntimeError("the cup fell")
-        if how == "sleep": time.sleep(plan["sleep"])
+        if how == "sleep":
+            link.page.enter("reading data", alone=True); time.sleep(plan["sleep"])
     def main():
         starts = os.path.join(folder, "starts_" + rank)
         with open(starts, "a") as f: f.write(json.dumps([port, os.environ.get("PIPELOOM_JOB")]) + "\n")

@@ -82,6 +82,10 @@ class RankProcess:
             if output is not None:
                 output.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def has_ended(self) -> bool:
         """Whether the rank is over; if so, what it started in its group is killed, and it is reaped."""
         if self.returncode is None:

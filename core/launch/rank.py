@@ -16,6 +16,7 @@ import traceback
 from typing import Callable, NoReturn, Optional
 
 from pipeloom.core.base.errors import PipeloomError
+from pipeloom.core.launch.control.phase_page import leave_stacks_when_asked
 from pipeloom.core.launch.control.signals import OF_A_RANK
 
 
@@ -27,6 +28,7 @@ def run_rank(main: Callable[[], Optional[int]]) -> int:
     without a traceback. ``main`` may install its own handlers for these (to save a checkpoint first).
     Returns to the caller on success, because OneFlow's ordinary exit is what brings the ranks to an end together.
     """
+    leave_stacks_when_asked()
     if threading.current_thread() is threading.main_thread():
         for number in OF_A_RANK:
             signal.signal(number, lambda received, _: _leave(128 + received))

@@ -41,7 +41,8 @@ def train_in_rank(
         for line in starting_point(plan.model) if checkpoint is None else [f"weights    all from {checkpoint.path}"]:
             run.say(line)
         trainer = Trainer(run, checkpoint)
-        plugins.hook.pipeloom_on_run_start(run=run)
+        with run.phases.phase("plugins"):
+            plugins.hook.pipeloom_on_run_start(run=run)
         run.say("compiling the graph ...")
         trainer.train()
         if run.config.save_final_weights:
@@ -53,7 +54,8 @@ def train_in_rank(
         raise
     finally:
         try:
-            plugins.hook.pipeloom_on_run_end(run=run, error=error)
+            with run.phases.phase("plugins"):
+                plugins.hook.pipeloom_on_run_end(run=run, error=error)
         except PipeloomError as second:
             if error is None:
                 raise

@@ -1,6 +1,7 @@
 """Jobs of plain Python ranks that stop together, hang, and start again; one node."""
 
 import os
+import re
 import signal
 import time
 
@@ -119,11 +120,33 @@ def test_stop_at_ends_after_that_step(site):
 
 def test_a_job_whose_ranks_no_longer_begin_a_step_is_ended(site, capfd):
     plan = {**TRAIN, "steps": 50, "fault": {"rank": "1", "step": 3, "how": "sleep"}, "sleep": 60}
+    plan["hang at the end"] = "0"
     assert launch(site.spec(plan, step_timeout=2.5, end_timeout=60)) == 1
-    assert capfd.readouterr().err == (
-        "pipeloom: error: no rank has begun a step for 2.5 s (--step_timeout): furthest behind, in step 3: rank 1\n"
+    line, *details = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"pipeloom: error: no rank has begun a step for 2.5 s \(--step_timeout\): rank 1 is behind: in step 3, "
+        rf"reading data, in rank.py:\d+ fault; stacks: {site.folder}/logs/stacks_of_rank_\*.txt",
+        line,
     )
+    assert details[0].startswith("  | rank 0: in step 50, making") and details[1].startswith(
+        "  | rank 1: in step 3, read"
+    )
+    for rank, function in ((0, "main"), (1, "fault")):
+        stacks = (site.folder / "logs" / f"stacks_of_rank_{rank}.txt").read_text()
+        assert f" in {function}\n" in stacks and re.search(r"\n  python\S* \d+ +S +\d+\.\d\d +\d+%", stacks)
     assert_nothing_left(site, 2)
+
+
+def test_a_rank_that_never_begins_leaves_its_stacks_too(site, capfd):
+    """Rank 1 waits before it has a link; rank 0 is stopped by a signal, and cannot say where."""
+    plan = {"0": "train", "1": "wait in run_rank", "fault": {"rank": "0", "step": 1, "how": "stop"}}
+    assert launch(site.spec(plan, step_timeout=1.0)) == 1
+    line, zero, one = capfd.readouterr().err.splitlines()
+    assert "rank 0 is behind: in step 1, " in line and "stopped by a signal (state T); stacks: " in line
+    assert "(a stopped process cannot leave its stacks)" in zero and re.search(
+        r"before its first step, starting, in rank.py:\d+ linger", one
+    )
+    assert "a stopped process" in (site.folder / "logs" / "stacks_of_rank_0.txt").read_text()
 
 
 def test_a_long_phase_that_was_announced_is_no_hang(site):
@@ -133,7 +156,11 @@ def test_a_long_phase_that_was_announced_is_no_hang(site):
 
 
 @pytest.mark.parametrize(
-    "how, said", [("kill", "rank 1 failed: killed by SIGKILL"), ("stop", "stopped by a signal (state T): rank 1")]
+    "how, said",
+    [
+        ("kill", "rank 1 failed: killed by SIGKILL"),
+        ("stop", "rank 1 is behind: in step 3, making the step, stopped by a signal (state T); stacks: "),
+    ],
 )
 def test_a_fault_is_followed_by_a_restart_from_the_point_chosen_anew(site, capfd, how, said):
     points = iter([site.folder / "step_2"])

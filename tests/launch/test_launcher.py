@@ -152,7 +152,9 @@ def test_a_taken_port_is_refused_before_anything_starts(site):
 def test_a_rank_0_that_never_listens_is_one_line_within_the_limit(site, capfd):
     began = time.monotonic()
     assert launch(site.spec({"listen": False, "all": "wait"}, start_timeout=0.5)) == 1
-    assert re.search(r"rank 0 did not listen on 127.0.0.1:\d+ within 0.5 s\n$", capfd.readouterr().err)
+    line, what = capfd.readouterr().err.splitlines()
+    assert re.search(r"rank 0 did not listen on 127.0.0.1:\d+ within 0.5 s; stacks: ", line)
+    assert "rank 0: before its first step, starting" in what
     assert time.monotonic() - began < 2
     assert_nothing_left(site, 1)
 

@@ -226,7 +226,7 @@ def test_a_hang_on_another_node_is_found_and_the_job_restarted_on_all(site):
     assert one[0] == two[0] == 0, (one, two)
     for said in (one[1], two[1]):
         assert (
-            "in step 20: rank 1; stopped by a signal (state T): rank 1\n" in said
+            "rank 1 is behind: in step 20, making the step, stopped by a signal (state T); stacks: " in said
             and "restart 1 of 1: from step_20\n" in said
         )
     assert site.starts(0) == site.starts(1) == [(site.port, ""), (site.port, "/x/step_20")]

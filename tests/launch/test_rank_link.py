@@ -147,18 +147,29 @@ def test_the_last_message_arrives_though_the_other_side_has_sent_more():
 
 def test_hang_line_names_who_is_behind_and_who_is_stopped():
     progress = RankStates(3, 2)
-    assert progress.hang(5, 1e9) is None
+    assert not progress.hangs(5, 1e9)
     progress.all_started(100)
-    assert progress.hang(5, 104) is None and progress.hang(0, 1e9) is None
-    assert progress.hang(5, 106) == (
-        "no rank has begun a step for 5 s (--step_timeout): furthest behind, before their first step: ranks 0, 1, 2"
-    )
+    assert not progress.hangs(5, 104) and not progress.hangs(0, 1e9) and progress.hangs(5, 106)
+    assert progress.behind() == "ranks 0, 1, 2 are behind: before the first step"
     for rank, step in ((0, 3), (1, 4), (2, 4)):
         progress.note({"event": "step", "rank": rank, "step": step}, 110)
     progress.note({"event": "busy", "rank": 1, "what": "saving", "seconds": 60}, 110)
-    assert progress.hang(5, 169) is None
-    progress.note({"event": "asleep", "rank": 2, "asleep": True}, 111)
-    assert progress.hang(5, 171).endswith("furthest behind, in step 3: rank 0; stopped by a signal (state T): rank 2")
+    assert not progress.hangs(5, 169) and progress.hangs(5, 171)
+    assert progress.behind() == "rank 0 is behind: in step 3"
+    progress.note({"event": "step", "rank": 0, "step": 4}, 110)  # now all are in one step, and what they do counts
+    phases = (
+        ("waiting for the loss", False, ""),
+        ("waiting for the loss", False, ""),
+        ("reading data", True, "a.py:12 read"),
+    )
+    for rank, (what, alone, where) in enumerate(phases):
+        event = {"event": "stacks", "what": what, "alone": alone, "where": where, "seconds": 9.0, "fault": ""}
+        progress.note({**event, "rank": rank, "path": f"/logs/stacks_of_rank_{rank}.txt"}, 111)
+    assert progress.behind() == "rank 2 is behind: in step 4, reading data, in a.py:12 read"
+    assert progress.where_stacks_are() == "; stacks: /logs/stacks_of_rank_*.txt"
+    assert progress.phases()[0] == "rank 0: in step 4, waiting for the loss, for 9 s"
+    progress.note({"event": "asleep", "rank": 1, "asleep": True}, 111)
+    assert progress.behind() == "rank 1 is behind: in step 4, waiting for the loss, stopped by a signal (state T)"
     progress.note({"event": "step", "rank": 1, "step": 5}, 120)  # the long phase is over
-    assert progress.hang(5, 124) is None and progress.hang(5, 126)
+    assert not progress.hangs(5, 124) and progress.hangs(5, 126)
     assert json.loads(json.dumps(progress.reached())) == 5

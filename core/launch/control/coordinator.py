@@ -11,12 +11,14 @@ from pipeloom.core.launch.control.hub import Hub
 from pipeloom.core.launch.control.local_ranks import LocalRanks
 from pipeloom.core.launch.control.rank_states import RankStates, name_ranks
 from pipeloom.core.launch.control.signals import Signals, asked_to_stop, signal_name
-from pipeloom.core.launch.control.verdict import Verdict, fail, fault, print_line
+from pipeloom.core.launch.control.verdict import Verdict, fault, print_line
 from pipeloom.core.launch.ports import port_listens, refuse_taken_port
 
 _POLL_SECONDS = 0.02
 #: After a rank's end that may be another's doing, the other may be a moment from its own, printing why.
 _BLAME_SECONDS = 0.5
+#: So long may the ranks of all nodes take to leave their stacks.
+_STACKS_SECONDS = 4.0
 _USAGE = UsageError.exit_code
 
 
@@ -39,6 +41,8 @@ class Coordinator:
         # While the ranks agree on their last step: the highest step that is known to be begun.
         self.proposed_step: Optional[int] = None
         self.over: Optional[Verdict] = None  # decided by an event
+        self.hanging = False
+        self.stacks_by: Optional[float] = None  # set once the ranks were asked for their stacks
 
     def run(self) -> Verdict:
         """Run the job to its end.
@@ -76,8 +80,8 @@ class Coordinator:
             if verdict is not None:
                 early = fault("rank 0 ended with exit code 0 before the other ranks could join it")
                 return verdict if verdict.code or self.signals.count else early
-            if time.monotonic() > deadline:
-                return fault(
+            if time.monotonic() > deadline and self.have_left_stacks(time.monotonic()):
+                return self.stuck(
                     f"rank 0 did not listen on {self.spec.master_addr}:{self.port} within {self.spec.start_timeout:g} s"
                 )
             time.sleep(_POLL_SECONDS)
@@ -144,8 +148,10 @@ class Coordinator:
         if failure is not None or (alive and now <= stop_by):
             return failure
         if alive and gentle:
+            if not self.have_left_stacks(now):
+                return None
             seconds, name = self.spec.stop_limit, signal_name(self.request)
-            fail(f"{name_ranks(alive)} had not stopped {seconds:g} s after {name}: killed")
+            self.stuck(f"{name_ranks(alive)} had not stopped {seconds:g} s after {name}: killed").show(0)
         return Verdict(128 + self.request)
 
     def begin_stop(self, request: int, now: float) -> float:
@@ -199,16 +205,34 @@ class Coordinator:
         if done is None:
             return None
         self.end_by = self.end_by or now + self.spec.end_timeout
-        if now <= max(self.end_by, self.states.busy_until()):
+        if now <= max(self.end_by, self.states.busy_until()) or not self.have_left_stacks(now):
             return None
-        return fault(
+        return self.stuck(
             f"{name_ranks(alive)} had not ended {self.spec.end_timeout:g} s after rank {done} finished: killed"
         )
 
     def judge_hang(self, now: float) -> Optional[Verdict]:
         """Return the verdict on a job of which no rank moves any more."""
-        line = self.states.hang(self.spec.step_timeout, now)
-        return fault(line) if line else None
+        limit = self.spec.step_timeout
+        if not (self.hanging or self.states.hangs(limit, now)):
+            return None
+        self.hanging = True
+        if not self.have_left_stacks(now):
+            return None
+        return self.stuck(f"no rank has begun a step for {limit:g} s (--step_timeout): {self.states.behind()}")
+
+    def have_left_stacks(self, now: float) -> bool:
+        """Ask all ranks for their stacks, the first time; return whether they have come, or had the time to."""
+        if self.stacks_by is None:
+            self.stacks_by = now + _STACKS_SECONDS
+            self.ranks.ask_for_stacks()
+            if self.hub is not None:
+                self.hub.order({"stacks": True})
+        return now > self.stacks_by or all(self.states.ranks[rank].stacks for rank in self.states.alive())
+
+    def stuck(self, line: str) -> Verdict:
+        """Return the verdict on ranks that do not come on, with what each is at and where its stacks are."""
+        return fault(line + self.states.where_stacks_are(), details=self.states.phases())
 
     def send_to_ranks(self, message: Mapping[str, Any]) -> None:
         """Send ``message`` to the links of all ranks of all nodes."""

@@ -49,6 +49,8 @@ class Follower:
                 self.start(message["start"]["resume"])
             elif "to_ranks" in message and self.ranks is not None:
                 self.ranks.send(message["to_ranks"])
+            elif "stacks" in message and self.ranks is not None:
+                self.ranks.ask_for_stacks()
             elif "terminate" in message and self.ranks is not None:
                 self.ranks.terminate()
             elif "print" in message:

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from pipeloom.core.base.variables import CONTROL_FD, JOB
+from pipeloom.core.base.variables import CONTROL_FD, JOB, TRACE_FD
 from pipeloom.core.launch.control.channel import Channel
+from pipeloom.core.launch.control.rank_trace import RankTrace
 from pipeloom.core.launch.processes import RankProcess, identity_variables, rank_environment
 
 _POLL_STATE_SECONDS = 0.25
@@ -22,7 +23,9 @@ class LocalRanks:
     ``event``, ``rank`` and, by event:
     ``step`` and ``answer``: ``step``; ``busy``: ``what``, ``seconds``; ``signal``: ``number``;
     ``ended``: ``code``, ``how``, ``log`` (``None``: the console), ``lines`` (its last ones);
-    ``asleep``: ``asleep``, whether the process is stopped, by SIGSTOP or a debugger.
+    ``asleep``: ``asleep``, whether the process is stopped, by SIGSTOP or a debugger;
+    ``stacks``, once asked for: ``what``, ``alone``, ``seconds``, ``where`` (what it does, how long, in which function),
+    ``fault`` (why there are none), ``path``.
     """
 
     def __init__(self, spec: Any, port: int, resume: str):
@@ -31,6 +34,7 @@ class LocalRanks:
         self._env[JOB] = spec.job_text(resume)
         self._processes: Dict[int, RankProcess] = {}
         self._channels: Dict[int, Channel] = {}
+        self._traces: Dict[int, RankTrace] = {}
         self._ended: List[int] = []
         self._asleep: List[int] = []
         self._poll_state_at = 0.0
@@ -46,15 +50,23 @@ class LocalRanks:
             identity = identity_variables(rank, local_rank, s.world_size, s.nproc_per_node, s.master_addr, self._port)
             ours, theirs = socket.socketpair()
             try:
-                number = theirs.fileno()
-                env = {**self._env, **identity, CONTROL_FD: str(number)}
-                self._processes[rank] = RankProcess(rank, s.command, env, Path(s.log_dir), pass_fds=(number,))
+                handed = {CONTROL_FD: theirs.fileno(), **self._make_trace(rank)}
+                env = {**self._env, **identity, **{name: str(number) for name, number in handed.items()}}
+                self._processes[rank] = RankProcess(rank, s.command, env, Path(s.log_dir), tuple(handed.values()))
             except BaseException:
                 ours.close()
                 raise
             finally:
                 theirs.close()
             self._channels[rank] = Channel(ours)
+
+    def _make_trace(self, rank: int) -> Dict[str, int]:
+        """Return the variable that names a rank its trace; none where no file can be made for it."""
+        try:
+            self._traces[rank] = RankTrace()
+        except OSError:
+            return {}
+        return {TRACE_FD: self._traces[rank].fileno()}
 
     def poll(self) -> List[Mapping[str, Any]]:
         """Return the events since the last call."""
@@ -82,6 +94,23 @@ class LocalRanks:
                 for rank in sorted({*asleep} ^ {*self._asleep})
             ]
             self._asleep = asleep
+        return events + self._answered()
+
+    def ask_for_stacks(self) -> None:
+        """Let every rank that runs leave its stacks; ``poll`` tells of each when it has."""
+        for rank, trace in self._traces.items():
+            process = self._processes.get(rank)
+            if process is not None and not process.has_ended():
+                trace.ask(process.pid, process.is_asleep())
+
+    def _answered(self) -> List[Mapping[str, Any]]:
+        """Keep the stacks that have come; return an event for each."""
+        events: List[Mapping[str, Any]] = []
+        for rank in [rank for rank, trace in self._traces.items() if trace.is_asked and trace.is_answered()]:
+            trace, path = self._traces.pop(rank), Path(self._spec.log_dir) / f"stacks_of_rank_{rank}.txt"
+            fault = trace.write(path, self._processes[rank].pid, f"rank {rank}")
+            events.append({"event": "stacks", "rank": rank, "fault": fault, "path": str(path), **trace.summary()})
+            trace.close()
         return events
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -103,3 +132,5 @@ class LocalRanks:
             process.reap()
         for channel in self._channels.values():
             channel.close()
+        for trace in self._traces.values():
+            trace.close()

@@ -17,6 +17,7 @@ from typing import Any, Dict, Optional
 
 from pipeloom.core.base.variables import CONTROL_FD
 from pipeloom.core.launch.control.channel import decode_message, encode_message
+from pipeloom.core.launch.control.phase_page import PhasePage
 from pipeloom.core.launch.control.signals import OF_A_RANK
 
 
@@ -27,8 +28,11 @@ class RankLink:
     step. Messages are read on a daemon thread, so that the launcher gets an answer while the engine works.
     """
 
-    def __init__(self, sock: Optional[socket.socket] = None, stop_at: Optional[int] = None):
+    def __init__(
+        self, sock: Optional[socket.socket] = None, stop_at: Optional[int] = None, page: Optional[PhasePage] = None
+    ):
         """``stop_at``: a last step that is known from the start, the same on all ranks."""
+        self.page = page or PhasePage()
         self.stop_after = stop_at
         self._socket = sock
         self._sending = threading.Lock()
@@ -44,14 +48,14 @@ class RankLink:
     @classmethod
     def from_environment(cls, stop_at: Optional[int] = None) -> "RankLink":
         """Return the link over the socket that the environment names. The variable is removed: children get no link."""
-        number = os.environ.pop(CONTROL_FD, "")
+        number, page = os.environ.pop(CONTROL_FD, ""), PhasePage.from_environment()
         if not number.isdigit():
-            return cls(None, stop_at)
+            return cls(None, stop_at, page)
         try:
             os.set_inheritable(int(number), False)
-            return cls(socket.socket(fileno=int(number)), stop_at)
+            return cls(socket.socket(fileno=int(number)), stop_at, page)
         except OSError:  # not what the launcher opened
-            return cls(None, stop_at)
+            return cls(None, stop_at, page)
 
     @property
     def connected(self) -> bool:
@@ -66,15 +70,18 @@ class RankLink:
             self._forward_signals()
         with self._change:
             while self._hold_after is not None and step > self._hold_after and self.connected:
+                self.page.enter("waiting for the step after which all stop")
                 self._change.wait()
             if self.stop_after is not None and step > self.stop_after:
                 return False
-            self._begun = step
+            first, self._begun = self._begun == 0, step
+        self.page.enter("compiling, and its first step" if first else "making the step")
         self._send({"event": "step", "step": step}, may_drop=True)
         return True
 
     def busy(self, what: str, seconds: float) -> None:
         """Announce that ``what`` begins and may take ``seconds`` without a step, so that it counts as no hang."""
+        self.page.enter(what)
         self._send({"event": "busy", "what": what, "seconds": seconds})
 
     def _send(self, message: Dict[str, Any], may_drop: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -17,6 +18,7 @@ class RankState:
     busy_until: float = 0.0
     asleep: bool = False
     code: Optional[int] = None
+    stacks: Optional[Mapping[str, Any]] = None  # the event, once they were asked for and have come
 
 
 class RankStates:
@@ -42,6 +44,8 @@ class RankStates:
             state.busy_until = now + event["seconds"]
         elif kind == "asleep":
             state.asleep = event["asleep"]
+        elif kind == "stacks":
+            state.stacks = event
         elif kind == "ended":
             state.code = event["code"]
             if state.code:
@@ -67,19 +71,51 @@ class RankStates:
     def busy_until(self) -> float:
         return max((self.ranks[rank].busy_until for rank in self.alive()), default=0.0)
 
-    def hang(self, limit: float, now: float) -> Optional[str]:
-        """A line about ranks that no longer move, once none has begun a step for ``limit`` seconds; 0: never."""
+    def hangs(self, limit: float, now: float) -> bool:
+        """Whether none of the ranks has begun a step for ``limit`` seconds; 0: never."""
+        if not limit or not self.alive() or self._moved is None:
+            return False
+        return now > max(self._moved + limit, self.busy_until())
+
+    def behind(self) -> str:
+        """Say which ranks are behind, and what they do as far as that is known: ``rank 1 is behind: in step 3, ...``.
+
+        Those that are stopped by a signal; else, of those that have begun the fewest steps, the ones that are at
+        something in which they wait for no other rank; else all of those.
+        """
         alive = self.alive()
-        if not limit or not alive or self._moved is None or now <= max(self._moved + limit, self.busy_until()):
-            return None
-        least = min(self.ranks[rank].begun for rank in alive)
-        behind = [rank for rank in alive if self.ranks[rank].begun == least]
         asleep = [rank for rank in alive if self.ranks[rank].asleep]
-        where = f"in step {least}" if least else "before their first step"
-        line = (
-            f"no rank has begun a step for {limit:g} s (--step_timeout): furthest behind, {where}: {name_ranks(behind)}"
+        least = min(self.ranks[rank].begun for rank in asleep or alive)
+        ranks = [rank for rank in asleep or alive if self.ranks[rank].begun == least]
+        ranks = [rank for rank in ranks if (self.ranks[rank].stacks or {}).get("alone")] or ranks
+        said = sorted({self._doing(rank) for rank in ranks})
+        return (
+            f"{name_ranks(ranks)} {'is' if len(ranks) == 1 else 'are'} behind: "
+            f"{f'in step {least}' if least else 'before the first step'}{said[0] if len(said) == 1 else ''}"
         )
-        return line + (f"; stopped by a signal (state T): {name_ranks(asleep)}" if asleep else "")
+
+    def phases(self) -> List[str]:
+        """Return a line for each rank: its step, and what it does since when; for the first 64."""
+        return [
+            f"rank {rank}: {f'in step {state.begun}' if state.begun else 'before its first step'}{self._doing(rank)}"
+            + (f", for {state.stacks['seconds']:.0f} s" if state.stacks and state.stacks["seconds"] else "")
+            + (f" ({state.stacks['fault']})" if state.stacks and state.stacks["fault"] else "")
+            for rank, state in list(self.ranks.items())[:64]
+            if state.started and state.code is None
+        ]
+
+    def where_stacks_are(self) -> str:
+        """Return where the stacks of all ranks are, each on its node; "" where there are none."""
+        folders = {os.path.dirname(state.stacks["path"]): 0 for state in self.ranks.values() if state.stacks}
+        return f"; stacks: {', '.join(f'{folder}/stacks_of_rank_*.txt' for folder in folders)}" if folders else ""
+
+    def _doing(self, rank: int) -> str:
+        state = self.ranks[rank]
+        known = state.stacks or {}
+        what = [known["what"]] if known else []
+        what += [f"in {known['where']}"] if known.get("where") else []
+        what += ["stopped by a signal (state T)"] if state.asleep else []
+        return "".join(f", {part}" for part in what)
 
 
 def name_ranks(ranks: Sequence[int]) -> str:
