@@ -1,6 +1,7 @@
-"""A plugin that makes the engine write its memory plan, and notes how large each rank's process is.
+"""A plugin that makes the engine write its memory plan, and notes how large each rank's process is and was.
 
-``PIPELOOM_LAB_FOLDER``: where ``rss_<rank>`` goes, kB at the end of the run. The plan goes to ``GLOG_log_dir``.
+``PIPELOOM_LAB_FOLDER``: where ``rss_<rank>`` and ``peak_<rank>`` go, kB at the end of the run and the most of it. The
+plan goes to ``GLOG_log_dir``.
 """
 
 import os
@@ -23,4 +24,6 @@ def pipeloom_on_run_start(run):
 @pipeloom.hookimpl
 def pipeloom_on_run_end(run, error):
     status = Path("/proc/self/status").read_text()
-    Path(os.environ["PIPELOOM_LAB_FOLDER"], f"rss_{run.rank}").write_text(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+    for name, line in (("rss", "VmRSS"), ("peak", "VmHWM")):
+        file = Path(os.environ["PIPELOOM_LAB_FOLDER"], f"{name}_{run.rank}")
+        file.write_text(re.search(rf"{line}:\s+(\d+)", status).group(1))

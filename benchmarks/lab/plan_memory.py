@@ -22,6 +22,8 @@ class RankMemory:
 
     ``registers``: what operations put out, all of it: what the CPU engine holds, which shares no memory between them.
     ``live``: the most of it that is alive at once in the plan's order: what an engine that shares needs at the least.
+    ``blocks``: all that the plan allocates, variables and registers. ``rss``, ``peak``: the process at its end and at
+    its largest.
     """
 
     parameters: int = 0
@@ -29,7 +31,9 @@ class RankMemory:
     optimizer: int = 0
     registers: int = 0
     live: int = 0
+    blocks: int = 0
     rss: int = 0
+    peak: int = 0
     _events: Dict[int, int] = field(default_factory=dict, repr=False)
 
 
@@ -40,6 +44,7 @@ def measure(flags: Sequence[str], plugins: str = "inter_first,bert,wiki_ofrecord
         ranks = read_plan(leave_plan(folder, [*flags, "--train_steps", "3"], plugins))
         for rank, memory in ranks.items():
             memory.rss = 1024 * int((folder / f"rss_{rank}").read_text())
+            memory.peak = 1024 * int((folder / f"peak_{rank}").read_text())
         return ranks
 
 
@@ -82,6 +87,7 @@ def read_plan(path: Path) -> Dict[int, RankMemory]:
     blocks = {block.mem_block_id: block for block in plan.block_chunk_list.mem_block}
     for block in blocks.values():
         memory, name = ranks.setdefault(block.machine_id, RankMemory()), block.variable_op_name
+        memory.blocks += block.mem_size
         if name.endswith(("-m", "-v", "-momentum")):
             memory.optimizer += block.mem_size
         elif name.startswith("mirrors."):

@@ -14,6 +14,8 @@ JOB = "PIPELOOM_JOB"
 ADDRESS = "PIPELOOM_ADDRESS"
 #: The number of the rank's open socket to its launcher.
 CONTROL_FD = "PIPELOOM_CONTROL_FD"
+#: The number of the open file in which a rank says what it is doing, and leaves its stacks.
+TRACE_FD = "PIPELOOM_TRACE_FD"
 #: Set by users, to anything: prints the traceback of a plugin's fault before the line about it.
 TRACEBACK = "PIPELOOM_TRACEBACK"
 #: Set by users: the installed plugins that there are, by name with commas between them; empty for none of them.
@@ -21,7 +23,7 @@ LOAD_PLUGINS = "PIPELOOM_LOAD_PLUGINS"
 #: Set by users: the folder of the cache.
 CACHE = "PIPELOOM_CACHE"
 
-_OF_A_RANK = {*RANK_VARIABLES, LOCAL_WORLD_SIZE, JOB, ADDRESS, CONTROL_FD}
+_OF_A_RANK = {*RANK_VARIABLES, LOCAL_WORLD_SIZE, JOB, ADDRESS, CONTROL_FD, TRACE_FD}
 
 
 def outside_environment(environment: Mapping[str, str]) -> Dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from pipeloom.core.base.devices import hide_gpus
 from pipeloom.core.base.errors import UsageError
+from pipeloom.core.base.free_memory import rooms
 from pipeloom.core.base.output import survive_closed_output
 from pipeloom.core.base.variables import RANK_VARIABLES
 from pipeloom.core.checkpoint.loading import Checkpoint
@@ -20,6 +21,7 @@ from pipeloom.core.config.config import Config
 from pipeloom.core.config.origins import origins_in_errors
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
+from pipeloom.core.launch.control.phase_page import leave_stacks_when_asked
 from pipeloom.core.launch.identity import identity
 from pipeloom.core.launch.job import Job
 from pipeloom.core.launch.launcher import LaunchSpec, NodesSpec, free_port, launch
@@ -27,6 +29,8 @@ from pipeloom.core.launch.network import address_environment, card_address, chec
 from pipeloom.core.launch.ports import is_own_address
 from pipeloom.core.launch.processes import own_command
 from pipeloom.core.launch.rank import run_rank
+from pipeloom.core.planning.fitting import check_memory
+from pipeloom.core.planning.memory import memory_by_rank
 from pipeloom.core.planning.plan import Plan
 from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.planning.report import hints
@@ -72,6 +76,7 @@ def train_by_ranks(
 def train_for(job: Job) -> int:
     """Train as a rank of ``job``, which our launcher has resolved; returns the exit code."""
     survive_closed_output()
+    leave_stacks_when_asked()  # a plugin may wait in its import
     config, plugins = job.restore()
     return run_rank(origins_in_errors(config)(blaming(plugins)(lambda: _be_rank(config, plugins, None, job))))
 
@@ -148,6 +153,8 @@ def _start_ranks(
     if resumed is not None:
         for line in _describe(plan, plugins, resumed):
             print(line, flush=True)
+    for line in _check_memory(config, plan, plugins, ranks):
+        print(line, flush=True)
     directory = choose_directory(config.output_dir, config.plugins, resumed, shared=0 not in ranks)
     if 0 in ranks and config.save_every != 0:
         for line in _describe_surplus(config, Store(directory / FOLDER)):
@@ -165,7 +172,7 @@ def _start_ranks(
         master_addr=address,
         master_port=port,
         log_dir=directory / "logs",
-        inherited=plugins.hook.pipeloom_executor(config=config).environment(os.environ),
+        inherited=plugins.hook.pipeloom_executor(config=config).environment(os.environ, cluster),
         first_local_rank=first_local_rank,
         resume=str(resumed.path or "") if resumed is not None else "",
         job_text=lambda resume: Job.of(config, plan, str(directory), started, resume).to_text(),
@@ -176,6 +183,18 @@ def _start_ranks(
     )
     with held(directory) if 0 in ranks else nullcontext():
         return JobEnd(launch(spec), directory, reasons[-1] if reasons else "")
+
+
+def _check_memory(config: Config, plan: Plan, plugins: PluginManager, ranks: Sequence[int]) -> List[str]:
+    """Return a warning where ``ranks`` may not fit into this machine. Raises ``UsageError`` where they cannot."""
+    executor = plugins.hook.pipeloom_executor(config=plan.config)
+    optimizer = plugins.hook.pipeloom_build_optimizer(config=plan.config, parameters=list(plan.model.parameters))
+    return check_memory(
+        plan,
+        rooms(plan.cluster.device_type, ranks),
+        lambda one: memory_by_rank(one, executor, optimizer),
+        lambda options: make_plan(config.replace(**options), plugins),
+    )
 
 
 def _limits(plan: Plan) -> Dict[str, Any]:

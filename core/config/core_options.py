@@ -36,6 +36,9 @@ def add_core_options(options: Options) -> None:
              "step includes compiling the graph; 0 = off")
     add("max_restarts", int, 0, resume=FREE, minimum=0,
         help="how often the job is started again after a fault: a rank or a node that died, an error in a rank, a hang")
+    add("memory_check", str, "stop", resume=FREE, choices=("stop", "warn", "off"), per_node=True, model_card=False,
+        help="before the ranks start, compare the memory that they will take with what is free here: stop = refuse a "
+             "job that cannot fit, and warn of one that may not; warn = only warn; off = do not look")
     add("interface", str, resume=FRESH, per_node=True, model_card=False,
         help="network card of this machine (eth1) at which its ranks are reached by those of other machines; on node 0 "
              "also the default of --master_addr (default: the card by which --master_addr is reached)")
@@ -49,9 +52,10 @@ def add_core_options(options: Options) -> None:
         help="ranks that share each layer: attention heads, MLP and vocabulary are split over them")
     add("grad_acc_steps", int, 4, resume=FREE, minimum=1, single_process=1, model_card=False,
         help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
-    add("shard", str, "none", resume=FREE, choices=("none", "optimizer", "parameters"), single_process="none",
-        model_card=False,
-        help="spread over the data-parallel ranks: the optimizer's state, or the parameters too (ZeRO stages 1 and 3)")
+    add("shard", str, "none", resume=FREE, choices=("none", "vocabulary", "optimizer", "parameters"),
+        single_process="none", model_card=False,
+        help="spread over the data-parallel ranks: the vocabulary (each computes with its own words, so that gradients "
+             "of their table are not exchanged), the optimizer's state, or the parameters too (ZeRO stages 1 and 3)")
     add("recompute", str, "none", resume=FREE, single_process="none",
         help="none, full, or a number: of how many layers of each stage only the inputs are kept, and the rest "
              "computed again for the backward pass")

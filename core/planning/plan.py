@@ -82,6 +82,7 @@ class Plan:
             self.batch,
             self.mesh.tensor,
             self.config.grad_acc_steps if self.config.shard == "parameters" else 0,
+            self.config.shard,
         )
 
     def stage_parameters(self) -> List[int]:

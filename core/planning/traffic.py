@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, Sequence, Tuple
 
-from pipeloom.core.contract.blocks import BatchSize, ModelSpec, ParameterSpec, shard_dim
+from pipeloom.core.contract.blocks import BatchSize, ModelSpec, ParameterSpec, shard_dim, splits_vocabulary
 from pipeloom.core.contract.placement import Placement
 
 #: ``{(from, to): bytes}``; between ranks, or between nodes.
@@ -50,7 +50,13 @@ class Traffic:
 
 
 def step_traffic(
-    model: ModelSpec, split: Sequence[int], placement: Placement, batch: BatchSize, tensor: int = 1, gathers: int = 0
+    model: ModelSpec,
+    split: Sequence[int],
+    placement: Placement,
+    batch: BatchSize,
+    tensor: int = 1,
+    gathers: int = 0,
+    shard: str = "none",
 ) -> Traffic:
     """Return the traffic of a step whose global batch is ``batch``, in 4-byte floats.
 
@@ -67,7 +73,9 @@ def step_traffic(
       the same bytes go as a reduce-scatter of gradients and a gathering of parameters. With ``--shard parameters``
       (``gathers``: the micro-batches of a step, else 0) every micro-batch gathers each spread parameter for each use,
       ``(d - 1) / d`` of it along each edge, and spreads the gradient of each use.
-    - tensor: the same for what the blocks of a stage all-reduce in a tensor group.
+    - tensor: the same for what the blocks of a stage all-reduce in a tensor group. With ``--shard vocabulary`` the
+      data-parallel ranks do so for the blocks whose words they split, each with the samples of all (a gathering and a
+      reduce-scatter send what an all-reduce does); the gradients of those parameters stay where they are.
     """
     result, stages = Traffic(), placement.stages
     width = len(stages[0])
@@ -101,11 +109,18 @@ def step_traffic(
             * (spec.size if spec.tensor_dim is None else spec.size / tensor)
             for block in blocks
             for spec in block.parameters
+            if not splits_vocabulary(spec, shard, width // tensor, tensor)
         )
+        words = [
+            block
+            for block in blocks
+            if any(splits_vocabulary(spec, shard, width // tensor, tensor) for spec in block.parameters)
+        ]
+        _all_reduce(result.tensor, ranks, sum(block.cost.of(batch).tensor_bytes for block in words))
         for position in range(tensor):
             _all_reduce(result.gradients, ranks[position::tensor], size * _FLOAT_BYTES / 2)
         amount = sum(block.cost.of(share).tensor_bytes for block in blocks) * tensor
-        for first in range(0, width, tensor):
+        for first in range(0, width if tensor > 1 else 0, tensor):
             _all_reduce(result.tensor, ranks[first : first + tensor], amount)
     return result
 

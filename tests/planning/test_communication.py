@@ -85,6 +85,13 @@ def test_what_sharding_sends():
     assert parameters.gradients == dict.fromkeys(
         [(0, 1), (1, 0)], 2 * uses * 4 / 2
     )  # two micro-batches, half of each parameter
+    # The words' vectors are put together from both ranks, the labels' rows too; gradients of the rest go as before.
+    words = plan(*flags, "--shard", "vocabulary").traffic()
+    of_words = sum(spec.size for spec in model.parameters if spec.vocabulary)
+    assert words.gradients == dict.fromkeys([(0, 1), (1, 0)], (model.size - of_words) * 4) and of_words > model.size / 2
+    batch = plan(*flags).batch
+    vectors, rows = 4 * batch.tokens * H, 4 * batch.samples * plan(*flags).config.max_predictions * (2 * H + 4)
+    assert words.tensor == dict.fromkeys([(0, 1), (1, 0)], vectors + rows)
     assert shard_dim(ParameterSpec("w", (7, 4)), 2, 1) == 1 and shard_dim(ParameterSpec("w", (7, 5)), 2, 1) is None
     assert (
         shard_dim(ParameterSpec("w", (8, 4), tensor_dim=0), 2, 2) == 1
@@ -96,7 +103,9 @@ def test_a_copied_parameter_counts_once_in_the_model_and_on_each_stage_that_hold
     vectors, table = (plan("--tied_transfer", how) for how in ("vectors", "table"))
     assert table.model.size == vectors.model.size and len(table.model.parameters) == len(vectors.model.parameters)
     assert sum(table.stage_parameters()) == sum(vectors.stage_parameters()) + V * H
-    word = ParameterSpec("bert.embeddings.word_embeddings.weight", (V, H), tensor_dim=0, products=0, lookups=1)
+    word = ParameterSpec(
+        "bert.embeddings.word_embeddings.weight", (V, H), tensor_dim=0, products=0, lookups=1, vocabulary=True
+    )
     assert (
         copied_parameters(table.model, table.split) == [(word, [0, 1])]
         and copied_parameters(vectors.model, vectors.split) == []
