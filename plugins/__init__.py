@@ -33,6 +33,7 @@ ALWAYS = {
     "console": "pipeloom.plugins.loggers.console",
     "jsonl": "pipeloom.plugins.loggers.jsonl",
     "tensorboard": "pipeloom.plugins.loggers.tensorboard",
+    "profiler": "pipeloom.plugins.loggers.profiler",
 }
 
 #: The commands beside ``train``, and what the list of commands says of them.

@@ -20,8 +20,10 @@ from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.output import append_to_log
 from pipeloom.core.checkpoint.resume import run_name
 from pipeloom.core.checkpoint.store import FOLDER, Store
+from pipeloom.core.contract.executor import Collectives, Training
 from pipeloom.core.launch.control.rank_link import RankLink
 from pipeloom.core.planning.plan import Plan
+from pipeloom.core.training.phases import Phases
 
 #: What ``--save_final_weights`` writes into the run directory.
 FINAL_WEIGHTS = "final_weights.safetensors"
@@ -43,6 +45,11 @@ class Run:
         #: Steps that are done by now.
         self.done_steps = 0
         self.started = time.time() if started is None else started
+        #: What this process does beside the steps of the engine.
+        self.phases = Phases(self.link.page)
+        #: The engine's steps, and its messages between all ranks; there from ``pipeloom_on_run_start`` on.
+        self.training: Training
+        self.collectives: Collectives
         self._log: Optional[Path] = None
 
     def open(self) -> None:

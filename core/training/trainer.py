@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import time
-from typing import Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from pipeloom.core.host.initial_distributions import find_distributions
 from pipeloom.core.planning.held_out import absent_labels
 from pipeloom.core.training.checkpointing import Checkpointing
 from pipeloom.core.training.metrics import StepMeter, check_evaluation
+from pipeloom.core.training.phases import ReadInPhase
 from pipeloom.core.training.run import FINAL_WEIGHTS, Run
 from pipeloom.core.training.scoring import ScoredEvaluation
 from pipeloom.core.training.watch import Damage, LossWatch
@@ -35,9 +36,12 @@ class Trainer:
     def __init__(self, run: Run, checkpoint: Optional[Checkpoint] = None) -> None:
         plan, config = run.plan, run.config
         self.run, self.hook = run, run.plugins.hook
+        run.link.page.enter("building the program")
         drawn = initial_values(plan.model, config.seed, find_distributions(run.plugins, config))
         executor = self.hook.pipeloom_executor(config=config)
         executor.start()
+        for line in executor.describe():
+            run.say(line)
         self.collectives = executor.collectives(plan.cluster, run.rank)
         self.program = executor.build(
             ProgramSpec(
@@ -58,10 +62,12 @@ class Trainer:
             StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale),
             self.hook.pipeloom_build_optimizer(config=config, parameters=list(plan.model.parameters)),
             self.schedule,
-            TrainingBatches(plan.dataset, order, plan.model.normalize, config.seed, plan.added),
+            ReadInPhase(
+                TrainingBatches(plan.dataset, order, plan.model.normalize, config.seed, plan.added), run.phases
+            ),
         )
         self.evaluator = self._make_evaluator(plan.evaluation) if plan.evaluation is not None else None
-        self.watch = LossWatch(plan.model.outputs, plan.model.losses, self.training.read, order.indices)
+        self.watch = LossWatch(plan.model.outputs, plan.model.losses, self._read, order.indices)
         self.meter = StepMeter(config.train_global_batch_size, config.seq_length, run.total_steps)
         self.position = Position()
         self.metrics: Dict[str, float] = {}
@@ -69,7 +75,12 @@ class Trainer:
         self.evaluation: Dict[str, float] = {}
         if checkpoint is not None:
             self._go_on_from(checkpoint)
+        run.training, run.collectives = self.training, self.collectives
         self.checkpoints = Checkpointing(run, self.training.state, self.collectives)
+
+    def _read(self, handle: Any) -> Tuple[np.ndarray, float]:
+        with self.run.phases.phase("wait for the loss"):
+            return self.training.read(handle)
 
     def _make_evaluator(self, held_out: Dataset) -> ScoredEvaluation:
         run, plan = self.run, self.run.plan
@@ -123,7 +134,9 @@ class Trainer:
         skips = self.run.config.on_nan == "skip"
         if skips:
             self.training.state.backup()
-        self.watch.note(number, self.position.data_step, self.training.step(self.position.data_step))
+        with self.run.phases.phase("launch"):
+            handle = self.training.step(self.position.data_step)
+        self.watch.note(number, self.position.data_step, handle)
         self.position.data_step += 1
         damage = self.watch.look() if skips else None
         if damage is not None:
@@ -155,7 +168,8 @@ class Trainer:
             self.metrics = self._measure(number)
         if first:
             run.say(f"first step {time.time() - run.started:.1f} s after the start")
-        self.hook.pipeloom_on_step_end(run=run, step=number, metrics=self.metrics if logs else None)
+        with run.phases.phase("plugins"):
+            self.hook.pipeloom_on_step_end(run=run, step=number, metrics=self.metrics if logs else None)
         self.evaluation = self._evaluate(number) if evaluates else {}
         is_best = evaluates and self.checkpoints.is_best(self.evaluation)
         if saves or is_best:
@@ -183,15 +197,18 @@ class Trainer:
         assert self.evaluator is not None
         started = time.perf_counter()
         self.run.link.busy("evaluating", EVALUATION_SECONDS)
-        evaluation = self.evaluator.evaluate(number)
+        with self.run.phases.phase("evaluation"):
+            evaluation = self.evaluator.evaluate(number)
         check_evaluation(number, evaluation)
-        self.hook.pipeloom_on_evaluate(run=self.run, step=number, metrics=evaluation)
+        with self.run.phases.phase("plugins"):
+            self.hook.pipeloom_on_evaluate(run=self.run, step=number, metrics=evaluation)
         self.meter.leave_out(time.perf_counter() - started)
         return evaluation
 
     def _save(self) -> None:
         """Begin a checkpoint of this moment. Only after ``_check``: it must not hold damage."""
-        self.checkpoints.save(self.position, self.watch.norm_sum, self.metrics, self.evaluation)
+        with self.run.phases.phase("checkpoint"):
+            self.checkpoints.save(self.position, self.watch.norm_sum, self.metrics, self.evaluation)
 
     def save_final_weights(self) -> None:
         """Write every parameter, by name, into the run directory; whole or not at all."""
