@@ -74,6 +74,8 @@ setup(
     ],
     # wheel: setuptools before 70.1 cannot build one without it, and a test does.
     extras_require={
+        # Products of matrices on several threads: the launcher preloads it for its ranks (docs/oneflow-notes.md).
+        "mkl": ["mkl"],
         "prepare": _PREPARE,
         "test": _PREPARE + ["pytest", "pytest-xdist", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
         "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'

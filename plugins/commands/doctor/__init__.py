@@ -22,8 +22,8 @@ def doctor(arguments: Sequence[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(
             __doc__.strip()
-            + "\n\noptions:\n  --no-engine   leave out what starts OneFlow: its import, and two ranks that add up a "
-            "number each"
+            + "\n\noptions:\n  --no-engine   leave out what starts OneFlow: its import, products, and two ranks that "
+            "add up a number each"
         )
         return 0
     given = [argument.replace("-", "_").replace("__", "--", 1) for argument in arguments]
@@ -71,6 +71,7 @@ def checks(engine: bool) -> Iterator[Tuple[str, Callable[[], Finding]]]:
         from pipeloom.plugins.commands.doctor import ranks
 
         yield "engine", ranks.engine
+        yield "products", ranks.products
         yield "two ranks", ranks.two_ranks
 
 

@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import pipeloom
 from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.contract.executor import Executor
+from pipeloom.core.contract.topology import Cluster
 from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.launch.interpreter import bearable
 from pipeloom.core.launch.network import local_fault
@@ -32,10 +33,29 @@ def default_executor() -> Executor:
 
 
 def engine(seconds: float = IMPORT_SECONDS) -> Finding:
+    fault, last = _run(default_executor().import_probe, _environment(), "the import of OneFlow", seconds)
+    if fault:
+        return fault
+    return (
+        ok(f"OneFlow {last}")
+        if last == "0.9.0"
+        else bad(f"OneFlow {last} is not 0.9.0, for which this is written: {INSTALL}")
+    )
+
+
+def products(seconds: float = IMPORT_SECONDS) -> Finding:
+    """Compute products as the only rank of a CPU job does."""
+    alone = default_executor().environment(_environment(), Cluster(1, 1, "cpu"))
+    fault, last = _run(default_executor().product_probe, rank_environment(alone), "a product", seconds)
+    return fault or ok(last)
+
+
+def _run(program: str, environment: Mapping[str, str], what: str, seconds: float) -> Tuple[Optional[Finding], str]:
+    """Run a probe; return what is bad about it, and the last line that it printed."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", default_executor().import_probe],
-            env=_environment(),
+            [sys.executable, "-c", program],
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -43,17 +63,9 @@ def engine(seconds: float = IMPORT_SECONDS) -> Finding:
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        return bad(
-            f"import oneflow takes more than {seconds:g} s: is the disk of {sys.prefix} slow, or the machine busy?"
-        )
+        return bad(f"{what} takes more than {seconds:g} s: is the disk of {sys.prefix} slow, or the machine busy?"), ""
     last = _last(done.stdout)
-    if done.returncode:
-        return bad(f"import oneflow ends with {done.returncode}: {last}: {INSTALL}")
-    return (
-        ok(f"OneFlow {last}")
-        if last == "0.9.0"
-        else bad(f"OneFlow {last} is not 0.9.0, for which this is written: {INSTALL}")
-    )
+    return (bad(f"{what} ends with {done.returncode}: {last}: {INSTALL}") if done.returncode else None), last
 
 
 def two_ranks(seconds: float = RANKS_SECONDS, program: Optional[str] = None) -> Finding:

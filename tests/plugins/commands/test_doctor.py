@@ -324,13 +324,22 @@ def test_two_ranks_that_fail_or_hang(program, says):
 def test_an_engine_that_does_not_come(monkeypatch):
     monkeypatch.setattr(OneFlow, "import_probe", "import sys; print('some trace'); sys.exit('no libcudnn')")
     found = ranks.engine()
-    assert found.status == "bad" and found.text.startswith("import oneflow ends with 1: no libcudnn: ./run_ppl.sh")
+    assert found.status == "bad" and found.text.startswith("the import of OneFlow ends with 1: no libcudnn: ./run_")
     monkeypatch.setattr(OneFlow, "import_probe", "print('0.7.0')")
     assert ranks.engine().text.startswith("OneFlow 0.7.0 is not 0.9.0")
     monkeypatch.setattr(OneFlow, "import_probe", "import time; time.sleep(60)")
-    assert ranks.engine(0.2).text.startswith("import oneflow takes more than 0.2 s")
+    assert ranks.engine(0.2).text.startswith("the import of OneFlow takes more than 0.2 s")
+
+
+@fast
+def test_products_that_are_wrong(monkeypatch):
+    monkeypatch.setattr(OneFlow, "product_probe", "import sys; sys.exit('off by 3e-2')")
+    found = ranks.products()
+    assert found.status == "bad" and found.text.startswith("a product ends with 1: off by 3e-2")
 
 
 def test_the_engine_adds_up_over_two_ranks():
     assert ranks.engine() == ok("OneFlow 0.9.0")
+    found = ranks.products()
+    assert found.status == "ok" and ("OpenBLAS of OneFlow, 1 thread" in found.text or "MKL" in found.text)
     assert ranks.two_ranks().status == "ok"
