@@ -37,6 +37,7 @@ DECODERS = {
 SPREAD = {
     "tensor parallel 2": "--tensor_parallel 2",
     "data parallel 2": "",
+    "data parallel 2, --shard vocabulary": "--shard vocabulary",
     "data parallel 2, --shard optimizer": "--shard optimizer",
     "data parallel 2, --shard parameters": "--shard parameters",
 }

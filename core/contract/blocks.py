@@ -34,7 +34,8 @@ class ParameterSpec:
     rank of a tensor group has whole. A size that does not divide is filled up with zeros, which the block must keep
     from having an effect. ``products`` and
     ``lookups``: in how many matrix products, and in how many other ways, a forward pass uses it; with
-    ``--shard parameters`` each use gathers it (a product again in the backward pass).
+    ``--shard parameters`` each use gathers it (a product again in the backward pass). ``vocabulary``: its dimension 0,
+    which is its ``tensor_dim``, counts the words; ``--shard vocabulary`` splits it over the data-parallel ranks.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ParameterSpec:
     tensor_dim: Optional[int] = None
     products: int = 1
     lookups: int = 0
+    vocabulary: bool = False
 
     @property
     def size(self) -> int:
@@ -56,6 +58,12 @@ def physical_shape(spec: ParameterSpec, tensor: int) -> Tuple[int, ...]:
     if spec.tensor_dim is None or tensor == 1:
         return spec.shape
     return tuple(-(-size // tensor) * tensor if dim == spec.tensor_dim else size for dim, size in enumerate(spec.shape))
+
+
+def splits_vocabulary(spec: ParameterSpec, shard: str, data: int, tensor: int) -> bool:
+    """Return whether ``--shard`` splits the words of a parameter over ``data`` ranks, each of which computes with its
+    own. A tensor group has split them already."""
+    return shard == "vocabulary" and spec.vocabulary and data > 1 and tensor == 1
 
 
 def shard_dim(spec: ParameterSpec, data: int, tensor: int) -> Optional[int]:

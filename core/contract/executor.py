@@ -17,6 +17,8 @@ from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 from pipeloom.core.contract.dataset import Field
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.rank_load import PredictedMemory, RankLoad, least_memory
+from pipeloom.core.contract.recording import Recorder
 from pipeloom.core.contract.topology import Cluster, Mesh
 
 #: Receives the outputs per sample of an evaluation: the indices of some samples, and their outputs by name.
@@ -91,6 +93,10 @@ class Collectives:
         """Return what rank 0 gave, of any length, on every rank."""
         raise NotImplementedError("abstract")
 
+    def gather_bytes(self, content: bytes) -> Optional[List[bytes]]:
+        """Return what each rank gave, of any length, by rank, on the main rank; ``None`` on the others."""
+        raise NotImplementedError("abstract")
+
 
 class TrainingState:
     """What a run must keep to go on: parameters, the optimizer's state, the count of steps."""
@@ -155,6 +161,13 @@ class Training:
     def finish_step(self, number: int) -> None:
         """Do what is left of step ``number`` (from 1) once it stands; not called for one that is taken back."""
         raise NotImplementedError("abstract")
+
+    def recorder(self) -> Recorder:
+        """Return what records when operations run; asked for before the first step.
+
+        Raises ``UsageError`` in one line where this engine, or this build of it, cannot.
+        """
+        raise UsageError("this executor does not record when its operations run: leave out --profile")
 
 
 class Evaluator:
@@ -225,6 +238,8 @@ class Executor:
     #: for two ranks that add up a number each. Empty where there is nothing to look at.
     import_probe: str = ""
     exchange_probe: str = ""
+    #: Another, started as a rank is: it computes products, holds them against exact ones, and prints what serves them.
+    product_probe: str = ""
     #: Distributions whose versions must be the same on all nodes.
     packages: Tuple[str, ...] = ()
 
@@ -239,9 +254,21 @@ class Executor:
                 f"{did_you_mean(optimizer.kind, self.optimizers)}; it has: {', '.join(self.optimizers) or 'none'}"
             )
 
-    def environment(self, inherited: Mapping[str, str]) -> Dict[str, str]:
-        """Return the environment of a rank, from the one that it would inherit; what users set there is theirs."""
+    def memory(self, load: RankLoad) -> PredictedMemory:
+        """Return what a process of this engine takes to hold ``load``; by default the least that any engine needs."""
+        return PredictedMemory(least_memory(load))
+
+    def environment(self, inherited: Mapping[str, str], cluster: Optional[Cluster] = None) -> Dict[str, str]:
+        """Return the environment of a rank, from the one that it would inherit; what users set there is theirs.
+
+        ``cluster``: that of its job; ``None`` for a process that imports the engine and trains nothing. Raises
+        ``UsageError`` for what an option asks for and this machine has not.
+        """
         return dict(inherited)
+
+    def describe(self) -> Sequence[str]:
+        """Return lines for the log on how this process computes, after ``start``: ``"blas       MKL, 2 threads"``."""
+        return ()
 
     def start(self) -> None:
         """Import the engine in this process; raise ``RunError`` or ``UsageError`` in one line where it cannot."""

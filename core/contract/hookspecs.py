@@ -287,7 +287,9 @@ def pipeloom_lr_schedule(config):
 def pipeloom_on_run_start(run):
     """The graph is about to be compiled. Called on every rank; ``run.is_main`` on one of them.
 
-    ``run`` has ``config``, ``plan``, ``directory``, ``plugins``, ``rank``, ``total_steps``.
+    ``run`` has ``config``, ``plan``, ``directory``, ``plugins``, ``rank``, ``start_step``, ``total_steps``; of the
+    engine ``training`` and ``collectives``, as ``pipeloom.core.contract.executor`` describes them; and ``phases``, of
+    which ``listeners`` are told what this process does beside the steps (``data``, ``evaluation``, ...), and when.
     """
 
 

@@ -35,7 +35,7 @@ def _head(config, encoder: Encoder) -> Head:
     block = Block(
         "lm_head",
         # A product, and the rows of the labels.
-        (ParameterSpec(table, (v, h), tensor_dim=0, products=1, lookups=1),),
+        (ParameterSpec(table, (v, h), tensor_dim=0, products=1, lookups=1, vocabulary=True),),
         Cost(
             flops=2.0 * h * v,
             output_bytes=0.0,

@@ -34,6 +34,9 @@ class OneRank(executor.Collectives):
     def broadcast_text(self, text):
         return text
 
+    def gather_bytes(self, content):
+        return [content]
+
 
 class NumpyProgram(executor.Program):
     def __init__(self, spec):

@@ -52,12 +52,17 @@ def test_what_crosses_the_link_is_what_the_placement_says(lab, strategy, carried
 
 @pytest.mark.parametrize(
     "flags",
-    [["--tensor_parallel", "2", "--num_attention_heads", "2"], ["--shard", "optimizer"], ["--shard", "parameters"]],
+    [
+        ["--tensor_parallel", "2", "--num_attention_heads", "2"],
+        ["--shard", "optimizer"],
+        ["--shard", "parameters"],
+        ["--shard", "vocabulary"],
+    ],
 )
 def test_tensor_parallelism_and_sharding_send_what_theory_says(lab, flags):
     """Two ranks, the link between them; two micro-batches."""
     # Layers use their parameters in other ways than the rest does, which --shard optimizer does not depend on.
-    model = NO_LAYERS if "optimizer" in flags else "bert"
+    model = NO_LAYERS if {"optimizer", "vocabulary"} & {*flags} else "bert"
     flags, plugins = [*TINY, "--nums_split", "1", *flags], f"inter_first,{model},wiki_ofrecord"
     theory = crossing(plan_of(flags, plugins, nproc_per_node=1))
     with Link() as link:

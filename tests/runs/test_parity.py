@@ -148,7 +148,7 @@ def test_intra_first_and_a_copy_of_the_table_on_the_first_stage_that_stays_what_
 
 
 def test_data_parallel(one_process_of_sgd, records, tmp_path):
-    """With whole parameters and with spread ones."""
+    """With whole parameters, with spread ones, with a vocabulary that is split."""
     runs = [
         Training(
             tmp_path / shard,
@@ -165,7 +165,7 @@ def test_data_parallel(one_process_of_sgd, records, tmp_path):
             "--shard",
             shard,
         )
-        for shard in ("none", "parameters")
+        for shard in ("none", "parameters", "vocabulary")
     ]
     for run in runs:
         assert largest_difference(one_process_of_sgd.curve(), run.curve()) <= 1e-5

@@ -6,12 +6,12 @@ tensor]``; without it one of each. Everything that names an sbp asks here, so it
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.contract.blocks import ParameterSpec, shard_dim
+from pipeloom.core.contract.blocks import ParameterSpec, physical_shape, shard_dim, splits_vocabulary
 from pipeloom.core.contract.placement import Placement
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
@@ -45,11 +45,20 @@ class StageAxes:
 
     def parameter(self, spec: ParameterSpec) -> List:
         """Where a parameter lies."""
+        if self._splits_words(spec):
+            return [_S(0)]
         return self.spread(spec) if self.shard == "parameters" else self.replicated(spec)
 
     def update(self, spec: ParameterSpec) -> List:
         """Where its gradient, its optimizer state and what the optimizer updates lie."""
-        return self.replicated(spec) if self.shard == "none" else self.spread(spec)
+        return self.spread(spec) if self.shard in ("optimizer", "parameters") else self.parameter(spec)
+
+    def shape(self, spec: ParameterSpec) -> Tuple[int, ...]:
+        """The shape of a parameter, filled up where ranks split it."""
+        return physical_shape(spec, self.data if self._splits_words(spec) else self.tensor)
+
+    def _splits_words(self, spec: ParameterSpec) -> bool:
+        return splits_vocabulary(spec, self.shard, self.data, self.tensor)
 
     def replicated(self, spec: ParameterSpec) -> List:
         """The same on all data-parallel ranks; split along its tensor dimension."""

@@ -7,7 +7,7 @@ from typing import Callable, Dict, Optional, Sequence, Tuple
 import numpy as np
 import oneflow as flow
 
-from pipeloom.core.contract.blocks import Block, ParameterSpec, physical_shape
+from pipeloom.core.contract.blocks import Block, ParameterSpec
 from pipeloom.core.contract.dropout_masks import position_table
 from pipeloom.core.contract.scope import Decoding
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
@@ -86,7 +86,7 @@ def filled_up(
 
     ``value_of`` is called on the ranks of the stage alone.
     """
-    value = np.zeros(physical_shape(spec, axes.tensor), np.float32)
+    value = np.zeros(axes.shape(spec), np.float32)
     if flow.env.get_rank() in axes.ranks:
         value[tuple(map(slice, spec.shape))] = value_of(spec)
     return to_global(value, axes, sbp)

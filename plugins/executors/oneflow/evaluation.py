@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Deque, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
@@ -28,6 +29,11 @@ class GraphEvaluator(executor.Evaluator):
         self._graph: Optional[PipelineGraph] = None
 
     def evaluate(self, receive: Optional[ReceiveOutputs] = None) -> Dict[str, float]:
+        recorder = self._program.recorder
+        with nullcontext() if recorder is None else recorder.paused():
+            return self._evaluate(receive)
+
+    def _evaluate(self, receive: Optional[ReceiveOutputs]) -> Dict[str, float]:
         model = self._program.spec.model
         sums = np.zeros(len(model.evaluated))
         for number, (outputs, scored) in enumerate(self._batches_through()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 import oneflow as flow
@@ -13,6 +13,8 @@ from pipeloom.core.contract.topology import Cluster
 
 #: Bytes of a message that travel; what is longer is cut.
 _WIDTH = 512
+#: Numbers of four bytes that a rank sends at a time of a content of any length.
+_PIECE = 1 << 18
 
 
 class EngineCollectives(Collectives):
@@ -26,10 +28,7 @@ class EngineCollectives(Collectives):
         row = np.zeros((1, _WIDTH), np.int32)
         content = text.encode()[:_WIDTH]
         row[0, : len(content)] = np.frombuffer(content, np.uint8)
-        local = flow.from_numpy(row)
-        local = local if self._device == "cpu" else local.to(self._device)
-        rows = local.to_global(placement=self._everywhere, sbp=[flow.sbp.split(0)], check_meta=False)
-        table = rows.to_global(placement=self._everywhere, sbp=[flow.sbp.broadcast]).to_local().numpy()
+        table = self._rows(row).to_global(placement=self._everywhere, sbp=[flow.sbp.broadcast]).to_local().numpy()
         return [bytes(line.astype(np.uint8)).rstrip(b"\0").decode(errors="replace") for line in table]
 
     def broadcast_text(self, text: str) -> str:
@@ -37,3 +36,24 @@ class EngineCollectives(Collectives):
         length = int(self.all_gather_text(str(len(content)))[0])
         pieces = (self.all_gather_text(content[start : start + _WIDTH])[0] for start in range(0, length, _WIDTH))
         return json.loads("".join(pieces))
+
+    def gather_bytes(self, content: bytes) -> Optional[List[bytes]]:
+        sizes = [int(text) for text in self.all_gather_text(str(len(content)))]
+        words = np.zeros(-(-max(sizes) // 4), np.int32)
+        words.view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)
+        main, is_main = flow.placement(self._device, [0]), flow.env.get_rank() == 0
+        tables = []
+        for start in range(0, len(words), _PIECE):
+            rows = self._rows(words[None, start : start + _PIECE]).to_global(placement=main, sbp=[flow.sbp.broadcast])
+            if is_main:
+                tables.append(rows.to_local().numpy().copy())
+        if not is_main:
+            return None
+        whole = np.concatenate(tables, axis=1) if tables else np.zeros((len(sizes), 0), np.int32)
+        return [row.tobytes()[:size] for row, size in zip(whole, sizes)]
+
+    def _rows(self, row: np.ndarray) -> flow.Tensor:
+        """Return the rows ``(1, N)`` of all ranks as one tensor that is split over them."""
+        local = flow.from_numpy(np.ascontiguousarray(row))
+        local = local if self._device == "cpu" else local.to(self._device)
+        return local.to_global(placement=self._everywhere, sbp=[flow.sbp.split(0)], check_meta=False)

@@ -76,17 +76,23 @@ def as_spread(gradient, weight):
 
 
 class GradientWhere(flow.autograd.Function):
-    """Return ``x_BLH`` itself, whose gradient is cut off where ``kept_BL1`` is 0."""
+    """Return ``x_BLH`` itself, whose gradient is cut off where ``kept_BL`` is 0."""
 
     @staticmethod
-    def forward(ctx, x_BLH, kept_BL1):
-        ctx.save_for_backward(kept_BL1)
+    def forward(ctx, x_BLH, kept_BL):
+        ctx.save_for_backward(kept_BL)
         return x_BLH * 1.0
 
     @staticmethod
     def backward(ctx, grad_BLH):
-        (kept_BL1,) = ctx.saved_tensors
-        return grad_BLH * kept_BL1, None
+        (kept_BL,) = ctx.saved_tensors
+        B, L, H = grad_BLH.shape
+        rows = grad_BLH.reshape(B * L, H)
+        # A row of ones of its own: what shares it would wait for this gradient, which may be the last of a micro-batch.
+        ones_1H = flow._C.global_constant(
+            (1, H), 1.0, dtype=rows.dtype, placement=rows.placement, sbp=[_B] * rows.placement.ranks.ndim
+        )
+        return (rows * flow.matmul(kept_BL.reshape(B * L, 1), ones_1H)).reshape(B, L, H), None
 
 
 class AddRowFunction(flow.autograd.Function):

@@ -14,6 +14,7 @@ from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor,
 from pipeloom.plugins.executors.oneflow.constants import shared_constants
 from pipeloom.plugins.executors.oneflow.hops import carry
 from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, give_registers
+from pipeloom.plugins.executors.oneflow.passes import TracedPasses
 from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
 from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage, find_borrowed
 from pipeloom.plugins.executors.oneflow.updates import Updates
@@ -42,7 +43,7 @@ class PipelineGraph(flow.nn.Graph):
         scored: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.passes = settings, TracedPasses()
         self.model_outputs = model.outputs if updates is not None else model.evaluated
         self.scored = tuple(scored)
         self.loss_weights = dict(model.losses)
@@ -68,6 +69,7 @@ class PipelineGraph(flow.nn.Graph):
         self.config.set_gradient_accumulation_steps(settings.micro_batches)
         if updates is not None:
             self.config.allow_fuse_model_update_ops(True)  # the division by the number of micro-batches
+            self.config.allow_fuse_add_to_output(True)  # a product adds to what it would be added to
             self._set_updates(updates)
         self.debug(-1, max_py_stack_depth=0)  # names of operations without the lines of Python that made them
 
@@ -100,6 +102,11 @@ class PipelineGraph(flow.nn.Graph):
             give_registers(job, "waiting", 2 * len(self.axes) + 2)
             self._full_graph_proto = job
         super().finish_complie_and_init_runtime()
+
+    @property
+    def compiled_job(self) -> Any:
+        """The engine's ``Job`` as it runs; once the graph has been called."""
+        return self._compiled_graph_proto
 
     def build(self, *inputs):
         # Here and not before: another graph over the same modules may be traced at any time before this one.
@@ -135,7 +142,9 @@ class PipelineGraph(flow.nn.Graph):
         # The engine divides gradients by the number of micro-batches; our losses are sums over the
         # global batch, so the factor is put back.
         with shared_constants():
-            (loss * (micro_batches * loss_scale) + self.norm_zero()).backward()
+            scaled = loss * (micro_batches * loss_scale) + self.norm_zero()
+            with self.passes.backward():
+                scaled.backward()
         for use in self.lent.values():
             use.add()
         # Here gradients are still sums over the micro-batches of a loss that is too large by their number.

@@ -13,9 +13,10 @@ from typing import Optional
 import oneflow as flow
 
 from pipeloom.core.contract.layers import ACTIVATIONS
-from pipeloom.plugins.executors.oneflow.axes import StageAxes, over_data
+from pipeloom.plugins.executors.oneflow.axes import StageAxes, over_data, split_dim
 from pipeloom.plugins.executors.oneflow.chunked_loss import weighted_log_sum
 from pipeloom.plugins.executors.oneflow.constants import constant_like
+from pipeloom.plugins.executors.oneflow.cross_entropy import LinearCrossEntropy
 from pipeloom.plugins.executors.oneflow.functions import (
     AddRowFunction,
     GeluFunction,
@@ -25,10 +26,9 @@ from pipeloom.plugins.executors.oneflow.functions import (
     ProductFunction,
     gathered,
     layer_norm_function,
-    sum_rows,
 )
 from pipeloom.plugins.executors.oneflow.handle import tensor_of
-from pipeloom.plugins.executors.oneflow.vocabulary import parallel_argmax, parallel_log_sum
+from pipeloom.plugins.executors.oneflow.vocabulary import WordRanks, parallel_argmax, parallel_log_sum
 
 _B, _S = flow.sbp.broadcast, flow.sbp.split
 
@@ -41,6 +41,7 @@ class StageOps:
 
     def __init__(self, axes: Optional[StageAxes] = None) -> None:
         self._axes = axes if axes is not None and axes.tensor > 1 else None
+        self._splits_words = axes is not None and axes.shard == "vocabulary" and self._axes is None
 
     def _pin(self, x, over_tensor):
         """Fix the sbp of ``x`` over the tensor group, and its gradient's: left to itself the engine moves weights."""
@@ -48,8 +49,8 @@ class StageOps:
         return x.to_global(placement=x.placement, sbp=sbp, grad_sbp=sbp)
 
     def use(self, parameter):
-        """Return a parameter on every rank, but for its tensor dimension."""
-        return gathered(parameter)
+        """Return a parameter on every rank, but for its tensor dimension and for words that ranks split."""
+        return self._own_words(parameter)
 
     def into_group(self, x):
         """Return ``x`` whole in the group; its gradient is summed over the group once, here."""
@@ -68,9 +69,29 @@ class StageOps:
         return self.add_row(self._pin(flow.matmul(self._pin(x, _S(1)), gathered(weight), transpose_b=True), _B), bias)
 
     def lookup(self, table, ids, untrained=None):
-        """Return rows of a table; each rank of a tensor group has some of them."""
-        found = flow._C.gather(gathered(table), ids, axis=0)
-        return self._trained_but(found if self._axes is None else self._pin(found, _B), ids, untrained)
+        """Return rows of a table; each rank of a tensor group has some of them, or each data-parallel rank."""
+        if self._words_are_split(table):
+            ranks = WordRanks.of_data_ranks(ids.placement)
+            found = flow._C.gather(tensor_of(table), ranks.whole(ids), axis=0)  # of each rank those that it has
+            found = found.to_global(placement=ranks.place, sbp=ranks.batch, grad_sbp=ranks.same)
+        else:
+            found = flow._C.gather(gathered(table), ids, axis=0)
+            found = found if self._axes is None else self._pin(found, _B)
+        return self._trained_but(found, ids, untrained)
+
+    def _words_are_split(self, weight) -> bool:
+        """Return whether each data-parallel rank has some of the words of a weight."""
+        return self._splits_words and split_dim(tensor_of(weight).sbp[0]) == 0
+
+    def _word_ranks(self, x, weight) -> Optional[WordRanks]:
+        """Return the ranks that split the words of a weight which ``x`` is multiplied with, ``None`` for one rank."""
+        if self._axes is not None:
+            return WordRanks.of_tensor_group(x.placement, self._axes.tensor)
+        return WordRanks.of_data_ranks(x.placement) if self._words_are_split(weight) else None
+
+    def _own_words(self, weight):
+        """Return the part of a weight that ``_word_ranks`` compute with."""
+        return tensor_of(weight) if self._words_are_split(weight) else gathered(weight)
 
     def gather(self, table, ids, untrained=None):
         """Return rows of a table that is whole."""
@@ -80,7 +101,7 @@ class StageOps:
         """Return the rows ``found``, of which that of the id ``untrained`` gets no gradient."""
         if untrained is None:
             return found
-        return GradientWhere.apply(found, self.to_float(ids != untrained).unsqueeze(-1))
+        return GradientWhere.apply(found, self.to_float(ids != untrained))
 
     def matmul(self, a, b):
         """Multiply matrices."""
@@ -119,12 +140,13 @@ class StageOps:
         return x.to(flow.float32)
 
     def vocabulary_cross_entropy(self, x, weight, bias, labels):
-        """Compute the cross entropy of ``linear`` with its classes split over the tensor group."""
-        if self._axes is None:
-            return self.cross_entropy(self.linear(x, weight, bias), labels)
+        """Compute the cross entropy of ``linear`` with its classes split over ranks."""
+        ranks = self._word_ranks(x, weight)
+        if ranks is None:
+            return self.linear_cross_entropy(x, weight, bias, labels)
         picked = self._logits_of(labels, x, weight)
-        bias = None if bias is None else gathered(bias)
-        losses = parallel_log_sum(x, gathered(weight), bias, self._axes.tensor, sum_rows) - picked
+        bias = None if bias is None else self._own_words(bias)
+        losses = parallel_log_sum(x, self._own_words(weight), bias, ranks) - picked
         return losses if bias is None else losses - self.lookup(bias, labels)
 
     def _logits_of(self, labels, x, weight):
@@ -137,21 +159,25 @@ class StageOps:
         B, L, H = x.shape
         x, labels = self.into_group(x), labels.reshape(B * L)
         picked = self._logits_of(labels, x.reshape(B * L, H), weight)
-        biases = [] if bias is None else [gathered(bias)]
+        biases = [] if bias is None else [self._own_words(bias)]
         picked = picked + self.lookup(biases[0], labels) if biases else picked
-        tensor = 1 if self._axes is None else self._axes.tensor
-        sums = weighted_log_sum(x, weights, tensor_of(weight), biases, tensor, chunks)
+        sums = weighted_log_sum(x, weights, tensor_of(weight), biases, self._word_ranks(x, weight), chunks)
         return sums - (picked * weights.reshape(B * L)).sum()
 
     def vocabulary_argmax(self, x, weight, bias):
-        """Return the argmax of ``linear`` with its classes split over the tensor group; for evaluation."""
-        if self._axes is None:
+        """Return the argmax of ``linear`` with its classes split over ranks; for evaluation."""
+        ranks = self._word_ranks(x, weight)
+        if ranks is None:
             return self.argmax(self.linear(x, weight, bias))
-        return parallel_argmax(x, gathered(weight), None if bias is None else gathered(bias), self._axes.tensor)
+        return parallel_argmax(x, self._own_words(weight), None if bias is None else self._own_words(bias), ranks)
 
     def argmax(self, logits):
         """Return the first class with the largest logit, int32."""
         return flow.argmax(logits, dim=1).to(flow.int32)
+
+    def linear_cross_entropy(self, x, weight, bias, labels):
+        """Compute the cross entropy of ``linear``."""
+        return self.cross_entropy(self.linear(x, weight, bias), labels)
 
     def linear(self, x, weight, bias):
         """Compute a dense layer."""
@@ -204,6 +230,10 @@ class CpuOps(StageOps):
         if bias is None:
             return ProductFunction.apply(x, tensor_of(weight))
         return LinearFunction.apply(x, tensor_of(weight), gathered(bias))
+
+    def linear_cross_entropy(self, x, weight, bias, labels):
+        biases = [] if bias is None else [gathered(bias)]
+        return LinearCrossEntropy.apply(x, labels, tensor_of(weight), *biases)
 
     def add_row(self, x, row):
         return AddRowFunction.apply(x, gathered(row))

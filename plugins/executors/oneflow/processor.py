@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from pathlib import Path
 from typing import Dict
 
 
@@ -13,6 +15,16 @@ def thread_variables() -> Dict[str, str]:
         # OneFlow's OpenBLAS does not know newer AMD processors and takes an SSE kernel: 19-36 instead of 80 GFLOP/s.
         found["OPENBLAS_CORETYPE"] = "HASWELL"
     return found
+
+
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores this process may keep busy: those it may run on, and no more than its container has."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # "max": no limit
+        return count
 
 
 def _has_avx2_and_fma() -> bool:

@@ -19,6 +19,7 @@ from pipeloom.plugins.executors.oneflow.decoding import EagerDecoder  # noqa: E4
 from pipeloom.plugins.executors.oneflow.evaluation import GraphEvaluator  # noqa: E402
 from pipeloom.plugins.executors.oneflow.feed import Feed  # noqa: E402
 from pipeloom.plugins.executors.oneflow.graph import PipelineGraph  # noqa: E402
+from pipeloom.plugins.executors.oneflow.recorder import GraphRecorder  # noqa: E402
 from pipeloom.plugins.executors.oneflow.stages import build_stages, stage_packings  # noqa: E402
 from pipeloom.plugins.executors.oneflow.state import GraphState  # noqa: E402
 from pipeloom.plugins.executors.oneflow.updates import Updates  # noqa: E402
@@ -38,6 +39,8 @@ class GraphProgram(executor.Program):
         self._everywhere = flow.placement(cluster.device_type, list(range(cluster.size)))
         # Of copies on several stages the last counts, which is the owner's.
         self._owned = {spec.name: (spec, tensor) for stage in self.held for spec, tensor in stage}
+        #: What records the steps of training, if it was asked for.
+        self.recorder: Optional[GraphRecorder] = None
 
     def train(
         self,
@@ -98,7 +101,13 @@ class GraphTraining(executor.Training):
         self._feed = program.feed(batches)
         self.state = GraphState(held, axes, self._updates, self._graph)
 
+    def recorder(self) -> GraphRecorder:
+        self._program.recorder = GraphRecorder(self._graph, self._program.spec.placement)
+        return self._program.recorder
+
     def step(self, data_step: int) -> Any:
+        if self._program.recorder is not None:
+            self._program.recorder.count_step()
         outputs = self._graph(*self._feed.inputs(data_step))
         return outputs, self._graph.norm_record[0].total.clone()
 

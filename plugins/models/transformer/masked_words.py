@@ -62,8 +62,8 @@ class MaskedWords:
         return (
             *dense(self.dense, h, h),
             *layer_norm(self.norm, h),
-            ParameterSpec(self.table, (v, h), tensor_dim=0),
-            ParameterSpec(self.bias, (v,), "zeros", decay=False, tensor_dim=0, products=0, lookups=1),
+            ParameterSpec(self.table, (v, h), tensor_dim=0, vocabulary=True),
+            ParameterSpec(self.bias, (v,), "zeros", decay=False, tensor_dim=0, products=0, lookups=1, vocabulary=True),
         )
 
     def cost(self, flops_per_sample: float = 0.0, kept_bytes: float = 0.0) -> Cost:

@@ -85,8 +85,8 @@ def _embeddings_block(sizes: Sizes, names: EmbeddingNames, tied: bool) -> Block:
     h = sizes.hidden
     lookup = 4.0 * h  # a rank finds the words of its own part of the table, the sum over the group is all of them
 
-    def table(name: str, rows: int, tensor_dim: Optional[int] = None) -> ParameterSpec:
-        return ParameterSpec(name, (rows, h), tensor_dim=tensor_dim, products=0, lookups=1)
+    def table(name: str, rows: int, words: bool = False) -> ParameterSpec:
+        return ParameterSpec(name, (rows, h), tensor_dim=0 if words else None, products=0, lookups=1, vocabulary=words)
 
     def build(scope):
         from pipeloom.plugins.models.transformer import modules
@@ -96,7 +96,7 @@ def _embeddings_block(sizes: Sizes, names: EmbeddingNames, tied: bool) -> Block:
     return Block(
         "embeddings",
         (
-            *(() if tied else (table(names.word, sizes.vocab, tensor_dim=0),)),
+            *(() if tied else (table(names.word, sizes.vocab, words=True),)),
             table(names.position, sizes.positions),
             *(() if names.segment is None else (table(names.segment, sizes.segments),)),
             *(() if names.norm is None else layer_norm(names.norm, h)),

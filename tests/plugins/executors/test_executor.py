@@ -137,7 +137,7 @@ def test_cross_entropy_of_large_logits(flow, ops):
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_the_softmax_over_parts_of_a_vocabulary(flow, parts, scale):
     """The formula of a tensor group, with all its parts on one rank; logits up to several hundred."""
-    from pipeloom.plugins.executors.oneflow.vocabulary import parallel_log_sum
+    from pipeloom.plugins.executors.oneflow.vocabulary import WordRanks, parallel_log_sum
 
     place = flow.placement("cpu", [[0]])
     rng = np.random.default_rng(0)
@@ -150,10 +150,7 @@ def test_the_softmax_over_parts_of_a_vocabulary(flow, parts, scale):
     ]
     weights = rng.standard_normal(5)
 
-    def ones(x):
-        return x.sum(dim=0)
-
-    result = parallel_log_sum(*tensors, parts, ones)
+    result = parallel_log_sum(*tensors, WordRanks.of_tensor_group(place, parts))
     x, w, b = (array.astype(np.float32).astype(np.float64) for array in arrays)
     logits = x @ w.T + b
     most = logits.max(-1, keepdims=True)
@@ -169,7 +166,7 @@ def test_the_softmax_over_parts_of_a_vocabulary(flow, parts, scale):
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_the_largest_of_parts_of_a_vocabulary_is_the_first_of_equal_ones(flow, ops, parts):
-    from pipeloom.plugins.executors.oneflow.vocabulary import parallel_argmax
+    from pipeloom.plugins.executors.oneflow.vocabulary import WordRanks, parallel_argmax
 
     rng = np.random.default_rng(0)
     x, weight = rng.integers(-2, 3, (64, 3)), rng.integers(-1, 2, (12, 3))  # small whole numbers: many equal logits
@@ -177,11 +174,10 @@ def test_the_largest_of_parts_of_a_vocabulary_is_the_first_of_equal_ones(flow, o
     logits = x @ weight.T + bias
     assert ((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum() > 10
     arrays = [array.astype(np.float32) for array in (x, weight, bias)]
-    tensors = [
-        flow.from_numpy(array).to_global(placement=flow.placement("cpu", [[0]]), sbp=[flow.sbp.broadcast] * 2)
-        for array in arrays
-    ]
-    np.testing.assert_array_equal(parallel_argmax(*tensors, parts).numpy(), logits.argmax(1))
+    place = flow.placement("cpu", [[0]])
+    tensors = [flow.from_numpy(array).to_global(placement=place, sbp=[flow.sbp.broadcast] * 2) for array in arrays]
+    ranks = WordRanks.of_tensor_group(place, parts)
+    np.testing.assert_array_equal(parallel_argmax(*tensors, ranks).numpy(), logits.argmax(1))
     np.testing.assert_array_equal(
         ops.vocabulary_argmax(*(as_global(flow, array) for array in arrays)).numpy(), logits.argmax(1)
     )
