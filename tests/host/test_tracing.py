@@ -55,7 +55,9 @@ def traced(tmp_path, monkeypatch):
         for number, text in enumerate(texts):
             (tmp_path / f"{number}.py").write_text(text)
         manager = PluginManager()
-        manager.load([*(f"./{number}.py" for number in range(len(texts))), "-console", "-jsonl", "-tensorboard", "-profiler"])
+        manager.load(
+            [*(f"./{number}.py" for number in range(len(texts))), "-console", "-jsonl", "-tensorboard", "-profiler"]
+        )
         manager.trace_to(Trace.open("trace.jsonl", environment or {}))
         return manager
 
