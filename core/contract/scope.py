@@ -195,8 +195,14 @@ class Scope(Protocol):
     def parameter(self, name: str) -> Parameter:
         """Return the parameter that the block declares as ``name``."""
 
-    def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> Tensor:
-        """Return ``make()`` as a tensor, one for each ``name``; over a tensor group split along ``tensor_dim``."""
+    def constant(
+        self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None, vocabulary: bool = False
+    ) -> Tensor:
+        """Return ``make()`` as a tensor, one for each ``name``; over a tensor group split along ``tensor_dim``.
+
+        ``vocabulary`` says that this dimension counts the words, as ``ParameterSpec.vocabulary`` does: it lies as such
+        parameters do.
+        """
 
     def dropout(self, name: str, p: float, shape: Sequence[int], split: bool = False) -> DropoutFunction:
         """Return dropout at the place ``name`` (unique in the model) of activations ``(batch, *shape)``.

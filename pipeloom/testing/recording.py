@@ -51,7 +51,9 @@ class RecordingScope:
             made = self._recorded.taken[name] = ParameterSymbol(name, physical_shape(spec, self._tensor))
         return made
 
-    def constant(self, name: str, make: Callable[[], Any], tensor_dim: Optional[int] = None) -> Symbol:
+    def constant(
+        self, name: str, make: Callable[[], Any], tensor_dim: Optional[int] = None, vocabulary: bool = False
+    ) -> Symbol:
         array = make()
         return Symbol(self.ops, array.shape, "float" if array.dtype.kind == "f" else "int")
 

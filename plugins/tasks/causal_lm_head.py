@@ -43,7 +43,7 @@ class NextTokenHead:
         # As a module of its own: the embeddings of the first stage borrow it when they are tied.
         self.word = WordLookup(scope, table, encoder.padding)
         filled_up, V = self.word.weight.shape[0], encoder.vocab
-        # Rows that fill the vocabulary up for tensor parallelism never receive probability.
+        # Rows that fill the vocabulary up for the ranks that split it never receive probability.
         self.never = (
             None
             if filled_up == V
@@ -51,6 +51,7 @@ class NextTokenHead:
                 "filled_up_vocabulary",
                 lambda: np.where(np.arange(filled_up) < V, 0.0, NEVER).astype(np.float32),
                 tensor_dim=0,
+                vocabulary=True,
             )
         )
 

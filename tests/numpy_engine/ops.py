@@ -177,7 +177,7 @@ class NumpyScope:
     def parameter(self, name):
         return self._parameters[name]
 
-    def constant(self, name, make, tensor_dim=None):
+    def constant(self, name, make, tensor_dim=None, vocabulary=False):
         array = make()
         return Tensor(array.astype(REAL) if array.dtype.kind == "f" else array)
 

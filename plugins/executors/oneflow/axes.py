@@ -49,6 +49,10 @@ class StageAxes:
             return [_S(0)]
         return self.spread(spec) if self.shard == "parameters" else self.replicated(spec)
 
+    def constant(self, spec: ParameterSpec) -> List:
+        """Where a constant lies that is made like this parameter: as it is used, so whole wherever that is gathered."""
+        return [_S(0)] if self._splits_words(spec) else self.replicated(spec)
+
     def update(self, spec: ParameterSpec) -> List:
         """Where its gradient, its optimizer state and what the optimizer updates lie."""
         return self.spread(spec) if self.shard in ("optimizer", "parameters") else self.parameter(spec)

@@ -35,11 +35,14 @@ class StageTensors:
             self.parameters[spec.name] = (spec, made)
         return self.parameters[spec.name][1]
 
-    def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
-        """Return the constant ``name``; over a tensor group split along ``tensor_dim``."""
+    def constant(
+        self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None, vocabulary: bool = False
+    ) -> flow.Tensor:
+        """Return the constant ``name``; split along ``tensor_dim`` by the ranks that split parameters so."""
         if name not in self._constants:
-            over_tensor = flow.sbp.broadcast if tensor_dim is None else flow.sbp.split(tensor_dim)
-            self._constants[name] = to_global(make(), self._axes, self._axes.sbp(flow.sbp.broadcast, over_tensor))
+            value = make()
+            spec = ParameterSpec(name, value.shape, tensor_dim=tensor_dim, vocabulary=vocabulary)
+            self._constants[name] = to_global(value, self._axes, self._axes.constant(spec))
         return self._constants[name]
 
 
@@ -59,8 +62,10 @@ class BlockScope:
             self.handles[name] = Handle(name, self._tensors.parameter(self._specs[name]))
         return self.handles[name]
 
-    def constant(self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None) -> flow.Tensor:
-        return self._tensors.constant(name, make, tensor_dim)
+    def constant(
+        self, name: str, make: Callable[[], np.ndarray], tensor_dim: Optional[int] = None, vocabulary: bool = False
+    ) -> flow.Tensor:
+        return self._tensors.constant(name, make, tensor_dim, vocabulary)
 
     def dropout(self, name: str, p: float, shape: Sequence[int], split: bool = False) -> Dropout:
         size = int(np.prod(shape))

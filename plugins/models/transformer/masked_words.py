@@ -137,7 +137,7 @@ class MaskedWordsHead:
         self.word = WordLookup(scope, words.table, words.encoder.padding)
         self.decoder_bias = scope.parameter(words.bias)
         filled_up, V = self.decoder_bias.shape[0], words.encoder.vocab
-        # Rows that fill the vocabulary up for tensor parallelism never receive probability.
+        # Rows that fill the vocabulary up for the ranks that split it never receive probability.
         self.never = (
             None
             if filled_up == V
@@ -145,6 +145,7 @@ class MaskedWordsHead:
                 "filled_up_vocabulary",
                 lambda: np.where(np.arange(filled_up) < V, 0.0, NEVER).astype(np.float32),
                 tensor_dim=0,
+                vocabulary=True,
             )
         )
 
