@@ -76,6 +76,8 @@ class JobWork:
         operation = self.operations.get(name)
         if operation is None:
             return "other"
+        if "Checkpointing" in name:  # computed again for the backward pass
+            return "backward"
         kind = type_of(operation)
         if kind.startswith("identity") or kind == "boxing_identity" or "Buffer" in name:  # put in for what it is given
             producers = _producers(operation)

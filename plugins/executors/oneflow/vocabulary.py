@@ -55,8 +55,8 @@ class WordRanks:
         return value.to_global(placement=self.place, sbp=self.own)
 
     def own_row(self, value_V):
-        """Return one number for each word, split."""
-        return value_V.to_global(placement=self.place, sbp=[*self.own[:-1], _S(0)])
+        """Return one number for each word, the same for all samples, split."""
+        return value_V.to_global(placement=self.place, sbp=[*[_B] * (len(self.own) - 1), _S(0)])
 
     def to_batch(self, value):
         """Return ``value``, of which each has all or a part of the sum, as the rest of the model has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from jobs import NO_LAYERS, Training
@@ -108,3 +109,27 @@ def test_the_run_of_an_operation_says_its_micro_batch():
     assert [position(n, 6, 2, 4, True) for n in (0, 2, 3)] == [(0, 1), (0, 3), (1, 1)]
     assert [position(n, 2, 2, 4, False) for n in (0, 1)] == [(0, None), (1, None)]
     assert [position(n, 2, 2, 1, False) for n in (0, 1)] == [(0, 0), (1, 0)]
+
+
+def test_what_waits_for_no_gradient_is_no_part_of_the_backward_pass(monkeypatch):
+    """A constant that the backward pass reads, and what is made of it and of masks, runs when the step begins."""
+    from pipeloom.plugins.executors.oneflow.engine import import_oneflow
+
+    import_oneflow()
+    from pipeloom.plugins.executors.oneflow import passes
+
+    def operation(name, *reads):
+        blobs = SimpleNamespace(s=[f"{read}/out_0" for read in reads])
+        return SimpleNamespace(name=name, user_conf=SimpleNamespace(input={"in": blobs}))
+
+    traced = [operation("input"), operation("loss", "input")]
+    monkeypatch.setattr(passes.c_api_util, "GetCurrentJob", lambda: SimpleNamespace(net=SimpleNamespace(op=traced)))
+    known = passes.TracedPasses()
+    known.wanted = True
+    with known.backward():
+        traced += [operation("seed", "loss"), operation("ones"), operation("mask", "ones", "input")]
+        traced += [operation("masked", "mask", "seed"), operation("gradient", "masked", "ones")]
+    traced.append(operation("update", "gradient"))
+    found = {one.name: known.of(one.name) for one in traced}
+    early, late = ("input", "loss", "ones", "mask"), ("seed", "masked", "gradient")
+    assert found == {**dict.fromkeys(early, "forward"), **dict.fromkeys(late, "backward"), "update": None}
