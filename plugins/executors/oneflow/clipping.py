@@ -13,6 +13,7 @@ from typing import Any, Container, Dict, List, Sequence, Union
 
 import oneflow as flow
 
+from pipeloom.core.contract.blocks import ParameterSpec
 from pipeloom.plugins.executors.oneflow.axes import StageAxes, split_dim
 from pipeloom.plugins.executors.oneflow.stages import Parameters
 
@@ -29,28 +30,66 @@ def global_norm(stages: Sequence[Parameters], axes: Sequence[StageAxes], copied:
     """
     last, total = axes[-1], None
     for parameters, here in zip(stages, axes):
-        # By where they lie: sums of parts are still to be added up.
-        squares_by_sbp: Dict[str, List[flow.Tensor]] = {}
+        squares = _Squares(here)
+        vectors = [pair for pair in parameters if _is_short(*pair, here) and id(pair[1]) not in copied]
+        if len(vectors) > 1:
+            squares.add(_join(vectors, here), here.whole)
+        joined = {id(parameter) for _, parameter in vectors} if len(vectors) > 1 else set()
         for spec, parameter in parameters:
             sbp = here.update(spec)
             if len(here.ranks) > 1:
                 parameter.grad = parameter.grad.to_global(placement=here.place, sbp=sbp)
-            if id(parameter) in copied:
-                continue
-            squares_by_sbp.setdefault(str(sbp), []).append(_sum(parameter.grad * parameter.grad, sbp))
-        for squares in squares_by_sbp.values():
-            stage = flow.cat(squares).sum().to_global(placement=here.place, sbp=here.whole)
+            if id(parameter) not in copied and id(parameter) not in joined:
+                squares.add(parameter.grad, sbp)
+        for stage in squares.sums():
             stage = stage.to_global(placement=last.place, sbp=last.whole)
             total = stage if total is None else total + stage
     return flow.sqrt(total)
 
 
-def _sum(square: flow.Tensor, sbp: Sequence[Any]) -> flow.Tensor:
-    """Add up the rows, then their sums: ``(1,)``."""
-    rows = square.sum(dim=-1) if len(square.shape) > 1 else square
-    if len(rows.shape) == 1 and all(split_dim(part) is None for part in sbp):
-        return rows.sum(dim=0, keepdim=True)
-    return rows.sum().reshape(1)  # the engine would put parts together before it adds them up
+def _is_short(spec: ParameterSpec, parameter: Any, here: StageAxes) -> bool:
+    """Return whether each rank has the whole parameter and a gradient of it, and it is a bias or the like."""
+    return len(spec.shape) == 1 and all(split_dim(part) is None for part in here.parameter(spec))
+
+
+def _join(vectors: Parameters, here: StageAxes) -> flow.Tensor:
+    """Put the gradients of vectors in a row, and add them up over the data-parallel ranks in one exchange.
+
+    A bucket, as in PyTorch's DDP (Li et al. 2020), for what is so small that it costs its messages and not its bytes;
+    the engine makes tasks for each exchange, which it must compile and start.
+    """
+    joined = flow.cat([parameter.grad for _, parameter in vectors])
+    if len(here.ranks) == 1:
+        return joined
+    joined, start = joined.to_global(placement=here.place, sbp=here.whole), 0
+    for _, parameter in vectors:
+        parameter.grad = flow.narrow(joined, 0, start, parameter.shape[0])
+        start += parameter.shape[0]
+    return joined
+
+
+class _Squares:
+    """Add up the squares of what lies on a stage, row by row, then over the rows of all of it."""
+
+    def __init__(self, here: StageAxes) -> None:
+        self._here = here
+        self._rows: List[flow.Tensor] = []
+        # By where they lie: sums of parts are still to be added up.
+        self._split: Dict[str, List[flow.Tensor]] = {}
+
+    def add(self, value: flow.Tensor, sbp: Sequence[Any]) -> None:
+        square = value * value
+        rows = square.sum(dim=-1) if len(square.shape) > 1 else square
+        if len(rows.shape) == 1 and all(split_dim(part) is None for part in sbp):
+            self._rows.append(rows)
+        else:  # the engine would put parts together before it adds them up
+            self._split.setdefault(str(sbp), []).append(rows.sum().reshape(1))
+
+    def sums(self) -> List[flow.Tensor]:
+        """Return what has been added, as scalars on each rank of the stage; one for each way to lie."""
+        found = [flow.cat(self._rows).sum()] if self._rows else []
+        found += [flow.cat(squares).sum() for squares in self._split.values()]
+        return [one.to_global(placement=self._here.place, sbp=self._here.whole) for one in found]
 
 
 class NormRecord(flow.nn.Module):

@@ -17,6 +17,7 @@ from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, giv
 from pipeloom.plugins.executors.oneflow.passes import TracedPasses
 from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
 from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage, find_borrowed
+from pipeloom.plugins.executors.oneflow.update_scaling import scale_in_updates
 from pipeloom.plugins.executors.oneflow.updates import Updates
 
 
@@ -95,12 +96,14 @@ class PipelineGraph(flow.nn.Graph):
         self.own_gradients, self.waiting = flow.nn.ModuleList(self.lent.values()), Waiting()
 
     def finish_complie_and_init_runtime(self) -> None:  # so spelled; the engine calls it between tracing and compiling
+        job: Any = getattr(self, "_full_graph_proto")  # noqa: B009  (the engine's: no type is known)
+        if self.config.training:
+            scale_in_updates(job)
         if self.lent:
-            job: Any = getattr(self, "_full_graph_proto")  # noqa: B009  (the engine's: no type is known)
             # The micro-batches that the engine's buffers let into the pipeline, and those on their way to its
             # beginning.
             give_registers(job, "waiting", 2 * len(self.axes) + 2)
-            self._full_graph_proto = job
+        self._full_graph_proto = job
         super().finish_complie_and_init_runtime()
 
     @property
