@@ -108,6 +108,7 @@ ELSEWHERE = {
     **dict.fromkeys(("resume", "resume_allow"), "test_resume.py, test_resume_runs.py"),
     "stop_at": "test_resume_runs.py",
     "trace_plugins": "test_tracing.py",
+    "memory_check": "test_memory.py (stop, warn, off)",
     "profile": "test_profiler.py, test_recorder.py",
     **dict.fromkeys(("blas", "threads_per_rank"), "test_blas.py"),
     **dict.fromkeys(("on_nan", "nan_limit"), "test_on_nan.py"),
