@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from pipeloom.core.base.errors import shown
 from pipeloom.core.base.files import sha256_of
@@ -27,13 +27,21 @@ class BadCheckpoint(Exception):
 class Position:
     """How far a run is. ``step``: steps done; ``data_step``: batches taken, which is more where some were ``skipped``.
 
-    ``norm_since``: the step after which the gradient norms are being added up for the next log line.
+    ``norm_since``: the step after which the gradient norms are being added up for the next log line. ``overflows``:
+    steps that the dynamic loss scale left out (their batches are among those taken), ``loss_scale``: where it is.
     """
 
     step: int = 0
     data_step: int = 0
     skipped: int = 0
     norm_since: int = 0
+    overflows: int = 0
+    loss_scale: Optional[Dict[str, float]] = None
+
+    @classmethod
+    def of(cls, position: Mapping[str, Any]) -> "Position":
+        """Return that of a checkpoint; older ones know nothing of loss scales."""
+        return cls(**{name: position[name] for name in cls.__dataclass_fields__ if name in position})
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,8 @@ class Manifest:
     """The state of a run that is not a tensor, and where the tensors are.
 
     ``position``: ``step`` (steps done), ``data_step`` (batches taken, skipped ones included), ``skipped``, ``samples``,
-    ``norm_sum`` and ``norm_since`` (gradient norms that are not logged yet, and since which step).
+    ``norm_sum`` and ``norm_since`` (gradient norms that are not logged yet, and since which step), ``overflows`` and
+    ``loss_scale`` (see ``Position``).
     ``dropout``: what keys the masks; they are a function of it and have no state.
     ``parameters``: name -> shape. ``optimizer``: the name of its class.
     ``answers``: which plugin answers the hooks that decide the mathematics. ``given``: the options that the user
@@ -155,6 +164,18 @@ def _what_is_wrong(content: Mapping[str, Any]) -> str:
         type(position.get(name)) is not int or position[name] < 0
         for name in ("step", "data_step", "skipped", "norm_since", "samples")
     ) or type(position.get("norm_sum")) not in (int, float):
+        return "'position' is damaged"
+    scale = position.get("loss_scale")
+    if type(position.get("overflows", 0)) is not int or (
+        scale is not None
+        and not (
+            isinstance(scale, dict)
+            and type(scale.get("scale")) in (int, float)
+            and 0 < scale["scale"] < float("inf")
+            and type(scale.get("good_steps")) is int
+            and scale["good_steps"] >= 0
+        )
+    ):
         return "'position' is damaged"
     if (
         any(not isinstance(layout.get(name), dict) for name in ("mesh", "cluster"))

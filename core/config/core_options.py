@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from pipeloom.core.contract.loss_scale import StaticOrDynamic
 from pipeloom.core.contract.options import FREE, FRESH, Options
 
 
@@ -112,9 +113,13 @@ def add_core_options(options: Options) -> None:
     add = partial(options.add, section="optimization")
     add("precision", str, "fp32", choices=("fp32", "amp"), model_card=True,
         help="amp: half-precision products, float32 weights and losses; needs CUDA devices")
-    add("loss_scale", float, minimum=1,
+    add("loss_scale", StaticOrDynamic,
         help="the loss is multiplied by it for the backward pass and gradients divided again, which keeps small ones "
-             "from vanishing in half precision (default: 1024 with amp, else 1)")
+             "from vanishing in half precision; dynamic: it grows until a gradient is not finite, such a step is left "
+             "out and it falls (default: dynamic with amp, else 1)")
+    add("initial_loss_scale", float, minimum=1, help="where --loss_scale dynamic begins (default: 65536)")
+    add("loss_scale_window", int, minimum=1,
+        help="finite steps in a row after which --loss_scale dynamic doubles (default: 2000)")
     add("clip_grad_norm", float, 1.0, minimum=0, model_card=True,
         help="clip the gradient of the whole model to this 2-norm; 0 = off")
 

@@ -15,6 +15,7 @@ import numpy as np
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.contract.blocks import ModelSpec, ParameterSpec
 from pipeloom.core.contract.dataset import Field
+from pipeloom.core.contract.loss_scale import LossScale, LossScaleRule
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.rank_load import PredictedMemory, RankLoad, least_memory
@@ -52,13 +53,16 @@ class StepSettings:
 
     ``micro_batches``: how many a step has; ``recomputed``: for each stage the positions of the blocks whose activations
     are computed again for the backward pass; ``max_norm``: what the 2-norm of the whole gradient is clipped to, 0 = not
-    at all. The loss is multiplied by ``loss_scale`` for the backward pass, and its gradients divided by it again.
+    at all. The loss is multiplied by ``loss_scale`` for the backward pass, and its gradients divided by it again;
+    with ``dynamic_scale`` by a scale that follows that rule, and a step whose gradient is not finite changes nothing
+    but the scale.
     """
 
     micro_batches: int = 1
     recomputed: Sequence[Sequence[int]] = ()
     max_norm: float = 0.0
     loss_scale: float = 1.0
+    dynamic_scale: Optional[LossScaleRule] = None
 
 
 class Batches:
@@ -130,6 +134,14 @@ class TrainingState:
 
     def set_norm_sum(self, value: float) -> None:
         """Set the sum of gradient norms that ``Training.read`` gives and each step adds to."""
+        raise NotImplementedError("abstract")
+
+    def loss_scale(self) -> Optional[LossScale]:
+        """Return the dynamic loss scale as it is now, on every rank; ``None`` where there is none. Waits for steps."""
+        return None
+
+    def set_loss_scale(self, value: LossScale) -> None:
+        """Go on from a dynamic loss scale; called before the first step, after ``load_optimizer``."""
         raise NotImplementedError("abstract")
 
     def backup(self) -> None:

@@ -12,6 +12,7 @@ from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
+from pipeloom.core.contract.loss_scale import DYNAMIC, INITIAL, INTERVAL
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.tasks import Task
@@ -102,11 +103,25 @@ def _resolved(config: Config, cluster: Cluster, dataset: Dataset) -> Config:
     return config.replace(
         nnodes=cluster.nodes,
         nproc_per_node=cluster.devices_per_node,
-        loss_scale=config.loss_scale or (1024.0 if config.precision == "amp" else 1.0),
+        **_loss_scaling(config),
         vocab_size=dataset.vocab_size,
         **resolved_steps(config, len(dataset)),
         **dataset.settings,
     )
+
+
+def _loss_scaling(config: Config) -> Dict[str, Any]:
+    """Return the options of the loss scale. Raises ``UsageError`` for those that have no effect."""
+    scale = config.loss_scale or (DYNAMIC if config.precision == "amp" else 1.0)
+    initial, window = config.initial_loss_scale, config.loss_scale_window
+    if scale == DYNAMIC:
+        return {"loss_scale": scale, "initial_loss_scale": initial or INITIAL, "loss_scale_window": window or INTERVAL}
+    for name, value in (("initial_loss_scale", initial), ("loss_scale_window", window)):
+        if value is not None:
+            raise UsageError(
+                f"--{name} {value:g} has no effect on a static loss scale: give --loss_scale {DYNAMIC}, or leave it out"
+            )
+    return {"loss_scale": scale}
 
 
 def resolved_steps(config: Config, samples: int) -> Dict[str, Any]:

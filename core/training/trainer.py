@@ -16,6 +16,7 @@ from pipeloom.core.checkpoint.loading import Checkpoint
 from pipeloom.core.checkpoint.manifest import Position
 from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.executor import ProgramSpec, StepSettings
+from pipeloom.core.contract.loss_scale import DYNAMIC
 from pipeloom.core.data.batches import HeldOutBatches, TrainingBatches
 from pipeloom.core.host.initial_distributions import find_distributions
 from pipeloom.core.planning.held_out import absent_labels
@@ -23,6 +24,7 @@ from pipeloom.core.training.checkpointing import Checkpointing
 from pipeloom.core.training.metrics import StepMeter, check_evaluation
 from pipeloom.core.training.phases import ReadInPhase
 from pipeloom.core.training.run import FINAL_WEIGHTS, Run
+from pipeloom.core.training.scaling import LossScaling, rule_of
 from pipeloom.core.training.scoring import ScoredEvaluation
 from pipeloom.core.training.watch import Damage, LossWatch
 
@@ -59,7 +61,13 @@ class Trainer:
         order = plan.order()
         self.schedule = self.hook.pipeloom_lr_schedule(config=config)
         self.training = self.program.train(
-            StepSettings(config.grad_acc_steps, plan.recomputed(), config.clip_grad_norm, config.loss_scale),
+            StepSettings(
+                config.grad_acc_steps,
+                plan.recomputed(),
+                config.clip_grad_norm,
+                1.0 if config.loss_scale == DYNAMIC else config.loss_scale,
+                rule_of(config),
+            ),
             self.hook.pipeloom_build_optimizer(config=config, parameters=list(plan.model.parameters)),
             self.schedule,
             ReadInPhase(
@@ -75,6 +83,8 @@ class Trainer:
         self.evaluation: Dict[str, float] = {}
         if checkpoint is not None:
             self._go_on_from(checkpoint)
+        self.scaling = LossScaling(config, run.say)
+        self.scaling.begin(self.training.state, self.position)
         run.training, run.collectives = self.training, self.collectives
         self.checkpoints = Checkpointing(run, self.training.state, self.collectives)
 
@@ -102,7 +112,7 @@ class Trainer:
             kinds = []
         state.load_optimizer(kinds, position["step"], checkpoint.optimizer)
         state.set_norm_sum(position["norm_sum"])
-        self.position = Position(position["step"], position["data_step"], position["skipped"], position["norm_since"])
+        self.position = Position.of(position)
         self.metrics = dict(manifest.metrics)
         self.run.start_step = self.run.done_steps = self.position.step
 
@@ -130,7 +140,7 @@ class Trainer:
         run.say(f"stopped after step {step} of {run.total_steps}, as asked{goes_on}")
 
     def _step(self, number: int) -> bool:
-        """Make step ``number``; return false if it was taken back."""
+        """Make step ``number``; return false if it was taken back, or left out by the loss scale."""
         skips = self.run.config.on_nan == "skip"
         if skips:
             self.training.state.backup()
@@ -141,6 +151,10 @@ class Trainer:
         damage = self.watch.look() if skips else None
         if damage is not None:
             self._take_back(damage)
+            return False
+        if self.scaling.is_dynamic and not skips:
+            self._check()
+        if self.scaling.left_out(self.training.state, self.position, number):
             return False
         self.training.finish_step(number)
         self.position.step = self.run.done_steps = number
@@ -191,7 +205,8 @@ class Trainer:
         mean = self.watch.norm_sum / (number - self.position.norm_since)
         self.training.state.set_norm_sum(0.0)
         self.watch.norm_sum, self.position.norm_since = 0.0, number
-        return self.meter.measure(number, self.watch.losses, self.schedule.at(number - 1), mean)
+        metrics = self.meter.measure(number, self.watch.losses, self.schedule.at(number - 1), mean)
+        return metrics if self.scaling.scale is None else {**metrics, "loss_scale": self.scaling.scale}
 
     def _evaluate(self, number: int) -> Dict[str, float]:
         assert self.evaluator is not None

@@ -112,6 +112,7 @@ ELSEWHERE = {
     "profile": "test_profiler.py, test_recorder.py",
     **dict.fromkeys(("blas", "threads_per_rank"), "test_blas.py"),
     **dict.fromkeys(("on_nan", "nan_limit"), "test_on_nan.py"),
+    **dict.fromkeys(("initial_loss_scale", "loss_scale_window"), "test_loss_scale_runs.py"),
     "init_from": "test_huggingface.py, test_reference_curve.py",
     **dict.fromkeys(
         (

@@ -103,9 +103,13 @@ class NormRecord(flow.nn.Module):
         super().__init__()
         self.total = flow.nn.Parameter(flow.zeros(1, placement=axes.place, sbp=axes.whole))
 
-    def forward(self):
-        """Zero, computed from the parameter, so that the backward pass reaches it."""
-        return self.total.sum() * 0.0
+    def forward(self, measures_scale: bool = False):
+        """Return what lets the backward pass reach the parameter: zero, or (``measures_scale``) with derivative 1."""
+        return self.total.sum() * (1.0 if measures_scale else 0.0)
+
+    def gradient(self) -> flow.Tensor:
+        """Return what the backward pass left: the sum of the loss scales of the micro-batches, if they are measured."""
+        return self.total.grad.reshape(())
 
     def record(self, norm: flow.Tensor) -> None:
         self.total.grad = norm.reshape(1) * -1.0

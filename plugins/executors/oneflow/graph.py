@@ -14,6 +14,7 @@ from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor,
 from pipeloom.plugins.executors.oneflow.constants import shared_constants
 from pipeloom.plugins.executors.oneflow.hops import carry
 from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, give_registers
+from pipeloom.plugins.executors.oneflow.optimization import grad_scaler
 from pipeloom.plugins.executors.oneflow.passes import TracedPasses
 from pipeloom.plugins.executors.oneflow.sharing import copies_of, find_copies, share_copies
 from pipeloom.plugins.executors.oneflow.stages import Parameters, Stage, find_borrowed
@@ -81,6 +82,8 @@ class PipelineGraph(flow.nn.Graph):
         for number, here in enumerate(self.axes[: len(mirrors)]):
             self.mirrors[number].to(GraphModule).set_stage(number, here.place)
         self.add_optimizer(updates.optimizer, lr_sch=updates.scheduler)
+        if self.settings.dynamic_scale is not None:
+            self.set_grad_scaler(grad_scaler(self.settings.dynamic_scale))
         record = NormRecord(self.axes[-1])
         self.norm_zero = record
         self.norm_zero.to(GraphModule).set_stage(len(self.axes) - 1, self.axes[-1].place)
@@ -137,15 +140,13 @@ class PipelineGraph(flow.nn.Graph):
         )
 
     def _train(self, loss: flow.Tensor) -> None:
-        micro_batches, loss_scale, max_norm = (
-            self.settings.micro_batches,
-            self.settings.loss_scale,
-            self.settings.max_norm,
-        )
+        settings, record = self.settings, self.norm_record[0]
+        micro_batches, loss_scale, max_norm = settings.micro_batches, settings.loss_scale, settings.max_norm
+        dynamic = settings.dynamic_scale is not None
         # The engine divides gradients by the number of micro-batches; our losses are sums over the
         # global batch, so the factor is put back.
         with shared_constants():
-            scaled = loss * (micro_batches * loss_scale) + self.norm_zero()
+            scaled = loss * (micro_batches * loss_scale) + self.norm_zero(dynamic)
             with self.passes.backward():
                 scaled.backward()
         for use in self.lent.values():
@@ -153,9 +154,12 @@ class PipelineGraph(flow.nn.Graph):
         # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
         share_copies(self.copies, self.axes)
         norm = global_norm(self.held, self.axes, copies_of(self.copies)) * (1.0 / loss_scale)
-        self.norm_record[0].record(norm)
+        # The engine scales by its own number, which is not known here but by what it does to a gradient that would be
+        # the number of micro-batches; and divides by it in the update.
+        true_norm = norm * micro_batches / record.gradient() if dynamic else norm
+        record.record(norm)
         if max_norm > 0:
-            factor = clip_factor(norm * (1.0 / micro_batches), max_norm)
+            factor = clip_factor(true_norm * (1.0 / micro_batches), max_norm)
             scale_gradients(self.held, self.axes, factor * (1.0 / loss_scale))
         elif loss_scale != 1.0:
             scale_gradients(self.held, self.axes, 1.0 / loss_scale)

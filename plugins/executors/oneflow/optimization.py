@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import oneflow as flow
 
 from pipeloom.core.contract.blocks import ParameterSpec
+from pipeloom.core.contract.loss_scale import LossScaleRule
 from pipeloom.core.contract.optimizer import Arrays, OptimizerSpec, Part, StepOptimizer
 from pipeloom.core.contract.schedule import LRSchedule
 
@@ -38,6 +39,15 @@ def engine_optimizer(
         settings = {"lr": rate, "betas": betas, "eps": numbers["eps"], "do_bias_correction": True}
     kind = getattr(flow.optim, NAMES[optimizer.kind])
     return _single_group(kind, parameters, optimizer.weight_decay, settings)
+
+
+def grad_scaler(rule: LossScaleRule) -> flow.amp.GradScaler:
+    """Return the engine's dynamic loss scale by ``rule``.
+
+    The engine counts what is not finite in the gradients of all parameters, of all stages and ranks and after all
+    micro-batches; if there is any it leaves out the update and its own count of steps.
+    """
+    return flow.amp.GradScaler(rule.initial, rule.growth, 1.0 / rule.growth, rule.interval)
 
 
 def _single_group(

@@ -5,13 +5,14 @@ Everything is known by the names of parameters, whole and without what fills it 
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 import oneflow as flow
 
 from pipeloom.core.contract import executor
 from pipeloom.core.contract.blocks import ParameterSpec
+from pipeloom.core.contract.loss_scale import LossScale
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.block_scope import filled_up
 from pipeloom.plugins.executors.oneflow.graph import PipelineGraph
@@ -37,6 +38,9 @@ class GraphState(executor.TrainingState):
         self._engine: Dict[str, flow.Tensor] = {}  # what the engine made beside the parameters
         self._loaded: Dict[str, flow.Tensor] = {}  # what it will use for that, until it has
         self._backups: Dict[str, flow.Tensor] = {}
+        made = f"System-Train-DynamicLossScale-{graph.name}-"
+        self._scale, self._good_steps = made + "LossScale", made + "GoodStepCounter"
+        self._counts = (TRAIN_STEP, self._scale, self._good_steps)
 
     @property
     def optimizer_name(self) -> str:
@@ -114,7 +118,7 @@ class GraphState(executor.TrainingState):
             self._engine = {
                 name: tensor
                 for name, tensor in self._graph.state_dict().items()
-                if name == TRAIN_STEP or name.rpartition("-")[0] in variables
+                if name in self._counts or name.rpartition("-")[0] in variables
             }
             self._loaded.clear()
         return self._engine or self._loaded
@@ -143,7 +147,7 @@ class GraphState(executor.TrainingState):
                     source = self._spread(spec, stage, tensor, lambda spec, kind=kind: value_of(kind, spec))
                     if self._rank in state.placement.ranks:
                         state.to_local().copy_(source.to_local())
-        loaded = {TRAIN_STEP: self._counter(step)}
+        loaded = {TRAIN_STEP: self._on_rank_0(step, flow.int64)}
         if self._updates.between is None:
             names, suffix_of = self._variable_names(), {kind: suffix for suffix, kind in _KINDS.items()}
             for kind in kinds:
@@ -151,17 +155,37 @@ class GraphState(executor.TrainingState):
                     name = f"{names[id(tensor)]}-{suffix_of.get(kind, kind)}"
                     loaded[name] = self._spread(spec, stage, tensor, lambda spec, kind=kind: value_of(kind, spec))
         self._graph.load_state_dict(loaded, strict=False)
-        self._loaded = loaded
+        self._loaded.update(loaded)
 
     def _spread(self, spec: ParameterSpec, stage: int, like: flow.Tensor, value_of) -> flow.Tensor:
         """A tensor with a value from disk, lying as ``like`` does."""
         return filled_up(spec, self._axes[stage], like.sbp, value_of)
 
     @staticmethod
-    def _counter(step: int) -> flow.Tensor:
-        return flow.tensor([step], dtype=flow.int64).to_global(
+    def _on_rank_0(value: float, kind: Any) -> flow.Tensor:
+        return flow.tensor([value], dtype=kind).to_global(
             placement=flow.placement("cpu", [0]), sbp=[flow.sbp.broadcast]
         )
+
+    def loss_scale(self) -> Optional[LossScale]:
+        rule = self._graph.settings.dynamic_scale
+        if rule is None:
+            return None
+        _settle_engine()
+        found = self._engine_state()
+        if self._scale not in found:
+            return rule.first()
+        return LossScale(self._number(found[self._scale]), int(self._number(found[self._good_steps])))
+
+    def _number(self, tensor: flow.Tensor) -> float:
+        with flow.no_grad():
+            everywhere = flow.placement(tensor.placement.type, self._everywhere.ranks)
+            return tensor.to_global(placement=everywhere, sbp=flow.sbp.broadcast).to_local().numpy()[0].item()
+
+    def set_loss_scale(self, value: LossScale) -> None:
+        self._loaded[self._scale] = self._on_rank_0(value.scale, flow.float32)
+        self._loaded[self._good_steps] = self._on_rank_0(value.good_steps, flow.int64)
+        self._graph.load_state_dict(self._loaded, strict=False)
 
     def set_norm_sum(self, value: float) -> None:
         """Set the sum of gradient norms that the graph goes on adding to."""
@@ -190,7 +214,9 @@ class GraphState(executor.TrainingState):
                 if name in self._backups:
                     tensor.copy_(self._backups[name])
                 else:
-                    tensor.zero_()  # the engine made it, of zeros, in the very step that is taken back
+                    # The engine made it in the very step that is taken back: of zeros, but for the loss scale.
+                    rule = self._graph.settings.dynamic_scale
+                    tensor.fill_(rule.initial if rule is not None and name == self._scale else 0)
         self._updates.drop_gradients()
         _settle_engine()
 
