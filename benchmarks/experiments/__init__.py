@@ -1,0 +1,9 @@
+"""The experiments of the laboratory (``benchmarks/run.py``), each a module with ``PURPOSE``, ``run`` and ``render``.
+
+``run(lab)`` measures and returns what can be written as JSON; ``render(data)`` makes Markdown of it.
+"""
+
+from __future__ import annotations
+
+#: In the order of the page.
+NAMES = ("step", "placement", "pipeline", "startup", "data", "checkpoint")
