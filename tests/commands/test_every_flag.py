@@ -110,6 +110,7 @@ ELSEWHERE = {
     "trace_plugins": "test_tracing.py",
     "memory_check": "test_memory.py (stop, warn, off)",
     "profile": "test_profiler.py, test_recorder.py",
+    **dict.fromkeys(("fused_kernels", "nccl_fusion_mbytes", "nccl_fusion_ops", "nccl_compute_stream"), "test_cuda.py"),
     **dict.fromkeys(("blas", "threads_per_rank"), "test_blas.py"),
     **dict.fromkeys(("on_nan", "nan_limit"), "test_on_nan.py"),
     **dict.fromkeys(("initial_loss_scale", "loss_scale_window"), "test_loss_scale_runs.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import pipeloom
@@ -45,6 +46,10 @@ print(f"{{blas}}: products right to {{off:.0e}}, {{2 * 512 * 256 * 1024 / best /
 """
 
 
+#: Options that CPUs have no use for.
+CUDA_OPTIONS = ("fused_kernels", "nccl_fusion_mbytes", "nccl_fusion_ops", "nccl_compute_stream")
+
+
 class OneFlow(Executor):
     """The engine that pipeloom comes with: OneFlow 0.9.0 on CPUs or CUDA devices."""
 
@@ -58,11 +63,16 @@ class OneFlow(Executor):
     def __init__(self, config: Any = None) -> None:
         self._blas: str = getattr(config, "blas", "auto")
         self._threads: Optional[int] = getattr(config, "threads_per_rank", None)
+        self._fused: bool = getattr(config, "fused_kernels", None) is not False
+        self._config = config
         self._lines: List[str] = []
         if self._blas != "openblas":
             self.packages = (*self.packages, "mkl")
 
     def check(self, cluster: Cluster, config) -> None:
+        for name in CUDA_OPTIONS:
+            if cluster.device_type == "cpu" and getattr(config, name, None) is not None:
+                raise UsageError(f"--{name} has no effect on CPUs: leave it out, or use CUDA devices")
         if config.precision == "amp" and cluster.device_type == "cpu":
             raise UsageError(
                 "--precision amp needs CUDA devices: OneFlow 0.9.0 has no half-precision products on a CPU; "
@@ -98,6 +108,9 @@ class OneFlow(Executor):
         from pipeloom.plugins.executors.oneflow.engine import import_oneflow
 
         import_oneflow()
+        from pipeloom.plugins.executors.oneflow.cuda import Nccl
+
+        Nccl.of(self._config).apply()
         serves = blas.settle()
         self._lines = [f"blas       {serves}"] if serves else []
 
@@ -107,7 +120,7 @@ class OneFlow(Executor):
     def build(self, spec: ProgramSpec) -> Program:
         from pipeloom.plugins.executors.oneflow import program
 
-        return program.GraphProgram(spec)
+        return program.GraphProgram(spec, self._fused)
 
     def collectives(self, cluster: Cluster, rank: int) -> Collectives:
         from pipeloom.plugins.executors.oneflow.exchange import EngineCollectives
@@ -138,6 +151,31 @@ def pipeloom_add_options(options):
         model_card=False,
         help="threads of a rank for a product by MKL (default: the cores of the machine divided by the ranks on it); "
         "with OpenBLAS always 1",
+    )
+    add = partial(options.add, section="cluster", resume="free", model_card=False)
+    add(
+        "fused_kernels",
+        bool,
+        help="on CUDA devices: products with bias, LayerNorm and softmax by the engine's fused kernels; false = by "
+        "plain operations, as on CPUs (default: true)",
+    )
+    add(
+        "nccl_fusion_mbytes",
+        int,
+        minimum=1,
+        help="on CUDA devices: gradients are exchanged together up to so many megabytes (default: the engine's)",
+    )
+    add(
+        "nccl_fusion_ops",
+        int,
+        minimum=1,
+        help="on CUDA devices: so many exchanges become one at most (default: the engine's)",
+    )
+    add(
+        "nccl_compute_stream",
+        bool,
+        help="on CUDA devices: exchanges wait in the order of the computation: less memory, no overlap (default: the "
+        "engine's, false)",
     )
 
 

@@ -10,6 +10,7 @@ import oneflow as flow
 from pipeloom.core.contract.executor import Batches
 from pipeloom.core.contract.placement import Placement
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
+from pipeloom.plugins.executors.oneflow.cuda import PinnedCopies
 from pipeloom.plugins.executors.oneflow.stages import Packing
 
 
@@ -25,7 +26,8 @@ class Feed:
         rank: int,
     ) -> None:
         self._batches, self._packings, self._axes = batches, packings, axes
-        self._device = placement.cluster.device_type
+        device = placement.cluster.device_type
+        self._copies = None if device == "cpu" else PinnedCopies(device)
         self._stage = placement.stage_of(rank)
         self._width = axes[0].data
         # The ranks of a tensor group are neighbours, and read the same samples.
@@ -40,10 +42,12 @@ class Feed:
             for dtype in ("int32", "float32"):
                 # One column at the least: the engine takes no empty inputs.
                 array = own[dtype] if stage == self._stage else np.zeros((share, max(1, packing.width(dtype))), dtype)
-                local = flow.from_numpy(array)
-                local = local if self._device == "cpu" else local.to(self._device)
+                local = self._on_device(f"{dtype} {stage}", array)
                 tensors.append(local.to_global(placement=axes.place, sbp=axes.batch, check_meta=False))
         return tensors
+
+    def _on_device(self, name: str, array: np.ndarray) -> flow.Tensor:
+        return flow.from_numpy(array) if self._copies is None else self._copies.send(name, array)
 
     def _read(self, step: int) -> Dict[str, np.ndarray]:
         """This rank's packed fields, by dtype: its share of the batch, in the order of the batch."""

@@ -2,7 +2,7 @@
 
 All tensors are global; activations are split on dim 0 over the data-parallel ranks, parameters broadcast. With tensor
 parallelism a second part of each sbp says the same of the tensor group. On a CPU some are written by hand
-(``functions.py``); on CUDA the fused kernels serve. Shapes: N = rows (batch x sequence), H = width.
+(``functions.py``); on CUDA fused kernels may serve (``cuda.py``). Shapes: N = rows (batch x sequence), H = width.
 """
 
 from __future__ import annotations
@@ -246,31 +246,3 @@ class CpuOps(StageOps):
 
     def gelu_tanh(self, x):
         return GeluTanhFunction.apply(x)
-
-
-class CudaOps(StageOps):
-    """Compute by the engine's fused kernels. Written with care, not run here: see the README on GPUs."""
-
-    def linear(self, x, weight, bias):
-        weight = gathered(weight)
-        if bias is None:
-            return flow.matmul(x, weight, transpose_b=True)
-        bias = gathered(bias)
-        return (
-            flow._C.fused_matmul_bias(x, weight, bias)
-            if hasattr(flow._C, "fused_matmul_bias")
-            else flow._C.bias_add(flow.matmul(x, weight, transpose_b=True), bias, axis=1)
-        )
-
-    def add_row(self, x, row):
-        return flow._C.bias_add(x, gathered(row), axis=1)
-
-    def layer_norm(self, x, weight, bias, eps):
-        return flow._C.layer_norm_affine(
-            x, gathered(weight), gathered(bias), begin_norm_axis=1, begin_params_axis=1, epsilon=eps
-        )
-
-
-def ops_for(device_type: str, axes: Optional[StageAxes] = None) -> StageOps:
-    """Return the operations for ``"cpu"`` or ``"cuda"``, on the ranks of a stage."""
-    return {"cpu": CpuOps, "cuda": CudaOps}[device_type](axes)

@@ -28,13 +28,13 @@ from pipeloom.plugins.executors.oneflow.updates import Updates  # noqa: E402
 class GraphProgram(executor.Program):
     """The stages of a model, their parameters and where they lie; see ``ProgramSpec``."""
 
-    def __init__(self, spec: ProgramSpec) -> None:
+    def __init__(self, spec: ProgramSpec, fused: bool = True) -> None:
         cluster = spec.placement.cluster
         self.spec = spec
         self.packings = stage_packings(spec.model, spec.split, spec.fields)
         self.axes = axes_of(spec.placement, spec.mesh.tensor, spec.shard)
         self.stages, self.held = build_stages(
-            spec.model, spec.split, self.axes, self.packings, cluster.device_type, spec.value_of
+            spec.model, spec.split, self.axes, self.packings, cluster.device_type, spec.value_of, fused
         )
         self._everywhere = flow.placement(cluster.device_type, list(range(cluster.size)))
         # Of copies on several stages the last counts, which is the owner's.

@@ -14,8 +14,8 @@ from pipeloom.core.contract.dataset import Field
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
 from pipeloom.plugins.executors.oneflow.block_scope import BlockScope, Handle, StageTensors
 from pipeloom.plugins.executors.oneflow.constants import shared_constants
+from pipeloom.plugins.executors.oneflow.cuda import ops_for
 from pipeloom.plugins.executors.oneflow.dropout import place_keys
-from pipeloom.plugins.executors.oneflow.ops import ops_for
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ def build_stages(
     packings: Sequence[Packing],
     device_type: str,
     value_of,
+    fused: bool = True,
 ) -> Tuple[List[Stage], List[Parameters]]:
     """Make the modules of every stage; all ranks make the same calls in the same order.
 
@@ -170,7 +171,7 @@ def build_stages(
     lent = lent_parts(model)
     stages, parameters = [], []
     for blocks, here, packing in zip(model.stage_blocks(split), axes, packings):
-        tensors = StageTensors(here, ops_for(device_type, here), value_of)
+        tensors = StageTensors(here, ops_for(device_type, here, fused), value_of)
         modules = [BlockModule(block, BlockScope(block, tensors), lent.get(block.name, {})) for block in blocks]
         places = tensors.constant("dropout_places", tensors.places.table) if tensors.places else None
         stages.append(Stage(modules, packing, places))

@@ -27,7 +27,7 @@ def flow():
 
 @pytest.fixture(scope="module")
 def ops(flow):
-    from pipeloom.plugins.executors.oneflow.ops import ops_for
+    from pipeloom.plugins.executors.oneflow.cuda import ops_for
 
     return ops_for("cpu")
 
