@@ -25,7 +25,7 @@ from typing import Any, Dict, List, Optional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.experiments import NAMES  # noqa: E402  (the checkout is on the path now)
+from benchmarks.experiments import ASKED_FOR, NAMES  # noqa: E402  (the checkout is on the path now)
 from benchmarks.machine import machine  # noqa: E402
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
@@ -36,11 +36,12 @@ def measure(name: str, lab: Any) -> Dict[str, Any]:
     """Run an experiment and return its result with where, when and from what it came."""
     began = time.time()
     found = importlib.import_module(f"benchmarks.experiments.{name}").run(lab)
+    more = "".join(f" --{word}" for word in ("quick", "dry", "all_positions") if getattr(lab, word))
     return {
         "name": name,
         "date": str(datetime.date.today()),
         "machine": machine(),
-        "command": f"python benchmarks/run.py {name}{' --quick' if lab.quick else ''}",
+        "command": f"python benchmarks/run.py {name}{more}",
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0], "oneflow": metadata.version("oneflow")},
         "seconds": round(time.time() - began),
@@ -54,7 +55,7 @@ def page(results: Dict[str, Dict[str, Any]]) -> str:
         "# Performance\n\nWritten by `python benchmarks/run.py --page` from the newest files in `benchmarks/results/`. Each part says "
         "what was measured, when and on what machine."
     ]
-    for name in NAMES:
+    for name in (*NAMES, *ASKED_FOR):
         if name in results:
             parts.append(section(results[name]))
     if LEVERS.exists():
@@ -102,7 +103,12 @@ def _commit() -> str:
 
 def _arguments(given: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"experiments: {', '.join(NAMES)}; all without one")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"experiments: {', '.join(NAMES)}; all without one; only by name: {', '.join(ASKED_FOR)}",
+    )
     parser.add_argument("--list", action="store_true", help="say what each experiment is for")
     parser.add_argument("--quick", action="store_true", help="few repetitions; what is found is printed, not kept")
     parser.add_argument("--page", action="store_true", help=f"write {PAGE.relative_to(ROOT)} from the newest results")
@@ -113,10 +119,17 @@ def _arguments(given: Optional[List[str]]) -> argparse.Namespace:
     )
     beside = ROOT.parent / "shared" / "data" / "wiki_ofrecord_seq_len_128"
     parser.add_argument("--ofrecord_path", default=str(beside) if beside.exists() else None, help="records to train on")
+    parser.add_argument(
+        "--dry", action="store_true", help="seed_table: say the commands; with --quick make tiny runs on CPUs"
+    )
+    parser.add_argument("--all_positions", action="store_true", help="seed_table: the decoder runs over all positions")
+    parser.add_argument(
+        "--train", default="", metavar="FLAGS", help="seed_table: further flags of training, on several nodes"
+    )
     options = parser.parse_args(given)
     for name in options.names:
-        if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, 1)
+        if name not in (*NAMES, *ASKED_FOR):
+            near = difflib.get_close_matches(name, (*NAMES, *ASKED_FOR), 1)
             parser.error(
                 f"no experiment '{name}'{f', did you mean {near[0]}?' if near else ': --list says which there are'}"
             )
@@ -126,17 +139,18 @@ def _arguments(given: Optional[List[str]]) -> argparse.Namespace:
 def main(given: Optional[List[str]] = None) -> int:
     options = _arguments(given)
     if options.list:
-        for name in NAMES:
+        for name in (*NAMES, *ASKED_FOR):
             print(f"{name:10} {importlib.import_module(f'benchmarks.experiments.{name}').PURPOSE}")
         return 0
     if not options.render:
         from benchmarks.experiments.lab import Lab
 
         lab = Lab(options.quick, options.folder, options.ofrecord_path, lambda line: print(line, flush=True))
+        lab.dry, lab.all_positions, lab.train = options.dry, options.all_positions, options.train
         for name in options.names or NAMES:
             result = measure(name, lab)
             print(section(result), flush=True)
-            folder = Path(tempfile.mkdtemp(prefix="pipeloom-lab-")) if options.quick else RESULTS
+            folder = Path(tempfile.mkdtemp(prefix="pipeloom-lab-")) if options.quick or options.dry else RESULTS
             folder.mkdir(exist_ok=True)
             path = folder / f"{result['date']}-{name}.json"
             path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")

@@ -32,6 +32,10 @@ class Lab:
     folder: Path
     records: Optional[str] = None
     say: Callable[[str], None] = print
+    #: Of ``seed_table``, which says what they are.
+    dry: bool = False
+    all_positions: bool = False
+    train: str = ""
 
     def environment(self, name: str, packages: Sequence[str], beside: bool) -> str:
         """Return the interpreter of an environment with ``packages``, made once; ``beside``: with all that is here."""

@@ -1,9 +1,9 @@
 """A step of a pipeline played through, event by event: what runs when, and how long the step takes at the least.
 
 Each stage does one thing at a time, whatever became ready first, as OneFlow's actors do; a backward pass before a
-forward pass that became ready at the same instant. A stage takes a micro-batch in only while fewer than ``in_flight`` of
-those that it has begun are unfinished. What goes from stage to stage takes its time on a link, which carries one thing
-after the other in each direction.
+forward pass that became ready at the same instant. A stage takes a micro-batch in only while fewer than ``in_flight``
+of those that it has begun are unfinished. What goes from stage to stage takes its time on a link, which carries one
+thing after the other in each direction.
 
 With equal stages, no time on the way and enough micro-batches in flight the length is ``(m + p - 1) (f + b)``, as for
 GPipe and 1F1B (Huang et al. 2019; Narayanan et al. 2021, section 2.2).
@@ -24,8 +24,8 @@ class PipelineWork:
     """What the stages do in a step, in any one unit of time.
 
     ``forward[s][m]`` and ``backward[s][m]``: stage s with micro-batch m. ``hops[s]``: from stage s to s + 1 and back.
-    ``arrivals[m]``: when stage 0 has what it needs of a micro-batch (0 where not given). ``after[s]``: what a stage does
-    once all of its micro-batches are done (exchange of gradients, update). ``in_flight``: begun and unfinished
+    ``arrivals[m]``: when stage 0 has what it needs of a micro-batch (0 where not given). ``after[s]``: what a stage
+    does once all of its micro-batches are done (exchange of gradients, update). ``in_flight``: begun and unfinished
     micro-batches of a stage, 2 p where not given, as the engine's buffers allow.
     """
 
