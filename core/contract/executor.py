@@ -48,6 +48,14 @@ class ProgramSpec:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """Say what a rank computes at best: ``flops`` floating-point operations a second, and from where that is known."""
+
+    flops: float
+    source: str
+
+
+@dataclass(frozen=True)
 class StepSettings:
     """State how a step is made.
 
@@ -254,6 +262,10 @@ class Executor:
     product_probe: str = ""
     #: Distributions whose versions must be the same on all nodes.
     packages: Tuple[str, ...] = ()
+
+    def peak(self, cluster: Cluster, config: Any) -> Optional[Peak]:
+        """Return what a rank computes at best, ``None`` where that is not known; called on the main rank, started."""
+        return None
 
     def check(self, cluster: Cluster, config: Any) -> None:
         """Raise ``UsageError`` for what this engine cannot do on such devices, before any rank starts."""

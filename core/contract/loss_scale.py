@@ -66,7 +66,7 @@ class StaticOrDynamic:
 
     wanted = f"a number of at least 1, or '{DYNAMIC}'"
     #: Its values in YAML, as a JSON schema.
-    schema = {"anyOf": [{"type": "number", "minimum": 1}, {"const": DYNAMIC}]}
+    schema = {"anyOf": [{"type": "number", "minimum": 1}, {"enum": [DYNAMIC]}]}
 
     @staticmethod
     def convert(value: Any) -> Any:

@@ -21,6 +21,7 @@ from pipeloom.core.data.batches import HeldOutBatches, TrainingBatches
 from pipeloom.core.host.initial_distributions import find_distributions
 from pipeloom.core.planning.held_out import absent_labels
 from pipeloom.core.training.checkpointing import Checkpointing
+from pipeloom.core.training.efficiency import LEFT_OUT, Efficiency, RunSummary, TimeBook
 from pipeloom.core.training.metrics import StepMeter, check_evaluation
 from pipeloom.core.training.phases import ReadInPhase
 from pipeloom.core.training.run import FINAL_WEIGHTS, Run
@@ -76,6 +77,12 @@ class Trainer:
         )
         self.evaluator = self._make_evaluator(plan.evaluation) if plan.evaluation is not None else None
         self.watch = LossWatch(plan.model.outputs, plan.model.losses, self._read, order.indices)
+        self.book = TimeBook(run.started)
+        run.phases.listeners.append(self.book.on_phase)
+        # Known to the main rank, which logs.
+        peak = executor.peak(plan.cluster, config) if run.is_main else None
+        self.efficiency = Efficiency.of(plan, peak)
+        self.summary = RunSummary(self.efficiency, self.book, config.seq_length)
         self.meter = StepMeter(config.train_global_batch_size, config.seq_length, run.total_steps)
         self.position = Position()
         self.metrics: Dict[str, float] = {}
@@ -123,8 +130,24 @@ class Trainer:
             if not self.run.link.begin_step(number):
                 self._stop()
                 break
+            began = time.perf_counter()
             if self._step(number):
                 self._after_step(number)
+            else:
+                self.book.lose(LEFT_OUT, time.perf_counter() - began)
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Say and write what the run made of its time."""
+        steps = self.run.done_steps - self.run.start_step
+        if not self.run.is_main or steps <= 0:
+            return
+        for line in self.summary.lines(steps):
+            self.run.say(line)
+        try:
+            self.summary.write(self.run.directory, steps)
+        except OSError as error:
+            raise RunError(f"cannot write into {self.run.directory}: {error.strerror or error}") from error
 
     def _stop(self) -> None:
         """Leave before the last step, with a checkpoint.
@@ -182,6 +205,7 @@ class Trainer:
             self.metrics = self._measure(number)
         if first:
             run.say(f"first step {time.time() - run.started:.1f} s after the start")
+            self.book.start_over()
         with run.phases.phase("plugins"):
             self.hook.pipeloom_on_step_end(run=run, step=number, metrics=self.metrics if logs else None)
         self.evaluation = self._evaluate(number) if evaluates else {}
@@ -206,6 +230,8 @@ class Trainer:
         self.training.state.set_norm_sum(0.0)
         self.watch.norm_sum, self.position.norm_since = 0.0, number
         metrics = self.meter.measure(number, self.watch.losses, self.schedule.at(number - 1), mean)
+        self.summary.note(metrics)
+        metrics.update(self.efficiency.metrics(metrics["samples_per_second"]), goodput=self.book.goodput)
         return metrics if self.scaling.scale is None else {**metrics, "loss_scale": self.scaling.scale}
 
     def _evaluate(self, number: int) -> Dict[str, float]:

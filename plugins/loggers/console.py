@@ -79,6 +79,7 @@ def format_line(step: int, total: int, metrics, outputs) -> str:
         parts += [
             f"{metrics['samples_per_second']:.1f} samples/s",
             f"{metrics['tokens_per_second']:.0f} tokens/s",
+            *([f"MFU {metrics['mfu']:.0%}"] if "mfu" in metrics else []),
             f"ETA {hours}:{minutes:02d}:{seconds:02d}",
         ]
     return " | ".join(parts)

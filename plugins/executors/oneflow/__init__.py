@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import pipeloom
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.contract.executor import Collectives, Executor, Program, ProgramSpec
+from pipeloom.core.contract.executor import Collectives, Executor, Peak, Program, ProgramSpec
 from pipeloom.core.contract.rank_load import PredictedMemory, RankLoad
 from pipeloom.core.contract.topology import Cluster
 
@@ -113,6 +113,11 @@ class OneFlow(Executor):
         Nccl.of(self._config).apply()
         serves = blas.settle()
         self._lines = [f"blas       {serves}"] if serves else []
+
+    def peak(self, cluster: Cluster, config: Any) -> Optional[Peak]:
+        from pipeloom.plugins.executors.oneflow.peak import peak_of
+
+        return peak_of(cluster, config.precision == "amp")
 
     def describe(self) -> List[str]:
         return self._lines

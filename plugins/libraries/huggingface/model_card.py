@@ -8,7 +8,17 @@ from typing import Any, Dict, List, Mapping, Tuple
 from pipeloom.core.host.plugin_manager import declared_options
 from pipeloom.plugins.libraries.huggingface.source import CheckpointFolder
 
-_SPEEDS = ("lr", "grad_norm", "samples_per_second", "tokens_per_second", "eta_seconds")
+_SPEEDS = (
+    "lr",
+    "grad_norm",
+    "samples_per_second",
+    "tokens_per_second",
+    "eta_seconds",
+    "mfu",
+    "bubble",
+    "bytes_sent",
+    "goodput",
+)
 #: What model hubs call the task of a folder that does not say it, by the ending of its class in transformers.
 _TAGS = {
     "ForPreTraining": "fill-mask",
