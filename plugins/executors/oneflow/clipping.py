@@ -118,6 +118,17 @@ class NormRecord(flow.nn.Module):
         return flow.optim.SGD([self.total], lr=1.0)
 
 
+def in_float32(stages: Sequence[Sequence[Any]]) -> None:
+    """Keep what is computed of gradients in float32, with ``(..., parameter)`` of each stage.
+
+    Left to itself, the engine's mixed precision may compute with a gradient in float16, which a product of half
+    precision has left; a square of 256 is beyond float16, and a loss scale of 65536 too.
+    """
+    for parameters in stages:
+        for _, parameter in parameters:
+            parameter.grad = flow._C.amp_black_identity(parameter.grad)
+
+
 def clip_factor(norm: flow.Tensor, max_norm: float) -> flow.Tensor:
     """``min(1, max_norm / (norm + 1e-6))``, where ``norm`` is."""
     return flow.clamp(max_norm / (norm + _EPS), max=1.0)

@@ -10,7 +10,13 @@ from oneflow.nn.graph import GraphModule
 from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.executor import StepSettings
 from pipeloom.plugins.executors.oneflow.axes import StageAxes
-from pipeloom.plugins.executors.oneflow.clipping import NormRecord, clip_factor, global_norm, scale_gradients
+from pipeloom.plugins.executors.oneflow.clipping import (
+    NormRecord,
+    clip_factor,
+    global_norm,
+    in_float32,
+    scale_gradients,
+)
 from pipeloom.plugins.executors.oneflow.constants import shared_constants
 from pipeloom.plugins.executors.oneflow.hops import carry
 from pipeloom.plugins.executors.oneflow.lending import OwnGradient, Waiting, give_registers
@@ -64,6 +70,7 @@ class PipelineGraph(flow.nn.Graph):
         self.lent: Dict[int, OwnGradient] = {}  # in a dict: a module set on a graph is wrapped for tracing
         if updates is not None and settings.micro_batches > 1:
             self._look_up_ahead()
+        self.half_precision = half_precision
         if half_precision:  # the engine chooses what it computes in float16
             self.config.enable_amp(True)
         self.held = list(parameters)
@@ -153,6 +160,8 @@ class PipelineGraph(flow.nn.Graph):
             use.add()
         # Here gradients are still sums over the micro-batches of a loss that is too large by their number.
         share_copies(self.copies, self.axes)
+        if self.half_precision:
+            in_float32([*self.held, *([] if not dynamic else [[(None, record.total)]])])
         norm = global_norm(self.held, self.axes, copies_of(self.copies)) * (1.0 / loss_scale)
         # The engine scales by its own number, which is not known here but by what it does to a gradient that would be
         # the number of micro-batches; and divides by it in the update.

@@ -25,7 +25,7 @@ ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_eps": 1e-6}
 STEPS = 18
 
 
-def prepare(optimizer, settings):
+def prepare(optimizer, settings, half_precision=False):
     from pipeloom.core.checkpoint.initialization import initial_value
     from pipeloom.plugins.executors.oneflow import OneFlow
     from pipeloom.plugins.optimizers.defaults import pipeloom_build_optimizer
@@ -33,7 +33,16 @@ def prepare(optimizer, settings):
     config, model, data = SimpleNamespace(**SETTINGS, **ADAM, optimizer=optimizer), regression(), Points(50)
     placement = Placement.of(Cluster(1, 1), [[0]])
     program = OneFlow().build(
-        ProgramSpec(model, (1,), placement, Mesh(1, 1), data.fields, 0, lambda spec: initial_value(spec, config.seed))
+        ProgramSpec(
+            model,
+            (1,),
+            placement,
+            Mesh(1, 1),
+            data.fields,
+            0,
+            lambda spec: initial_value(spec, config.seed),
+            half_precision=half_precision,
+        )
     )
     training = program.train(
         settings,
@@ -124,3 +133,35 @@ def test_a_step_taken_back_takes_back_the_scale():
         assert found == state
         state = rule.after(state, True)
     assert training.state.loss_scale() == state
+
+
+class Counting:
+    """``flow._C``, with what is asked of it."""
+
+    def __init__(self, real):
+        self._real, self.asked = real, []
+
+    def __getattr__(self, name):
+        self.asked.append(name)
+        return getattr(self._real, name)
+
+
+def test_mixed_precision_keeps_what_is_computed_of_gradients_in_float32(monkeypatch):
+    """On a CPU the engine casts nothing, and takes its marks out: seen is that they are made, and change no bit."""
+    import oneflow as flow
+
+    found = []
+    for half_precision in (False, True):
+        counting = Counting(flow._C)
+        settings = StepSettings(2, (), 1.0, 1.0, LossScaleRule(2.0**63, 3))
+        program, training = prepare("adamw", settings, half_precision)
+        with monkeypatch.context() as patched:
+            patched.setattr(flow, "_C", counting)
+            training.read(training.step(0))
+        for step in range(1, 6):
+            training.read(training.step(step))
+        # Of each of the two parameters, and of what measures the scale.
+        assert counting.asked.count("amp_black_identity") == (3 if half_precision else 0)
+        found.append(weights(program))
+    for plain, half in zip(*found):
+        np.testing.assert_array_equal(plain, half)
