@@ -188,7 +188,7 @@ def render(data: Dict[str, Any]) -> str:
         f"the cores by a control group). The bound is the step simulated (`core/planning/simulation.py`) from what each stage did with each "
         f"micro-batch, its update, and the shortest times on the way, all from `--profile`; the goal is {GOAL} of it. Idle: milliseconds a "
         f"step of 1 % or more, before the first work (start), until the first backward pass (fill), between passes, while the pipeline "
-        f"empties (drain), and at the end.",
+        f"empties (drain), and for the norm of all stages and the update.",
         table(
             ["stages", "micro-batches", "decoder", "link", "idle", "bound, ms", "step, ms", "of the bound"],
             rows,
