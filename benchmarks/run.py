@@ -153,7 +153,7 @@ def main(given: Optional[List[str]] = None) -> int:
             folder = Path(tempfile.mkdtemp(prefix="pipeloom-lab-")) if options.quick or options.dry else RESULTS
             folder.mkdir(exist_ok=True)
             path = folder / f"{result['date']}-{name}.json"
-            path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+            path.write_text(json.dumps(result, indent=1) + "\n")
             print(f"written: {path}", flush=True)
     results = newest(RESULTS)
     if options.page:

@@ -189,8 +189,9 @@ def _alive(pid: int) -> bool:
 
 def curve(directory: Path) -> List[Dict[str, float]]:
     """What ``metrics.jsonl`` holds, without what depends on the clock."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if "second" not in name} for line in lines]
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    timed = {name for line in lines for name in line if "second" in name} | {"mfu", "goodput"}
+    return [{name: value for name, value in line.items() if name not in timed} for line in lines]
 
 
 def checkpoints(directory: Path) -> List[str]:
