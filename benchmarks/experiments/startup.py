@@ -80,6 +80,6 @@ def render(data: Dict[str, Any]) -> str:
     said = ", ".join(f"`{name}` {spread(figure, 2)} s" for name, figure in data["commands"].items())
     return (
         "Seconds from the command until the plan is said, and until the first step is done (which compiles the graph); median of "
-        f"{'three starts' if data else ''} (least to most). Commands without the engine: {said}.\n\n"
+        f"the starts (least to most). Commands without the engine: {said}.\n\n"
         + table(["", "plan", "first step", "goal"], rows)
     )
