@@ -26,7 +26,8 @@ class PipelineWork:
     ``forward[s][m]`` and ``backward[s][m]``: stage s with micro-batch m. ``hops[s]``: from stage s to s + 1 and back.
     ``arrivals[m]``: when stage 0 has what it needs of a micro-batch (0 where not given). ``after[s]``: what a stage
     does once all of its micro-batches are done (exchange of gradients, update). ``in_flight``: begun and unfinished
-    micro-batches of a stage, 2 p where not given, as the engine's buffers allow.
+    micro-batches of a stage, 2 p where not given, as the engine's buffers allow. ``capacity``: how many stages the
+    machine can serve at once at full speed, where stages share its cores or cards; more of them share it evenly.
     """
 
     forward: Sequence[Sequence[float]]
@@ -35,6 +36,7 @@ class PipelineWork:
     arrivals: Sequence[float] = ()
     after: Sequence[float] = ()
     in_flight: Optional[int] = None
+    capacity: Optional[float] = None
 
     def __post_init__(self) -> None:
         stages, micro_batches = len(self.forward), {len(row) for row in (*self.forward, *self.backward)}
@@ -46,6 +48,8 @@ class PipelineWork:
             raise ValueError(f"{stages} stages have {stages - 1} hops, not {len(self.hops)}")
         if self.in_flight is not None and self.in_flight < 1:
             raise ValueError("in_flight is 1 at least")
+        if self.capacity is not None and self.capacity <= 0:
+            raise ValueError("capacity is more than 0")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,55 @@ class _Stage:
         return None
 
 
+class _Clock:
+    """What happens next: things that become ready in their time, and work that ends when it has had its share.
+
+    Where stages share a machine the ends move whenever one of them begins or ends.
+    """
+
+    def __init__(self, capacity: Optional[float]) -> None:
+        self._capacity, self._now = capacity, 0.0
+        # (time, 0 for the end of work and 1 for what becomes ready, stage, 0 backward and 1 forward, micro-batch)
+        self._events: List[Tuple[float, int, int, int, int]] = []
+        self._left: Dict[Tuple[int, int, int], float] = {}
+
+    def ready(self, time: float, stage: int, which: int, number: int) -> None:
+        heapq.heappush(self._events, (time, 1, stage, which, number))
+
+    def work(self, time: float, seconds: float, stage: int, which: int, number: int) -> None:
+        if self._capacity is None:
+            heapq.heappush(self._events, (time + seconds, 0, stage, which, number))
+        else:
+            self._left[stage, which, number] = seconds
+
+    def _speed(self) -> float:
+        assert self._capacity is not None
+        return min(1.0, self._capacity / len(self._left))
+
+    def peek(self) -> Optional[Tuple[float, int, int, int, int]]:
+        """Return the next event, ``None`` at the end."""
+        event = self._events[0] if self._events else None
+        if self._left:
+            speed = self._speed()
+            (stage, which, number), left = min(self._left.items(), key=lambda entry: (entry[1], entry[0][0]))
+            end = (self._now + left / speed, 0, stage, which, number)
+            event = end if event is None else min(event, end)
+        return event
+
+    def pop(self) -> Tuple[float, int, int, int, int]:
+        event = self.peek()
+        assert event is not None
+        if self._left:
+            done = (event[0] - self._now) * self._speed()
+            self._left = {key: max(0.0, left - done) for key, left in self._left.items()}
+        if event[1] == 0 and event[2:] in self._left:
+            del self._left[event[2:]]
+        else:
+            heapq.heappop(self._events)
+        self._now = event[0]
+        return event
+
+
 def simulate(work: PipelineWork) -> Timeline:
     """Play ``work`` through and return what ran when.
 
@@ -107,25 +160,27 @@ def simulate(work: PipelineWork) -> Timeline:
     most = work.in_flight or 2 * count
     stages = [_Stage() for _ in range(count)]
     links: Dict[Tuple[int, int], float] = defaultdict(float)
+    begun: Dict[Tuple[int, int, int], float] = {}
     spans: List[Span] = []
-    # (time, 0 for the end of work and 1 for what becomes ready, stage, 0 backward and 1 forward, micro-batch)
-    events: List[Tuple[float, int, int, int, int]] = []
+    clock = _Clock(work.capacity)
     for number in range(micro_batches):
-        heapq.heappush(events, (work.arrivals[number] if work.arrivals else 0.0, 1, 0, 1, number))
+        clock.ready(work.arrivals[number] if work.arrivals else 0.0, 0, 1, number)
 
     def send(time: float, source: int, target: int, which: int, number: int) -> None:
         hop = work.hops[min(source, target)] if work.hops else 0.0
         arrival = max(time, links[source, target]) + hop
         links[source, target] = arrival
-        heapq.heappush(events, (arrival, 1, target, which, number))
+        clock.ready(arrival, target, which, number)
 
-    while events:
-        time, ready, place, which, number = heapq.heappop(events)
+    upcoming = clock.peek()
+    while upcoming is not None:
+        time, ready, place, which, number = clock.pop()
         stage = stages[place]
         if ready:
             stage.ready.append((time, which, number))
         else:
             stage.working = False
+            spans.append(Span(place, FORWARD if which else BACKWARD, number, begun[place, which, number], time))
             if which == 1 and place < count - 1:
                 send(time, place, place + 1, 1, number)
             elif which == 1:
@@ -134,15 +189,16 @@ def simulate(work: PipelineWork) -> Timeline:
                 stage.finished += 1
                 if place > 0:
                     send(time, place, place - 1, 0, number)
-        if events and events[0][0] == time and events[0][2] == place:
+        upcoming = clock.peek()
+        if upcoming is not None and upcoming[0] == time and upcoming[2] == place:
             continue  # all that happens at one instant, before it chooses
         chosen = None if stage.working else stage.next(most)
         if chosen is not None:
             _, which, number = chosen
             stage.working, stage.begun = True, stage.begun + which
-            end = time + (work.forward if which else work.backward)[place][number]
-            spans.append(Span(place, FORWARD if which else BACKWARD, number, time, end))
-            heapq.heappush(events, (end, 0, place, which, number))
+            begun[place, which, number] = time
+            clock.work(time, (work.forward if which else work.backward)[place][number], place, which, number)
+            upcoming = clock.peek()
     for place, after in enumerate(work.after):
         done = max(span.end for span in spans if span.stage == place)
         spans.append(Span(place, AFTER, -1, done, done + after))

@@ -88,3 +88,27 @@ def test_what_holds_for_all(work):
 def test_what_is_no_pipeline_is_refused(wrong, what):
     with pytest.raises(ValueError, match=what):
         PipelineWork(**wrong)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 5), st.floats(0.1, 5)), min_size=1, max_size=4), st.integers(1, 6))
+@settings(deadline=None, max_examples=40)
+def test_stages_that_share_a_machine_take_at_least_its_work_and_as_long_as_alone_where_it_serves_all(times, count):
+    forward, backward = ([[one[k]] * count for one in times] for k in (0, 1))
+    alone = simulate(PipelineWork(forward, backward))
+    enough = simulate(PipelineWork(forward, backward, capacity=len(times)))
+    assert enough.length == pytest.approx(alone.length)
+    for capacity in (1, 1.5):
+        shared = simulate(PipelineWork(forward, backward, capacity=capacity)).length
+        total = sum(map(sum, forward)) + sum(map(sum, backward))
+        assert shared >= total / max(1, min(capacity, len(times))) - 1e-9
+        assert (
+            shared >= alone.length - 1e-9 or capacity >= 1
+        )  # an order that a slower machine makes may be a better one
+    assert simulate(PipelineWork(forward, backward, capacity=1)).length == pytest.approx(total)
+
+
+def test_two_stages_on_one_core_take_turns():
+    found = simulate(PipelineWork([[1, 1]] * 2, [[1, 1]] * 2, capacity=1))
+    assert found.length == pytest.approx(8)
+    with pytest.raises(ValueError, match="capacity"):
+        PipelineWork([[1]], [[1]], capacity=0)

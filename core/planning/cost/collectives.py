@@ -14,7 +14,7 @@ def send_seconds(machines: Machines, amount: float, leaving: int) -> float:
     if not amount:
         return 0.0
     if not leaving:
-        return amount / _inside(machines) + machines.inside.latency
+        return amount / _inside(machines, 2) + machines.inside.latency
     network = machines.hidden or machines.between
     return amount * leaving / _reached(machines, network) + network.latency
 
@@ -30,14 +30,14 @@ def all_reduce_seconds(machines: Machines, amount: float, group: GroupShape, mes
     ranks, nodes = group.ranks, group.nodes
     if ranks == 1 or not amount:
         return 0.0
-    inside = _ring(amount, ranks, _inside(machines), machines.inside.latency, messages)
+    here = ranks // nodes
+    inside = _ring(amount, ranks, _inside(machines, max(2, here)), machines.inside.latency, messages)
     if nodes == 1:
         return inside
     network = machines.gradients or machines.between
     rate = _reached(machines, network)
     flat = _ring(amount * group.sharing, ranks, rate, network.latency, messages)
-    here = ranks // nodes
-    levels = _ring(amount, here, _inside(machines), machines.inside.latency, messages)
+    levels = _ring(amount, here, _inside(machines, here), machines.inside.latency, messages)
     levels += _ring(amount * group.sharing, nodes, rate, network.latency, messages)
     return max(min(flat, levels), inside)
 
@@ -46,8 +46,8 @@ def _ring(amount: float, ranks: int, rate: float, latency: float, messages: int)
     return 2 * (ranks - 1) * (amount / ranks / rate + messages * latency) if ranks > 1 else 0.0
 
 
-def _inside(machines: Machines) -> float:
-    return machines.inside.bandwidth * machines.calibration.inside
+def _inside(machines: Machines, ranks: int) -> float:
+    return machines.inside.among(ranks) * machines.calibration.inside
 
 
 def _reached(machines: Machines, network: Network) -> float:

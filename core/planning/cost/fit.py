@@ -28,17 +28,18 @@ class Prior(NamedTuple):
 
 #: Of GPUs; for a share, the largest value is in ``_MOST``.
 PRIORS: Mapping[str, Prior] = {
-    "efficiency": Prior(0.6, 1.6),
-    "launch": Prior(4e-4, 2.0),
-    "head_launch": Prior(2e-3, 2.5),
-    "traffic": Prior(2.5, 1.5),
+    "efficiency": Prior(0.7, 1.5),
+    "launch": Prior(5e-4, 2.5),
+    "head_launch": Prior(3e-3, 3.0),
+    "traffic": Prior(3.0, 1.5),
     "sync": Prior(2e-5, 2.0),
     "update": Prior(8.0, 2.0),
     "inside": Prior(0.7, 1.5),
     "between": Prior(0.6, 1.6),
+    "overlap": Prior(0.2, 2.5),
     "step": Prior(5e-3, 3.0),
 }
-_MOST = {"efficiency": 1.0, "inside": 1.0, "between": 1.0}
+_MOST = {"efficiency": 1.0, "inside": 1.0, "between": 1.0, "overlap": 0.95}
 
 #: The seconds of a step of a row on given machines.
 Predict = Callable[[Machines], float]

@@ -32,11 +32,24 @@ class Device:
 class Network:
     """State a network by its bytes a second in one direction and the seconds that any message takes.
 
-    ``bandwidth``: inside a node that of one device, between nodes that of a whole node.
+    ``bandwidth``: inside a node that of one device, between nodes that of a whole node. ``groups``: that of a device in
+    a group of so many, where devices are joined one by one and not by a switch: two V100 of eight share one NVLink of
+    six, and a ring over all of them takes every one.
     """
 
     bandwidth: float
     latency: float
+    groups: Mapping[int, float] = field(default_factory=dict)
+
+    def among(self, ranks: int) -> float:
+        """Return the bandwidth of a device in a group of ``ranks``; between the sizes that are known, by a line."""
+        if not self.groups:
+            return self.bandwidth
+        known = sorted(self.groups.items())
+        for (size, rate), (next_size, next_rate) in zip(known, known[1:]):
+            if size <= ranks <= next_size:
+                return rate + (next_rate - rate) * (ranks - size) / (next_size - size)
+        return known[0][1] if ranks < known[0][0] else known[-1][1]
 
 
 @dataclass(frozen=True)

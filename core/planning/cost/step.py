@@ -106,6 +106,7 @@ class StepModel:
             hops,
             arrivals,
             [one + other for one, other in zip(exchange, update)],
+            capacity=self._capacity(layout),
         )
         length = step_length(work)
         return StepCost(
@@ -118,6 +119,14 @@ class StepModel:
             constants.step,
             work,
         )
+
+    def _capacity(self, layout: Layout) -> Optional[float]:
+        """How many stages' work the cards or cores can do at once, where several ranks share one."""
+        machines = self.machines
+        if machines.sharing <= 1:
+            return None
+        busy = machines.nodes * machines.devices_per_node / machines.sharing  # as many ranks work at full speed
+        return busy / (layout.data * layout.tensor)
 
     @property
     def _width(self) -> float:
@@ -134,7 +143,8 @@ class StepModel:
             seconds = all_reduce_seconds(self.machines, amount, layout.geometry.data)
             hidden = min(constants.overlap * seconds, backward[stage])
             exchange.append(seconds - hidden + (shared if stage in (0, layout.pipeline - 1) else 0.0))
-            update.append(updated * _FLOAT_BYTES * constants.update / self.machines.device.memory_bandwidth)
+            moved = updated * _FLOAT_BYTES * constants.update * self.machines.sharing
+            update.append(moved / self.machines.device.memory_bandwidth)
         return exchange, update
 
     def _sizes(self, layout: Layout, start: int, count: int) -> Tuple[float, float]:
@@ -172,7 +182,9 @@ class StepModel:
         if layout.table or layout.pipeline == 1:
             return []
         each = sum(
-            send_seconds(self.machines, block.cost.of(micro).output_bytes * self._width / layout.tensor, layout.geometry.ends)
+            send_seconds(
+                self.machines, block.cost.of(micro).output_bytes * self._width / layout.tensor, layout.geometry.ends
+            )
             for block in self._borrowed()
         )
         return [each * (number + 1) for number in range(layout.micro_batches)] if each else []
@@ -185,7 +197,8 @@ def step_length(work: PipelineWork) -> float:
     """
     count, micro_batches = len(work.forward), len(work.forward[0])
     if count == 1:
-        return micro_batches * (work.forward[0][0] + work.backward[0][0]) + sum(work.after)
+        speed = min(1.0, work.capacity or 1.0)
+        return micro_batches * (work.forward[0][0] + work.backward[0][0]) / speed + sum(work.after)
     few, period = 6 * count, 2 * count
     if micro_batches <= few + period:
         return simulate(work).length
@@ -201,4 +214,5 @@ def _first(work: PipelineWork, micro_batches: int) -> PipelineWork:
         work.arrivals[:micro_batches],
         work.after,
         work.in_flight,
+        work.capacity,
     )
