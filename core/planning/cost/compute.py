@@ -8,8 +8,8 @@ from typing import List, Sequence, Tuple
 import numpy as np
 
 from pipeloom.core.contract.blocks import BatchSize, Block
-from pipeloom.core.planning.cost.geometry import GroupShape
 from pipeloom.core.planning.cost.collectives import all_reduce_seconds
+from pipeloom.core.planning.cost.geometry import GroupShape
 from pipeloom.core.planning.cost.machine import Machines
 
 #: How sharply the larger of two times wins: the host issues the next work while the device does the last.

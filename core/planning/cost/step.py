@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from pipeloom.core.contract.blocks import BatchSize, ModelSpec, shard_dim, splits_vocabulary
 from pipeloom.core.planning.cost.collectives import all_reduce_seconds, send_seconds
@@ -41,7 +41,7 @@ class StepCost:
 
     ``forward``, ``backward``: of a micro-batch, by stage. ``hops``: of its hidden states from stage to stage.
     ``exchange``: what is left of the exchange of gradients after the backward passes, ``update``, by stage.
-    ``rest``: what a step takes besides. ``terms``: the seconds of the busiest stage by reason, which sum up to ``step``.
+    ``rest``: what a step takes besides. ``terms``: the seconds of the busiest stage by reason, ``step`` in sum.
     """
 
     step: float
