@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from pipeloom.core.contract.blocks import BatchSize, Block
+from pipeloom.core.contract.blocks import BatchSize, Block, Cost
 from pipeloom.core.planning.cost.collectives import all_reduce_seconds
 from pipeloom.core.planning.cost.geometry import GroupShape
 from pipeloom.core.planning.cost.machine import Machines
@@ -48,7 +48,15 @@ def block_seconds(
     and the all-reduces of the group; or what the host takes to issue it all, if that is more. The backward pass
     computes two products for each one, and moves twice as much.
     """
-    return [_seconds(block, block is blocks[-1], machines, micro_batch, tensor, half_precision) for block in blocks]
+    known: Dict[Tuple[Cost, bool, str], BlockSeconds] = {}
+    found = []
+    for block in blocks:
+        is_head = block is blocks[-1]
+        key = (block.cost, block.layer, "" if block.layer else block.name)  # layers are mostly all alike
+        if key not in known or is_head:
+            known[key] = _seconds(block, is_head, machines, micro_batch, tensor, half_precision)
+        found.append(known[key])
+    return found
 
 
 def _seconds(

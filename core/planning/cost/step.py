@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
-from pipeloom.core.contract.blocks import BatchSize, ModelSpec, shard_dim, splits_vocabulary
+import numpy as np
+
+from pipeloom.core.contract.blocks import BatchSize, ModelSpec
 from pipeloom.core.planning.cost.collectives import all_reduce_seconds, send_seconds
 from pipeloom.core.planning.cost.compute import BlockSeconds, block_seconds
 from pipeloom.core.planning.cost.geometry import Geometry, GroupShape
 from pipeloom.core.planning.cost.machine import Machines
+from pipeloom.core.planning.cost.parameters import Spread, spread
 from pipeloom.core.planning.simulation import PipelineWork, Timeline, simulate
 
 _FLOAT_BYTES = 4
@@ -40,27 +43,80 @@ class StepCost:
     """State what a step takes, in seconds.
 
     ``forward``, ``backward``: of a micro-batch, by stage. ``hops``: of its hidden states from stage to stage.
-    ``exchange``: what is left of the exchange of gradients after the backward passes, ``update``, by stage.
-    ``rest``: what a step takes besides. ``terms``: the seconds of the busiest stage by reason, ``step`` in sum.
+    ``arrival``: of what the first stage borrows for a micro-batch. ``exchange``: of gradients, as far as no backward
+    pass hides it, and ``hidden``, as far as one does; ``update``; by stage. ``rest``: what a step takes besides.
+    ``capacity``: how many stages the machines serve at full speed at once, where ranks share them.
     """
 
-    step: float
+    micro_batches: int
     forward: Tuple[float, ...]
     backward: Tuple[float, ...]
     hops: Tuple[float, ...]
+    arrival: float
     exchange: Tuple[float, ...]
+    hidden: Tuple[float, ...]
     update: Tuple[float, ...]
     rest: float
-    work: PipelineWork
-    terms: Mapping[str, float] = field(default_factory=dict)
+    capacity: Optional[float] = None
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step."""
+        return step_length(self.work()) + self.rest
+
+    def after(self) -> List[float]:
+        """Return what each stage does after its last backward pass."""
+        return [exchange + update for exchange, update in zip(self.exchange, self.update)]
+
+    def work(self) -> PipelineWork:
+        """Return the step as the simulation takes it."""
+        count = self.micro_batches
+        return PipelineWork(
+            [[one] * count for one in self.forward],
+            [[one] * count for one in self.backward],
+            self.hops,
+            [self.arrival * (number + 1) for number in range(count)] if self.arrival else (),
+            self.after(),
+            capacity=self.capacity,
+        )
 
     def timeline(self) -> Timeline:
         """Return when each stage does what, from the first micro-batch to the update."""
-        return simulate(self.work)
+        return simulate(self.work())
+
+    def bound(self) -> float:
+        """Return seconds that the step takes at the least, much sooner than ``step`` says how many they are.
+
+        In any order a stage works through all micro-batches after the first has come through the stages before it, and
+        the last one goes back through these after that.
+        """
+        count, longest, there, back = self.micro_batches, 0.0, 0.0, 0.0
+        after = self.after()
+        slower = 1 / min(1.0, self.capacity or 1.0) if len(self.forward) == 1 else 1.0
+        for stage, (forward, backward) in enumerate(zip(self.forward, self.backward)):
+            busy = there + count * (forward + backward) * slower
+            longest = max(longest, busy + after[stage], busy + back + after[0])
+            if stage < len(self.hops):
+                there += forward + self.hops[stage]
+                back += backward + self.hops[stage]
+        if self.capacity is not None:  # all of the work there is
+            total = count * (sum(self.forward) + sum(self.backward))
+            longest = max(longest, total / min(self.capacity, len(self.forward)))
+        return longest + self.rest
+
+
+class _Sums(NamedTuple):
+    """Seconds of all blocks before each position, ``[blocks + 1]``."""
+
+    forward: np.ndarray
+    backward: np.ndarray
 
 
 class StepModel:
-    """Reckon steps of one model with one global batch on one cluster, for as many layouts as one likes."""
+    """Reckon steps of one model with one global batch on one cluster, for as many layouts as one likes.
+
+    ``gradient_bytes``: of each number when gradients are exchanged; this project's engine does so in float32.
+    """
 
     def __init__(
         self,
@@ -73,52 +129,132 @@ class StepModel:
     ) -> None:
         self.machines, self.model, self.samples, self.seq_length = machines, model, samples, seq_length
         self.half_precision, self.gradient_bytes = half_precision, gradient_bytes
-        self._blocks = lru_cache(maxsize=None)(self._block_seconds)
+        self._seconds = lru_cache(maxsize=None)(self._block_seconds)
+        self._sums = lru_cache(maxsize=None)(self._summed)
+        self._spread = lru_cache(maxsize=None)(self._spread_out)
+        self._layers = np.concatenate([[0], np.cumsum([block.layer for block in model.blocks])])
+        self._borrowed = [block for block in model.blocks if block.borrow is not None]
+        self._table = sum(spec.size for b in self._borrowed if b.borrow for spec in b.borrow.copy.parameters)
 
     def _block_seconds(self, samples: float, tensor: GroupShape) -> List[BlockSeconds]:
         batch = BatchSize.of(samples, self.seq_length)
         return block_seconds(self.model.blocks, self.machines, batch, tensor, self.half_precision)
 
+    def _summed(self, samples: float, tensor: GroupShape) -> _Sums:
+        found = self._seconds(samples, tensor)
+        return _Sums(
+            np.concatenate([[0.0], np.cumsum([one.forward for one in found])]),
+            np.concatenate([[0.0], np.cumsum([one.backward for one in found])]),
+        )
+
+    def _spread_out(self, shard: str, data: int, tensor: int) -> Spread:
+        return spread(self.model.blocks, shard, data, tensor)
+
     def blocks(self, layout: Layout) -> List[BlockSeconds]:
         """Return what each block takes for a micro-batch of this layout."""
-        return self._blocks(self.samples / (layout.data * layout.micro_batches), layout.geometry.tensor)
+        return self._seconds(self._micro(layout), layout.geometry.tensor)
 
-    def step(self, layout: Layout) -> StepCost:
+    def _micro(self, layout: Layout) -> float:
+        return self.samples / (layout.data * layout.micro_batches)
+
+    def cost(self, layout: Layout) -> StepCost:
         """Return what a step of ``layout`` costs."""
-        seconds, constants = self.blocks(layout), self.machines.calibration
-        micro = BatchSize.of(self.samples / (layout.data * layout.micro_batches), self.seq_length)
-        forward, backward, hops, start = [], [], [], 0
-        for stage, count in enumerate(layout.split):
-            mine = range(start, start + count)
-            again = [i for i in mine if self.model.blocks[i].layer]
-            again = again[: layout.recomputed[stage]] if layout.recomputed else []
-            forward.append(sum(seconds[i].forward for i in mine))
-            backward.append(sum(seconds[i].backward for i in mine) + sum(seconds[i].forward for i in again))
-            start += count
-            if stage < layout.pipeline - 1:
-                amount = self.model.blocks[start - 1].cost.of(micro).output_bytes * self._width / layout.tensor
-                hops.append(send_seconds(self.machines, amount, layout.geometry.hops[stage]))
-        exchange, update = self._after(layout, backward)
-        arrivals = self._arrivals(layout, micro)
-        work = PipelineWork(
-            [[one] * layout.micro_batches for one in forward],
-            [[one] * layout.micro_batches for one in backward],
-            hops,
-            arrivals,
-            [one + other for one, other in zip(exchange, update)],
-            capacity=self._capacity(layout),
-        )
-        length = step_length(work)
+        sums = self._sums(self._micro(layout), layout.geometry.tensor)
+        cuts = np.concatenate([[0], np.cumsum(layout.split)])
+        forward, backward = np.diff(sums.forward[cuts]), np.diff(sums.backward[cuts])
+        if any(layout.recomputed):
+            backward = backward + self._recomputed(layout, sums, cuts)
+        spread_out = self._spread(layout.shard, layout.data, layout.tensor)
+        if layout.data > 1 and layout.shard in ("parameters", "vocabulary"):
+            each = self._each_micro_batch(layout, spread_out, cuts)
+            forward, backward = forward + each / 2, backward + each
+        exchange, hidden, update = self._after(layout, spread_out, cuts, backward)
         return StepCost(
-            length + constants.step,
-            tuple(forward),
-            tuple(backward),
-            tuple(hops),
+            layout.micro_batches,
+            tuple(forward.tolist()),
+            tuple(backward.tolist()),
+            self._hops(layout, cuts),
+            self._arrival(layout),
             tuple(exchange),
+            tuple(hidden),
             tuple(update),
-            constants.step,
-            work,
+            self.machines.calibration.step,
+            self._capacity(layout),
         )
+
+    def _recomputed(self, layout: Layout, sums: _Sums, cuts: np.ndarray) -> np.ndarray:
+        """Seconds of the first layers of each stage that run forward again."""
+        again = []
+        for stage, count in enumerate(layout.recomputed):
+            start, end = cuts[stage], cuts[stage + 1]
+            first = int(np.searchsorted(self._layers, self._layers[start] + 1)) - 1  # where its first layer begins
+            last = min(int(end), first + count)
+            again.append(sums.forward[last] - sums.forward[first] if count else 0.0)
+        return np.array(again)
+
+    def _hops(self, layout: Layout, cuts: np.ndarray) -> Tuple[float, ...]:
+        micro = BatchSize.of(self._micro(layout), self.seq_length)
+        return tuple(
+            send_seconds(self.machines, self._out(self.model.blocks[cut - 1], micro) / layout.tensor, leaving)
+            for cut, leaving in zip(cuts[1:-1], layout.geometry.hops)
+        )
+
+    def _out(self, block, micro: BatchSize) -> float:
+        return block.cost.of(micro).output_bytes * (0.5 if self.half_precision else 1.0)
+
+    def _arrival(self, layout: Layout) -> float:
+        """Seconds of what the first stage borrows of a micro-batch: looked up ahead, one after the other."""
+        if layout.table or layout.pipeline == 1:
+            return 0.0
+        micro = BatchSize.of(self._micro(layout), self.seq_length)
+        amounts = (self._out(block, micro) / layout.tensor for block in self._borrowed)
+        return sum(send_seconds(self.machines, amount, layout.geometry.ends) for amount in amounts)
+
+    def _each_micro_batch(self, layout: Layout, spread_out: Spread, cuts: np.ndarray) -> np.ndarray:
+        """Seconds of what data-parallel ranks exchange in the backward pass of each micro-batch; forward takes half.
+
+        Spread parameters are gathered for each pass and their gradients scattered, each half an all-reduce; blocks that
+        share the words out all-reduce what each found of all samples, as a tensor group does.
+        """
+        if layout.shard == "parameters":
+            amounts = np.diff(spread_out.gathered[cuts]) * _FLOAT_BYTES
+        else:
+            batch = BatchSize.of(self._micro(layout) * layout.data, self.seq_length)
+            whole = [
+                block.cost.of(batch).tensor_bytes / 2 if words else 0.0
+                for block, words in zip(self.model.blocks, spread_out.words)
+            ]
+            amounts = np.add.reduceat(np.array(whole), cuts[:-1])
+        return np.array([all_reduce_seconds(self.machines, amount, layout.geometry.data) for amount in amounts])
+
+    def _after(
+        self, layout: Layout, spread_out: Spread, cuts: np.ndarray, backward: np.ndarray
+    ) -> Tuple[List[float], List[float], List[float]]:
+        """Seconds of each stage after its last backward pass, and what of the exchange that pass hides."""
+        constants, exchange, hidden = self.machines.calibration, [], []
+        copied = self._copies(layout)
+        for stage, amount in enumerate(np.diff(spread_out.exchanged[cuts]) * self.gradient_bytes):
+            seconds = all_reduce_seconds(self.machines, float(amount), layout.geometry.data)
+            hidden.append(min(constants.overlap * seconds, float(backward[stage])))
+            shared = copied if stage in (0, layout.pipeline - 1) else 0.0
+            exchange.append(seconds - hidden[-1] + shared)
+        moved = np.diff(spread_out.updated[cuts]) * _FLOAT_BYTES * constants.update * self.machines.sharing
+        return exchange, hidden, (moved / self.machines.device.memory_bandwidth).tolist()
+
+    def _copies(self, layout: Layout) -> float:
+        """Seconds that the gradient of a copied table takes to the other stage, and the sum of it back."""
+        if not layout.table or layout.pipeline == 1:
+            return 0.0
+        amount = self.shared_table * _FLOAT_BYTES / (layout.tensor * layout.data)
+        return 2 * send_seconds(self.machines, amount, layout.geometry.ends)
+
+    @property
+    def shared_table(self) -> int:
+        """Number of parameters that the first and the last stage both hold."""
+        if self._table:
+            return self._table
+        last = {spec.name for spec in self.model.blocks[-1].parameters}
+        return sum(spec.size for spec in self.model.blocks[0].parameters if spec.name in last)
 
     def _capacity(self, layout: Layout) -> Optional[float]:
         """How many stages' work the cards or cores can do at once, where several ranks share one."""
@@ -127,67 +263,6 @@ class StepModel:
             return None
         busy = machines.nodes * machines.devices_per_node / machines.sharing  # as many ranks work at full speed
         return busy / (layout.data * layout.tensor)
-
-    @property
-    def _width(self) -> float:
-        return 0.5 if self.half_precision else 1.0
-
-    def _after(self, layout: Layout, backward: Sequence[float]) -> Tuple[List[float], List[float]]:
-        """Seconds of each stage after its last backward pass: gradients that nothing hides, and the update."""
-        constants, exchange, update, start = self.machines.calibration, [], [], 0
-        shared = self._shared(layout) if layout.table and layout.pipeline > 1 else 0.0
-        for stage, count in enumerate(layout.split):
-            whole, updated = self._sizes(layout, start, count)
-            start += count
-            amount = whole * self.gradient_bytes
-            seconds = all_reduce_seconds(self.machines, amount, layout.geometry.data)
-            hidden = min(constants.overlap * seconds, backward[stage])
-            exchange.append(seconds - hidden + (shared if stage in (0, layout.pipeline - 1) else 0.0))
-            moved = updated * _FLOAT_BYTES * constants.update * self.machines.sharing
-            update.append(moved / self.machines.device.memory_bandwidth)
-        return exchange, update
-
-    def _sizes(self, layout: Layout, start: int, count: int) -> Tuple[float, float]:
-        """Parameters of a stage on each rank: those whose gradients are exchanged, and those that it updates."""
-        exchanged = updated = 0.0
-        specs = {spec.name: spec for block in self.model.blocks[start : start + count] for spec in block.parameters}
-        for spec in specs.values():
-            size = spec.size / (layout.tensor if spec.tensor_dim is not None else 1)
-            if splits_vocabulary(spec, layout.shard, layout.data, layout.tensor):
-                updated += size / layout.data
-                continue
-            exchanged += size
-            spread = layout.shard in ("optimizer", "parameters")
-            spread = spread and shard_dim(spec, layout.data, layout.tensor) is not None
-            updated += size / layout.data if spread else size
-        return exchanged, updated
-
-    def _borrowed(self):
-        return [block for block in self.model.blocks if block.borrow is not None]
-
-    def _shared(self, layout: Layout) -> float:
-        """Seconds that the gradient of a shared table and the sum of it take between two stages."""
-        amount = sum(
-            spec.size * _FLOAT_BYTES / layout.tensor
-            for block in self._borrowed()
-            if block.borrow is not None
-            for spec in block.borrow.copy.parameters
-            if spec.vocabulary
-        )
-        width = max(1, layout.data)
-        return 2 * send_seconds(self.machines, amount / width, layout.geometry.ends)
-
-    def _arrivals(self, layout: Layout, micro: BatchSize) -> List[float]:
-        """When what the first stage borrows is there, of each micro-batch: looked up ahead, one after the other."""
-        if layout.table or layout.pipeline == 1:
-            return []
-        each = sum(
-            send_seconds(
-                self.machines, block.cost.of(micro).output_bytes * self._width / layout.tensor, layout.geometry.ends
-            )
-            for block in self._borrowed()
-        )
-        return [each * (number + 1) for number in range(layout.micro_batches)] if each else []
 
 
 def step_length(work: PipelineWork) -> float:
@@ -198,7 +273,8 @@ def step_length(work: PipelineWork) -> float:
     count, micro_batches = len(work.forward), len(work.forward[0])
     if count == 1:
         speed = min(1.0, work.capacity or 1.0)
-        return micro_batches * (work.forward[0][0] + work.backward[0][0]) / speed + sum(work.after)
+        arrival = work.arrivals[0] if work.arrivals else 0.0
+        return arrival + micro_batches * (work.forward[0][0] + work.backward[0][0]) / speed + sum(work.after)
     few, period = 6 * count, 2 * count
     if micro_batches <= few + period:
         return simulate(work).length
