@@ -30,11 +30,47 @@ _PEAKS: Tuple[Tuple[str, float, float], ...] = (
     ("RTX 2080 Ti", 13.4, 53.8),
 )
 
+#: In the driver's name of a GPU -> GB/s of its memory. NVIDIA's data sheets.
+_BANDWIDTHS: Tuple[Tuple[str, float], ...] = (
+    ("H100 PCIe", 2000.0),
+    ("H100", 3350.0),
+    ("H200", 4800.0),
+    ("A100-SXM4-80GB", 2039.0),
+    ("A100 80GB", 1935.0),
+    ("A100", 1555.0),
+    ("A800", 2039.0),
+    ("A40", 696.0),
+    ("A30", 933.0),
+    ("A10", 600.0),
+    ("L40", 864.0),
+    ("L4", 300.0),
+    ("V100", 900.0),
+    ("T4", 320.0),
+    ("P100", 732.0),
+    ("P40", 346.0),
+    ("M40", 288.0),
+    ("K80", 240.0),
+    ("RTX 4090", 1008.0),
+    ("RTX 3090", 936.0),
+    ("RTX 2080 Ti", 616.0),
+)
+
+
+def gpu_bandwidth(name: str) -> Optional[float]:
+    """Return bytes a second of the memory of the GPU that the driver calls ``name``; ``None`` for others."""
+    return next((rate * 1e9 for known, rate in _BANDWIDTHS if _is(name, known)), None)
+
 
 def gpu_peak(name: str, half_precision: bool) -> Optional[float]:
     """Return floating-point operations a second of the GPU that the driver calls ``name``; ``None`` for others."""
-    words = f" {name.replace('-SXM', ' SXM')} "
     for known, single, half in _PEAKS:
-        if f" {known} " in words or f" {known}-" in words or words.rstrip().endswith(f" {known}"):
+        if _is(name, known):
             return (half if half_precision else single) * 1e12
     return None
+
+
+def _is(name: str, known: str) -> bool:
+    """Whether ``known`` stands as words in a driver's ``name``."""
+    words = f" {name.replace('-SXM', ' SXM')} "
+    known = known.replace("-SXM", " SXM")
+    return f" {known} " in words or f" {known}-" in words or words.rstrip().endswith(f" {known}")

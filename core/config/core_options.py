@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeloom.core.contract.loss_scale import StaticOrDynamic
+from pipeloom.core.contract.micro_batch import MicroBatch
 from pipeloom.core.contract.options import FREE, FRESH, Options
 
 
@@ -40,6 +41,9 @@ def add_core_options(options: Options) -> None:
     add("memory_check", str, "stop", resume=FREE, choices=("stop", "warn", "off"), per_node=True, model_card=False,
         help="before the ranks start, compare the memory that they will take with what is free here: stop = refuse a "
              "job that cannot fit, and warn of one that may not; warn = only warn; off = do not look")
+    add("cluster_file", str, resume=FREE, path=True, aliases=("cluster",), single_process=None, model_card=False,
+        help="cluster.yaml: what devices and networks are, by data sheets or as 'profile' measured them; for what "
+             "reckons with time (plan, the strategy auto, the partitioner by_time)")
     add("interface", str, resume=FRESH, per_node=True, model_card=False,
         help="network card of this machine (eth1) at which its ranks are reached by those of other machines; on node 0 "
              "also the default of --master_addr (default: the card by which --master_addr is reached)")
@@ -53,6 +57,9 @@ def add_core_options(options: Options) -> None:
         help="ranks that share each layer: attention heads, MLP and vocabulary are split over them")
     add("grad_acc_steps", int, 4, resume=FREE, minimum=1, single_process=1, model_card=False,
         help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
+    add("micro_batch", MicroBatch, resume=FREE, replaces="grad_acc_steps", single_process=None, model_card=False,
+        help="samples of a micro-batch on each data-parallel rank, another way to give --grad_acc_steps; auto: the "
+             "most that fit into memory, where a pipeline keeps two micro-batches for each stage")
     add("shard", str, "none", resume=FREE, choices=("none", "vocabulary", "optimizer", "parameters"),
         single_process="none", model_card=False,
         help="spread over the data-parallel ranks: the vocabulary (each computes with its own words, so that gradients "

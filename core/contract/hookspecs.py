@@ -123,21 +123,24 @@ def pipeloom_cluster_options(environment, given):
 
 
 @hookspec(firstresult=True)
-def pipeloom_choose_layout(cluster, model, config):
-    """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``.
+def pipeloom_choose_layout(cluster, model, config, memory):
+    """One answer: the ``Mesh`` (pipeline x data x tensor sizes) to use on this ``Cluster``, or a ``LayoutChoice``.
 
     Called when the model is built, in the launcher alone: ranks get what was chosen. ``model`` is the ``ModelSpec``,
-    with the costs of its blocks. Default: from ``--nums_split``. An answer whose sizes do not multiply to the number of
-    ranks is an error. On a single device neither this nor the partitioner nor the strategy is called.
+    with the costs of its blocks. A ``LayoutChoice`` (``pipeloom.core.contract.layout_choice``) also decides split,
+    placement, and options that the user left open. ``memory(mesh, split, options)`` says what a rank of each stage
+    would take: a list of ``PredictedMemory``. Default: from ``--nums_split``. An answer whose sizes do not multiply to
+    the number of ranks is an error. On a single device neither this nor the partitioner nor the strategy is called.
     """
 
 
 @hookspec(firstresult=True)
-def pipeloom_partition(blocks, num_stages, config):
+def pipeloom_partition(blocks, num_stages, config, memory):
     """One answer: how many blocks each stage gets, as a list of ``num_stages`` positive counts.
 
-    ``blocks`` is the model's list of ``Block``; the counts sum up to its length. Default: the exact
-    split by number of parameters whose largest stage is smallest.
+    ``blocks`` is the model's list of ``Block``; the counts sum up to its length. ``memory(counts)`` says what a rank of
+    each stage would take: a list of ``PredictedMemory``. Default: the exact split by number of parameters whose largest
+    stage is smallest.
     """
 
 

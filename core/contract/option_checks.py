@@ -47,7 +47,9 @@ def check_declaration(option: Any, names: Sequence[str], sections: Sequence[str]
     if isinstance(option.aliases, str) or not isinstance(option.aliases, (list, tuple)):
         raise ContractError(f"{where}: aliases must be a list of names, not {shown(option.aliases)}")
     for number, alias in enumerate(option.aliases):
-        _check_name(alias, f"{where}: the alias {shown(alias)}", [*sections, option.section])
+        # The name of its own section it may have: in a file a section is a mapping, and a value is none.
+        others = [section for section in sections if section != option.section]
+        _check_name(alias, f"{where}: the alias {shown(alias)}", others)
         if alias == option.name or alias in option.aliases[:number]:
             raise ContractError(f"{where}: the alias '{alias}' is there twice")
     _check_section(option, where, names)

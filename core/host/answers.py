@@ -19,6 +19,7 @@ from pipeloom.core.contract.commands import Command, PrepareKind
 from pipeloom.core.contract.dataset import Dataset, Field
 from pipeloom.core.contract.derived import DerivedField
 from pipeloom.core.contract.executor import Executor
+from pipeloom.core.contract.layout_choice import LayoutChoice
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.record_kinds import RecordKind
@@ -64,15 +65,29 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def layout(answer: Any, arguments: Arguments) -> Mesh:
-    _instance(answer, Mesh, "return Mesh(pipeline, data, tensor) of pipeloom.core.contract.topology")
-    sizes = (answer.pipeline, answer.data, answer.tensor)
+def layout(answer: Any, arguments: Arguments) -> LayoutChoice:
+    choice = answer if isinstance(answer, LayoutChoice) else None
+    mesh = answer if choice is None else choice.mesh
+    _instance(mesh, Mesh, "return Mesh(pipeline, data, tensor) of pipeloom.core.contract.topology")
+    sizes = (mesh.pipeline, mesh.data, mesh.tensor)
     _need(all(map(_is_count, sizes)), f"it answers the sizes {shown(sizes)}: each must be a whole number from 1 on")
     try:
-        answer.check(arguments["cluster"])
+        mesh.check(arguments["cluster"])
     except UsageError as error:
         raise ContractError(f"it answers what does not fit: {error}") from None
-    return answer
+    if choice is None:
+        return LayoutChoice(mesh)
+    config = arguments["config"]
+    for name, value in choice.options.items():
+        _need(name in config.declared, f"its option '{name}' is declared by nobody")
+        same = name not in config.given or getattr(config, name) == value
+        _need(same, f"its option '{name}' is one that the user gave: leave it out")
+    if choice.split is not None:
+        facts = {"blocks": arguments["model"].blocks, "num_stages": mesh.pipeline}
+        choice = replace(choice, split=partition(choice.split, facts))
+    if choice.placement is not None:
+        placement(choice.placement, {**arguments, "mesh": mesh})
+    return choice
 
 
 def partition(answer: Any, arguments: Arguments) -> Tuple[int, ...]:

@@ -31,7 +31,7 @@ class Job:
 
     ``directory``: of the run. ``started``: when the command was given (Unix time). ``resume``: the checkpoint to go on
     from, "" to begin. ``config``: values, names and origins of the options as the command line gave them, and the
-    plugins. ``layout``: cluster, mesh, split and stages.
+    plugins. ``layout``: cluster, mesh, split and stages, and options that the strategy chose.
     """
 
     directory: str
@@ -55,6 +55,7 @@ class Job:
                 "mesh": [mesh.pipeline, mesh.data, mesh.tensor],
                 "split": list(plan.split),
                 "stages": [list(ranks) for ranks in plan.placement.stages],
+                "options": dict(plan.chosen),
             },
         )
 
@@ -91,4 +92,5 @@ class Job:
         """The cluster and the layout that the launcher's plan has."""
         cluster = Cluster(*self.layout["cluster"])
         placement = Placement.of(cluster, self.layout["stages"])
-        return cluster, Layout(Mesh(*self.layout["mesh"]), tuple(self.layout["split"]), placement)
+        mesh, split = Mesh(*self.layout["mesh"]), tuple(self.layout["split"])
+        return cluster, Layout(mesh, split, placement, self.layout["options"])

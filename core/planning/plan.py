@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.config.config import Config
@@ -24,7 +24,7 @@ class Plan:
     ``config`` is resolved: nothing in it is left to be decided. ``split`` counts the blocks of each stage;
     ``evaluation`` is the held-out set, if there is one, and ``goal`` what the best checkpoint has the best of;
     ``added`` are the fields of batches that plugins compute, by name; ``derived_figures`` those of the task
-    (``core/contract/tasks.py``).
+    (``core/contract/tasks.py``). ``chosen`` are options that the strategy has decided, ``reasons`` why, in lines.
     """
 
     config: Config
@@ -38,6 +38,8 @@ class Plan:
     goal: Goal = Goal()
     added: Mapping[str, SampleField] = field(default_factory=dict)
     derived_figures: Mapping[str, Callable[[Mapping[str, float]], float]] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """A line; ``report()`` has all of it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.config.config import Config
@@ -12,8 +13,10 @@ from pipeloom.core.contract.core_fields import known_fields
 from pipeloom.core.contract.dataset import Dataset
 from pipeloom.core.contract.derived import with_derived
 from pipeloom.core.contract.hookspecs import ONE_ANSWER
+from pipeloom.core.contract.layout_choice import MemoryOf
 from pipeloom.core.contract.loss_scale import DYNAMIC, INITIAL, INTERVAL
 from pipeloom.core.contract.placement import Placement
+from pipeloom.core.contract.rank_load import PredictedMemory
 from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.tasks import Task
 from pipeloom.core.contract.topology import Cluster, Mesh, mesh_from_splits
@@ -24,16 +27,20 @@ from pipeloom.core.host.plugin_manager import PluginManager
 from pipeloom.core.host.task_choice import find_task
 from pipeloom.core.planning.clusters import resolve_cluster
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
+from pipeloom.core.planning.memory import stage_loads
+from pipeloom.core.planning.micro_batches import with_micro_batch
 from pipeloom.core.planning.plan import Plan, recompute_count
-from pipeloom.core.planning.tied_weights import carry_shared
+from pipeloom.core.planning.tied_weights import carry_shared, with_copies
 
 
 class Layout(NamedTuple):
-    """Where the model runs: the answers of the plugins that lay it out."""
+    """Where the model runs: the answers of the plugins that lay it out, with the options that they decided, and why."""
 
     mesh: Mesh
     split: Tuple[int, ...]
     placement: Placement
+    options: Mapping[str, Any] = MappingProxyType({})
+    reasons: Tuple[str, ...] = ()
 
 
 def make_plan(
@@ -42,17 +49,19 @@ def make_plan(
     world_size: Optional[int] = None,
     local_rank_differs: bool = False,
     decided: Optional[Tuple[Cluster, Layout]] = None,
+    elsewhere: Optional[Cluster] = None,
 ) -> Plan:
     """Ask the plugins for data, model, layout, partition and placement, in this order, and check the answers.
 
     ``world_size`` is given in a rank that another launcher has started: then the cluster must have that size;
     ``local_rank_differs`` says that this rank's local rank is not its rank, so that there are several nodes.
     ``decided`` is given in a rank of our launcher, which has asked for the layout: no plugin is asked again.
+    ``elsewhere``: the cluster to plan for, where that is not the one that this machine is part of.
     Raises ``UsageError`` for everything that does not fit.
     """
     for hook_name in ONE_ANSWER:
         plugins.require(hook_name)
-    cluster = decided[0] if decided is not None else resolve_cluster(config, world_size, local_rank_differs)
+    cluster = elsewhere or (decided[0] if decided else resolve_cluster(config, world_size, local_rank_differs))
     executor = plugins.hook.pipeloom_executor(config=config)
     executor.check(cluster, config)
     recompute_count(config.recompute, 0)
@@ -68,14 +77,27 @@ def make_plan(
     executor.check_optimizer(optimizer)  # the ranks ask for it again
     _check_fields(model, dataset, added)
 
-    mesh, split, placement = decided[1] if decided is not None else lay_out(config, plugins, cluster, model)
-    _check_batch(config, mesh)
     evaluation = open_held_out(config, plugins, dataset, model, task, added)
     goal = choose_goal(config, task, model, evaluation)
+
+    def memory(mesh: Mesh, split: Sequence[int], options: Mapping[str, Any]) -> List[PredictedMemory]:
+        changed, nowhere = config.replace(**options), Placement(cluster, ())
+        carried = with_copies(model) if changed.tied_transfer == "table" and mesh.pipeline > 1 else model
+        there = Plan(changed, cluster, mesh, dataset, carried, tuple(split), nowhere, evaluation, goal, added)
+        return [executor.memory(load) for load in stage_loads(there, optimizer)]
+
+    layout = decided[1] if decided is not None else lay_out(config, plugins, cluster, model, memory)
+    mesh, split, placement = layout.mesh, layout.split, layout.placement
+    config = with_micro_batch(config.replace(**layout.options), cluster, mesh, split, memory)
+    _check_batch(config, mesh)
     batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
     model = carry_shared(model, split, placement, batch, mesh.tensor, config.tied_transfer)
     config = config.replace(**{**model.settings, "nums_split": mesh.pipeline, "best_metric": goal.metric})
-    return Plan(config, cluster, mesh, dataset, model, split, placement, evaluation, goal, added, task.derived_figures)
+    figures = task.derived_figures
+    return Plan(
+        config, cluster, mesh, dataset, model, split, placement, evaluation, goal, added, figures, layout.options,
+        layout.reasons,
+    )  # fmt: skip
 
 
 def _model(config: Config, plugins: PluginManager, task: Task) -> ModelSpec:
@@ -84,18 +106,37 @@ def _model(config: Config, plugins: PluginManager, task: Task) -> ModelSpec:
     return model
 
 
-def lay_out(config: Config, plugins: PluginManager, cluster: Cluster, model: ModelSpec) -> Layout:
-    """Ask the plugins for mesh, partition and placement. Raises ``UsageError`` for what does not fit."""
+def lay_out(
+    config: Config, plugins: PluginManager, cluster: Cluster, model: ModelSpec, memory: Optional[MemoryOf] = None
+) -> Layout:
+    """Ask the plugins for mesh, partition and placement. Raises ``UsageError`` for what does not fit.
+
+    ``memory``: what a layout takes; without it nothing is known of that.
+    """
     if cluster.size == 1:
         # There is nothing to lay out; whatever the strategy would say of more devices does not apply.
         mesh = mesh_from_splits(cluster, config.nums_split or 1, config.tensor_parallel)
         mesh.check(cluster)
         return Layout(mesh, (len(model.blocks),), Placement.of(cluster, [[0]]))
-    mesh = plugins.hook.pipeloom_choose_layout(cluster=cluster, model=model, config=config)
-    config = config.replace(nums_split=mesh.pipeline)
-    split = plugins.hook.pipeloom_partition(blocks=model.blocks, num_stages=mesh.pipeline, config=config)
-    placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, model=model, config=config)
-    return Layout(mesh, split, placement)
+    choice = plugins.hook.pipeloom_choose_layout(
+        cluster=cluster, model=model, config=config, memory=memory or _unknown_memory
+    )
+    mesh, split, placement = choice.mesh, choice.split, choice.placement
+    config = config.replace(**choice.options).replace(nums_split=mesh.pipeline, tensor_parallel=mesh.tensor)
+    if split is None:
+        split = plugins.hook.pipeloom_partition(
+            blocks=model.blocks,
+            num_stages=mesh.pipeline,
+            config=config,
+            memory=lambda counts: (memory or _unknown_memory)(mesh, counts, choice.options),
+        )
+    if placement is None:
+        placement = plugins.hook.pipeloom_place(cluster=cluster, mesh=mesh, model=model, config=config)
+    return Layout(mesh, split, placement, choice.options, choice.reasons)
+
+
+def _unknown_memory(mesh: Mesh, split: Sequence[int], options: Mapping[str, Any]) -> List[PredictedMemory]:
+    return [PredictedMemory() for _ in split]
 
 
 def _resolved(config: Config, cluster: Cluster, dataset: Dataset) -> Config:

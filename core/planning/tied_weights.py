@@ -44,3 +44,8 @@ def carry_shared(
         return tuple(sum(sums.values()) + (ways - 1) * sums["shared"] for sums in weighed)
 
     return min(model, copied, key=cost)
+
+
+def with_copies(model: ModelSpec) -> ModelSpec:
+    """``model`` with each borrowed part copied, as ``table`` has it where the owner is on another stage."""
+    return replace(model, blocks=tuple(b.borrow.copy if b.borrow is not None else b for b in model.blocks))

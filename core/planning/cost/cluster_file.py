@@ -22,7 +22,7 @@ import yaml
 from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.gpu_peaks import gpu_peak
-from pipeloom.core.planning.cost.fit import default_calibration
+from pipeloom.core.planning.cost.fit import CPU_USUAL, default_calibration
 from pipeloom.core.planning.cost.machine import BlockTime, Calibration, Device, Machines, Network
 from pipeloom.core.planning.cost.units import (
     BYTES,
@@ -105,14 +105,15 @@ def read_machines(path: str) -> Machines:
         if devices > 1:
             raise UsageError(f"{networks.at('inside')} is missing: {devices} devices of a node are joined by one")
         found["inside"] = found["between"]
+    device = _device(whole.part("device", ("name", "type", "memory", "memory_bandwidth", "peak")))
     return Machines(
         str(whole.content.get("name") or Path(path).stem),
         nodes,
         devices,
-        _device(whole.part("device", ("name", "type", "memory", "memory_bandwidth", "peak"))),
+        device,
         **found,
         sharing=whole.quantity("sharing", NUMBER, 1.0),
-        calibration=_calibration(whole),
+        calibration=_calibration(whole, device.type),
         measured=tuple(_measured(whole)),
     )
 
@@ -143,8 +144,8 @@ def _device(part: _Part) -> Device:
     return Device(name, kind, part.quantity("memory", BYTES), part.quantity("memory_bandwidth", BYTES_A_SECOND), peak)
 
 
-def _calibration(whole: _Part) -> Calibration:
-    usual = default_calibration()
+def _calibration(whole: _Part, kind: str) -> Calibration:
+    usual = CPU_USUAL if kind == "cpu" else default_calibration()
     if whole.content.get("calibration") is None:
         return usual
     names = [one.name for one in fields(Calibration)]

@@ -154,6 +154,21 @@ def _slopes(machines: Machines, predicts: Sequence[Predict], names: Sequence[str
     return np.stack(columns, axis=1)
 
 
+#: A process on a core: its products come near the peak, and what an operation costs besides weighs more.
+CPU_USUAL = Calibration(
+    efficiency=0.9,
+    launch=2e-3,
+    head_launch=4e-3,
+    traffic=4.0,
+    sync=1e-4,
+    update=8.0,
+    inside=1.0,
+    between=1.0,
+    overlap=0.3,
+    step=5e-3,
+)
+
+
 def default_calibration() -> Calibration:
     """Return the constants of a machine of which nothing was measured: the usual ones."""
     return Calibration(**{name: prior.value for name, prior in PRIORS.items()})

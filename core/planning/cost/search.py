@@ -44,7 +44,7 @@ class Space:
     """State what may vary: a value of each of these options, where the user has given one, else all of them.
 
     ``fixed``: by option (``nums_split``, ``tensor_parallel``, ``grad_acc_steps``, ``recompute``, ``shard``,
-    ``tied_transfer``, ``order``).
+    ``tied_transfer``, ``micro_batch``, ``order``).
     """
 
     fixed: Mapping[str, Any]
@@ -129,6 +129,18 @@ class Search:
         best = [candidate for _, _, candidate in sorted(found, key=_negative)]
         return Found(best, sorted(unfit, key=_seconds), len(everything), played)
 
+    def best_of_each_kind(self, fits: Callable[[Candidate], bool] = lambda candidate: True) -> List[Candidate]:
+        """Return the quickest layout that fits of each kind (``kind_of``), quickest first."""
+        best: Dict[str, Candidate] = {}
+        for bound, _, candidate in sorted((one.cost.bound(), n, one) for n, one in enumerate(self.candidates())):
+            kind = kind_of(candidate)
+            if kind in best and bound >= best[kind].seconds:
+                continue
+            whole = self.play(candidate)
+            if (kind not in best or whole.seconds < best[kind].seconds) and fits(candidate):
+                best[kind] = whole
+        return sorted(best.values(), key=_seconds)
+
     def _meshes(self) -> Iterator[Mesh]:
         size, devices = self.machines.cluster.size, self.machines.devices_per_node
         for tensor in self.space.values("tensor_parallel", _divisors(devices)):
@@ -150,6 +162,9 @@ class Search:
 
     def _micro_batches(self, mesh: Mesh) -> Sequence[int]:
         share = self.samples // mesh.data
+        size = self.space.fixed.get("micro_batch")
+        if isinstance(size, int):
+            return [share // size] if share % size == 0 else []
         most = max(1, _MOST_PER_STAGE * mesh.pipeline)
         counts = [count for count in _divisors(share) if count <= most]
         return [count for count in self.space.values("grad_acc_steps", counts) if share % count == 0]
@@ -180,6 +195,20 @@ class Found:
     unfit: List[Candidate]
     candidates: int
     played: int
+
+
+def kind_of(candidate: Candidate) -> str:
+    """Return which kinds of parallelism a layout has, and where the pipeline lies."""
+    mesh, geometry = candidate.mesh, candidate.layout.geometry
+    parts = []
+    if mesh.pipeline > 1:
+        where = "between" if any(geometry.hops) else "inside"
+        parts.append(f"pipeline {where} nodes")
+    if mesh.data > 1:
+        parts.append(f"data parallel {'between' if geometry.data.nodes > 1 else 'inside'} nodes")
+    if mesh.tensor > 1:
+        parts.append("tensor parallel")
+    return ", ".join(parts) or "one device"
 
 
 def _recomputed(blocks: Sequence[Any], split: Sequence[int]) -> Tuple[int, ...]:

@@ -232,7 +232,7 @@ class StepModel:
     ) -> Tuple[List[float], List[float], List[float]]:
         """Seconds of each stage after its last backward pass, and what of the exchange that pass hides."""
         constants, exchange, hidden = self.machines.calibration, [], []
-        copied = self._copies(layout)
+        copied = self.shared_seconds(layout)
         for stage, amount in enumerate(np.diff(spread_out.exchanged[cuts]) * self.gradient_bytes):
             seconds = all_reduce_seconds(self.machines, float(amount), layout.geometry.data)
             hidden.append(min(constants.overlap * seconds, float(backward[stage])))
@@ -241,8 +241,8 @@ class StepModel:
         moved = np.diff(spread_out.updated[cuts]) * _FLOAT_BYTES * constants.update * self.machines.sharing
         return exchange, hidden, (moved / self.machines.device.memory_bandwidth).tolist()
 
-    def _copies(self, layout: Layout) -> float:
-        """Seconds that the gradient of a copied table takes to the other stage, and the sum of it back."""
+    def shared_seconds(self, layout: Layout) -> float:
+        """Return the seconds that the gradient of a copied table takes to the other stage, and the sum of it back."""
         if not layout.table or layout.pipeline == 1:
             return 0.0
         amount = self.shared_table * _FLOAT_BYTES / (layout.tensor * layout.data)

@@ -11,6 +11,7 @@ from pipeloom.core.base.errors import ContractError, PipeloomError, UsageError
 from pipeloom.core.config.config import resolve
 from pipeloom.core.contract import hookspecs
 from pipeloom.core.contract.blocks import Block, Cost, ModelSpec, ParameterSpec
+from pipeloom.core.contract.rank_load import PredictedMemory
 from pipeloom.core.contract.topology import Cluster
 from pipeloom.core.host import shape
 from pipeloom.core.host.builtin import builtin
@@ -161,8 +162,9 @@ def _calls(config: Any, manager: Any) -> Dict[str, List[Dict[str, Any]]]:
     calls: Dict[str, List[Dict[str, Any]]] = {f"pipeloom_{hook}": [{"config": config}] for hook in with_config}
     calls.update({f"pipeloom_{hook}": [{}] for hook in ("commands", "prepare_kinds", "record_kinds")})
     calls["pipeloom_build_optimizer"] = [{"config": config, "parameters": list(model.parameters)}]
+    memory = {"memory": lambda counts: _memory(None, counts, {})}
     calls["pipeloom_partition"] = [
-        {"blocks": model.blocks, "num_stages": stages, "config": config.replace(nums_split=stages)}
+        {"blocks": model.blocks, "num_stages": stages, "config": config.replace(nums_split=stages), **memory}
         for stages in (1, 2, 4)
     ]
     layouts, places = calls.setdefault("pipeloom_choose_layout", []), calls.setdefault("pipeloom_place", [])
@@ -170,15 +172,19 @@ def _calls(config: Any, manager: Any) -> Dict[str, List[Dict[str, Any]]]:
         cluster = Cluster(nodes, devices, "cpu", True)
         for stages in (None, 1, 2, 4, 8):
             asked = config.replace(nums_split=stages, nnodes=nodes, nproc_per_node=devices)
-            facts = {"cluster": cluster, "model": model, "config": asked}
+            facts = {"cluster": cluster, "model": model, "config": asked, "memory": _memory}
             if stages is None or cluster.size % stages == 0:
                 layouts.append(facts)
             try:
-                mesh = manager.hook.pipeloom_choose_layout(**facts)
+                mesh = manager.hook.pipeloom_choose_layout(**facts).mesh
             except PipeloomError:
                 continue
             places.append({**facts, "mesh": mesh, "config": asked.replace(nums_split=mesh.pipeline)})
     return calls
+
+
+def _memory(mesh: Any, split: Sequence[int], options: Any) -> List[PredictedMemory]:
+    return [PredictedMemory({"everything": 1e6}, 0.1) for _ in split]
 
 
 def _model(count: int) -> ModelSpec:

@@ -45,7 +45,7 @@ class LaidOutModel:
         executor = self.opened.plugins.hook.pipeloom_executor(config=config)
         executor.check(self.cluster, config)
         executor.start()
-        mesh, split, placement = self.layout
+        mesh, split, placement = self.layout[:3]
         return executor.build(
             ProgramSpec(
                 model,
