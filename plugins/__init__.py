@@ -41,6 +41,11 @@ ALWAYS = {
 
 #: The commands beside ``train``, and what the list of commands says of them.
 COMMANDS = {
+    "plan": (
+        "pipeloom.plugins.commands.plan",
+        "what a job will do before it runs: layout, memory, bytes, seconds a step and why\n"
+        "            (--search, --compare, --explain, --what-if, --json, --html FILE)",
+    ),
     "parity": (
         "pipeloom.plugins.commands.parity",
         "train in the given layout and in a single process, and compare the two\n"

@@ -176,8 +176,8 @@ def explain_memory(loads: Sequence[RankLoad], memory: Sequence[PredictedMemory])
     line = f"stage {most} takes {_gb(totals[most] - totals[least])} more than stage {least}: {listed}"
     if loads[most].in_flight > loads[least].in_flight:
         line += (
-            f"; it keeps the activations of {loads[most].in_flight} micro-batches whose backward pass is still to come, "
-            f"stage {least} those of {loads[least].in_flight}"
+            f"; it keeps the activations of {loads[most].in_flight} micro-batches whose backward pass is still to "
+            f"come, stage {least} those of {loads[least].in_flight}"
         )
     return [line]
 

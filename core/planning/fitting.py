@@ -88,7 +88,7 @@ def _what_fits(
 ) -> str:
     """Return the nearest change that fits, with its figure."""
     found: List[Tuple[float, str]] = []
-    for flags, changed in _changes(plan, replan):
+    for flags, changed in changes(plan, replan):
         memories = estimate(changed)
         needs = [(sum(memories[rank].total for rank in ranks), room.free) for ranks, room in places]
         most = max(need for need, _ in needs)
@@ -101,7 +101,7 @@ def _what_fits(
     return f"{flags} would take it down to {_gb(least)}: take more nodes, or a smaller model"
 
 
-def _changes(plan: Plan, replan: Callable[[Dict[str, Any]], Plan]) -> Iterator[Tuple[str, Plan]]:
+def changes(plan: Plan, replan: Callable[[Dict[str, Any]], Plan]) -> Iterator[Tuple[str, Plan]]:
     """Yield ``(flags, plan)``: one change first, then two at once, and so on, those that change the least before."""
     single, laid_out = _single_changes(plan), {plan.mesh.pipeline: plan}
     for count in range(1, _TOGETHER + 1):

@@ -14,9 +14,10 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-FORWARD, BACKWARD, AFTER = "forward", "backward", "after"
+FORWARD, BACKWARD, WEIGHTS, AFTER = "forward", "backward", "weights", "after"
+_KINDS = (BACKWARD, FORWARD, WEIGHTS)  # in the order in which a stage prefers them
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class PipelineWork:
     does once all of its micro-batches are done (exchange of gradients, update). ``in_flight``: begun and unfinished
     micro-batches of a stage, 2 p where not given, as the engine's buffers allow. ``capacity``: how many stages the
     machine can serve at once at full speed, where stages share its cores or cards; more of them share it evenly.
+
+    What the engine cannot run, but one may ask for: ``weights[s][m]``, the part of a backward pass that only the update
+    waits for, done when there is nothing else to do (zero bubble, Qi et al. 2023); ``devices[s]``, the device of each
+    stage, where one has several of them (interleaved, Narayanan et al. 2021, section 2.2).
     """
 
     forward: Sequence[Sequence[float]]
@@ -37,6 +42,8 @@ class PipelineWork:
     after: Sequence[float] = ()
     in_flight: Optional[int] = None
     capacity: Optional[float] = None
+    weights: Sequence[Sequence[float]] = ()
+    devices: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         stages, micro_batches = len(self.forward), {len(row) for row in (*self.forward, *self.backward)}
@@ -86,20 +93,24 @@ class Timeline:
 
 
 @dataclass
-class _Stage:
-    #: (when it became ready, 0 for a backward pass and 1 for a forward one, micro-batch)
-    ready: List[Tuple[float, int, int]] = field(default_factory=list)
-    working: bool = False
-    begun: int = 0
-    finished: int = 0
+class _Device:
+    """What works on the stages of a device; mostly one."""
 
-    def next(self, most: int) -> Optional[Tuple[float, int, int]]:
-        """Take out what it does next."""
-        for entry in sorted(self.ready):
-            if entry[1] == 0 or self.begun - self.finished < most:
+    #: (0 for a backward pass, 1 for a forward one, 2 for weights; when it became ready; stage; micro-batch)
+    ready: List[Tuple[float, int, int, int]] = field(default_factory=list)
+    working: bool = False
+
+    def next(self, may_begin: Callable[[int], bool]) -> Optional[Tuple[float, int, int, int]]:
+        """Take out what it does next: whatever became ready first, weights when there is nothing else."""
+        for entry in sorted(self.ready, key=_weights_last):
+            if entry[1] != 1 or may_begin(entry[2]):
                 self.ready.remove(entry)
                 return entry
         return None
+
+
+def _weights_last(entry: Tuple[float, int, int, int]) -> Tuple[bool, Tuple[float, int, int, int]]:
+    return entry[1] == 2, entry
 
 
 class _Clock:
@@ -158,10 +169,13 @@ def simulate(work: PipelineWork) -> Timeline:
     """
     count, micro_batches = len(work.forward), len(work.forward[0])
     most = work.in_flight or 2 * count
-    stages = [_Stage() for _ in range(count)]
+    device_of = list(work.devices) or list(range(count))
+    devices = {number: _Device() for number in device_of}
+    begun, finished = [0] * count, [0] * count
+    began: Dict[Tuple[int, int, int], float] = {}
     links: Dict[Tuple[int, int], float] = defaultdict(float)
-    begun: Dict[Tuple[int, int, int], float] = {}
     spans: List[Span] = []
+    seconds = (work.backward, work.forward, work.weights)
     clock = _Clock(work.capacity)
     for number in range(micro_batches):
         clock.ready(work.arrivals[number] if work.arrivals else 0.0, 0, 1, number)
@@ -172,34 +186,40 @@ def simulate(work: PipelineWork) -> Timeline:
         links[source, target] = arrival
         clock.ready(arrival, target, which, number)
 
+    def may_begin(stage: int) -> bool:
+        return begun[stage] - finished[stage] < most
+
     upcoming = clock.peek()
     while upcoming is not None:
-        time, ready, place, which, number = clock.pop()
-        stage = stages[place]
+        time, ready, stage, which, number = clock.pop()
+        device = devices[device_of[stage]]
         if ready:
-            stage.ready.append((time, which, number))
+            device.ready.append((time, which, stage, number))
         else:
-            stage.working = False
-            spans.append(Span(place, FORWARD if which else BACKWARD, number, begun[place, which, number], time))
-            if which == 1 and place < count - 1:
-                send(time, place, place + 1, 1, number)
+            device.working = False
+            spans.append(Span(stage, _KINDS[which], number, began[stage, which, number], time))
+            if which == 1 and stage < count - 1:
+                send(time, stage, stage + 1, 1, number)
             elif which == 1:
-                stage.ready.append((time, 0, number))
-            else:
-                stage.finished += 1
-                if place > 0:
-                    send(time, place, place - 1, 0, number)
+                device.ready.append((time, 0, stage, number))
+            elif which == 0:
+                finished[stage] += 1
+                if stage > 0:
+                    send(time, stage, stage - 1, 0, number)
+                if work.weights:
+                    device.ready.append((time, 2, stage, number))
         upcoming = clock.peek()
-        if upcoming is not None and upcoming[0] == time and upcoming[2] == place:
+        if upcoming is not None and upcoming[0] == time and device_of[upcoming[2]] == device_of[stage]:
             continue  # all that happens at one instant, before it chooses
-        chosen = None if stage.working else stage.next(most)
+        chosen = None if device.working else device.next(may_begin)
         if chosen is not None:
-            _, which, number = chosen
-            stage.working, stage.begun = True, stage.begun + which
-            begun[place, which, number] = time
-            clock.work(time, (work.forward if which else work.backward)[place][number], place, which, number)
+            _, which, stage, number = chosen
+            device.working = True
+            begun[stage] += which == 1
+            began[stage, which, number] = time
+            clock.work(time, seconds[which][stage][number], stage, which, number)
             upcoming = clock.peek()
-    for place, after in enumerate(work.after):
-        done = max(span.end for span in spans if span.stage == place)
-        spans.append(Span(place, AFTER, -1, done, done + after))
+    for stage, after in enumerate(work.after):
+        done = max(span.end for span in spans if device_of[span.stage] == device_of[stage])
+        spans.append(Span(stage, AFTER, -1, done, done + after))
     return Timeline(sorted(spans, key=lambda span: (span.begin, span.stage)), count)

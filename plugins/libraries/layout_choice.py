@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, Callable, List, Sequence
 
 from pipeloom.core.base.devices import resolve_device
 from pipeloom.core.contract.blocks import BatchSize, Block, ModelSpec
+from pipeloom.core.contract.layout_choice import MemoryOf
 from pipeloom.core.contract.micro_batch import AUTO
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.planning.cost.compute import block_seconds
 from pipeloom.core.planning.cost.geometry import INTRA_FIRST, GroupShape
-from pipeloom.core.planning.cost.search import Search
+from pipeloom.core.planning.cost.search import Candidate, Search
 from pipeloom.core.planning.machines import Known, known_machines
 from pipeloom.plugins.libraries.placement_search import by_tensor_groups, contiguous, side_by_side
 
@@ -33,6 +34,16 @@ def search_of(config: Any, cluster: Cluster, model: ModelSpec, fixed: Sequence[s
     half = config.precision == "amp"
     batch, length = config.train_global_batch_size, config.seq_length
     return Search(known.machines, model, batch, length, half, kept), known
+
+
+def fits_in(room: float, memory: MemoryOf) -> Callable[[Candidate], bool]:
+    """Return what says whether every rank of a layout fits into ``room`` bytes."""
+
+    def fits(candidate: Candidate) -> bool:
+        need = memory(candidate.mesh, candidate.layout.split, candidate.options)
+        return max(one.total for one in need) <= room
+
+    return fits
 
 
 def placed(cluster: Cluster, mesh: Mesh, order: str) -> Placement:

@@ -12,7 +12,7 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.layout_choice import LayoutChoice
 from pipeloom.core.planning.machines import rank_room
 from pipeloom.core.planning.ranking import describe_candidate, why_slower
-from pipeloom.plugins.libraries.layout_choice import placed, search_of
+from pipeloom.plugins.libraries.layout_choice import fits_in, placed, search_of
 
 
 @pipeloom.hookimpl
@@ -20,11 +20,7 @@ def pipeloom_choose_layout(cluster, model, config, memory):
     began = time.monotonic()
     search, known = search_of(config, cluster, model)
     room = rank_room(known.machines)
-
-    def fits(candidate):
-        need = memory(candidate.mesh, candidate.layout.split, candidate.options)
-        return max(one.total for one in need) <= room
-
+    fits = fits_in(room, memory)
     found = search.best(2, fits)
     if not found.best:
         raise UsageError(_nothing(config, cluster, found, room))
@@ -45,8 +41,8 @@ def pipeloom_choose_layout(cluster, model, config, memory):
 def _nothing(config, cluster, found, room):
     if found.unfit:
         return (
-            f"no layout of this model with --train_global_batch_size {config.train_global_batch_size} on {cluster} fits "
-            f"into {room / 1e9:.1f} GB a rank: take more devices, a smaller batch or model"
+            f"no layout of this model with --train_global_batch_size {config.train_global_batch_size} on {cluster} "
+            f"fits into {room / 1e9:.1f} GB a rank: take more devices, a smaller batch or model"
         )
     return (
         f"no layout of {cluster} divides --train_global_batch_size {config.train_global_batch_size} with the options "

@@ -112,3 +112,30 @@ def test_two_stages_on_one_core_take_turns():
     assert found.length == pytest.approx(8)
     with pytest.raises(ValueError, match="capacity"):
         PipelineWork([[1]], [[1]], capacity=0)
+
+
+@pytest.mark.parametrize("chunks", [2, 3, 4])
+def test_interleaved_stages_divide_the_bubble(chunks):
+    """Narayanan et al. 2021, section 2.2: the bubble of v chunks a device is ``(p - 1) / v`` micro-batches long."""
+    devices, count = 4, 16
+    virtual = devices * chunks
+    work = PipelineWork(
+        [[1 / chunks] * count] * virtual,
+        [[2 / chunks] * count] * virtual,
+        devices=[stage % devices for stage in range(virtual)],
+        in_flight=count,
+    )
+    plain = simulate(PipelineWork([[1] * count] * devices, [[2] * count] * devices)).length
+    assert plain == (count + devices - 1) * 3
+    least = count * 3 + (devices - 1) * 3 / chunks
+    assert least - 1e-9 <= simulate(work).length < least + 3
+
+
+def test_weights_that_wait_fill_the_bubble():
+    """Qi et al. 2023: what only the update waits for is done where stages would wait."""
+    devices, count = 4, 8
+    plain = PipelineWork([[1] * count] * devices, [[2] * count] * devices)
+    split = PipelineWork([[1] * count] * devices, [[1] * count] * devices, weights=[[1] * count] * devices)
+    work = count * 3
+    assert work <= simulate(split).length < simulate(plain).length == work + (devices - 1) * 3
+    assert all(simulate(split).busy(stage) == work for stage in range(devices))
