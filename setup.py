@@ -54,7 +54,7 @@ setup(
     package_dir={"pipeloom": "pipeloom", "pipeloom.core": "core", "pipeloom.plugins": "plugins"},
     packages=["pipeloom", "pipeloom.testing"] + _packages("core") + _packages("plugins"),
     include_package_data=True,
-    package_data={"pipeloom": ["py.typed"], "pipeloom.plugins.commands.plan": ["page.css", "page.js"]},
+    package_data={"pipeloom": ["py.typed"]},
     install_requires=[
         "oneflow==0.9.0",
         # Even on a CPU OneFlow's library asks the loader for libcudnn.so.8 and libcublas.so.11.
@@ -79,7 +79,8 @@ setup(
         # The picture of a plan (plan --png), and of the layout among TensorBoard's images.
         "pictures": ["matplotlib"],
         "prepare": _PREPARE,
-        "test": _PREPARE + ["matplotlib", "pytest", "pytest-xdist", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
+        "test": _PREPARE
+        + ["matplotlib", "pytest", "pytest-xdist", "hypothesis", "wheel", "ruff", "mypy; python_version >= '3.10'"],
         "zstd": ["backports.zstd; python_version >= '3.9'"],  # .zst files for 'prepare'
     },
     entry_points={

@@ -75,6 +75,7 @@ def _timeline(axes: Any, content: Mapping[str, Any]) -> None:
     count = max((span[0] for span in spans), default=0) + 1
     axes.set_yticks(range(count), [f"stage {stage}" for stage in range(count)])
     axes.invert_yaxis()
+    axes.set_xlim(0, max((span[4] for span in spans), default=1.0))
     axes.set_xlabel("seconds")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=4, frameon=False, fontsize=8)
     _bare(axes)

@@ -1,0 +1,1 @@
+"""Published step times beside what the planner's cost model predicts."""
