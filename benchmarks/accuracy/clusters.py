@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, Dict, Tuple
 
-from pipeloom.core.planning.cost.machine import Device, Machines, Network
+from pipeloom.core.planning.cost.hardware import Device, Machines, Network
 
 GIGA = 1e9
 

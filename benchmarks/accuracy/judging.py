@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from accuracy.rows import Row
-from pipeloom.core.planning.cost.fit import PRIORS, Fitted, Prior, choose_rows, fit, usual
+from pipeloom.core.planning.cost.fit import PRIORS, Fitted, Prior, choose_rows, fit, usual_machines
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def judge(rows: Sequence[Row], count: int) -> Judged:
 
 def _fit(rows: Sequence[Row], count: int) -> Tuple[Fitted, List[int]]:
     priors = priors_for(rows)
-    start = usual(rows[0].model.machines, priors)
+    start = usual_machines(rows[0].model.machines, priors)
     predicts = [row.predict for row in rows]
     chosen = choose_rows(start, predicts, count, priors)
     return fit(

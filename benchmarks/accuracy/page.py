@@ -32,7 +32,7 @@ def write_page(folder: str) -> int:
         f"{datetime.date.today().isoformat()} from published step times (a folder given by `--data`). One table by itself: "
         "`python benchmarks/planner_accuracy.py FILE.csv --fit N [--json]`.",
         "The constants of a cluster (efficiency of products, least time of a layer, traffic of memory, shares of the "
-        "networks' bandwidths, overlap; `core/planning/cost/machine.py`) are fitted on a few rows of each table and the "
+        "networks' bandwidths, overlap; `core/planning/cost/hardware.py`) are fitted on a few rows of each table and the "
         "figures are of the others. The rows are chosen by rule: one after the other those that narrow the constants "
         "most (D-optimal; `core/planning/cost/fit.py`), without a look at any measured time. Devices and networks are "
         "those of data sheets (`benchmarks/accuracy/clusters.py`); LiBai's page names no GPU: V100 is assumed.",
@@ -151,15 +151,14 @@ def _here() -> List[str]:
 
 
 def _growth() -> List[str]:
-    rows = [
-        [f"{row['devices']:,}", str(row["candidates"]), f"{row['seconds']:.2f}", f"{row['step']:.3g}", f"{row['mfu']:.1%}",
-         row["layout"]]
-        for row in grow()
-    ]  # fmt: skip
+    rows = []
+    for row in grow():
+        step = [f"{row['step']:.3g}", f"{row['mfu']:.1%}", row["layout"]] if "step" in row else ["", "", "none fits"]
+        rows.append([f"{row['devices']:,}", str(row["candidates"]), f"{row['seconds']:.2f}", *step])
     return [
         "## Large clusters",
         "GPT of 39 G parameters, 2 samples a step for each device, nodes of eight H100 with 3.2 Tbit/s between them, usual "
-        "constants, half of the exchange of gradients hidden, memory not asked. Seconds of the search are this machine's.",
+        "constants, half of the exchange of gradients hidden; layouts that fit into 80 GB. Seconds of the search are this machine's.",
         _table(["devices", "layouts", "search, s", "step, s", "MFU", "layout"], rows),
     ]
 

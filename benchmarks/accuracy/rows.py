@@ -13,8 +13,8 @@ from accuracy.models import model_of
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.planning.cost.geometry import INTER_FIRST, Geometry
-from pipeloom.core.planning.cost.machine import Machines
-from pipeloom.core.planning.cost.step import Layout, StepModel
+from pipeloom.core.planning.cost.hardware import Machines
+from pipeloom.core.planning.cost.step import LayoutShape, StepModel
 from pipeloom.plugins.libraries.placement_search import contiguous
 
 NEEDED = ("layers", "hidden", "heads", "seq_length", "vocab", "micro_batch", "global_batch", "tensor", "data",
@@ -29,7 +29,7 @@ class Row:
 
     said: Mapping[str, str]
     model: StepModel
-    layout: Layout
+    layout: LayoutShape
     seconds: float
 
     def predict(self, machines: Machines) -> float:
@@ -90,7 +90,7 @@ def _row(said: Mapping[str, str]) -> Tuple[Row, str]:
     model = StepModel(
         machines, model_of(family, *sizes), int(said["global_batch"]), int(said["seq_length"]), half, gradients
     )
-    layout = Layout(
+    layout = LayoutShape(
         mesh.pipeline,
         mesh.data,
         mesh.tensor,
@@ -103,7 +103,7 @@ def _row(said: Mapping[str, str]) -> Tuple[Row, str]:
     )
     if said.get("recompute", "none") == "full":
         layers = [count - (stage == 0) - (stage == mesh.pipeline - 1) for stage, count in enumerate(layout.split)]
-        layout = Layout(**{**vars(layout), "recomputed": tuple(layers)})
+        layout = LayoutShape(**{**vars(layout), "recomputed": tuple(layers)})
     return Row(said, model, layout, float(said["step_s"])), note
 
 

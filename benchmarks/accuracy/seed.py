@@ -18,8 +18,8 @@ from accuracy.models import model_of
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.planning.cost.fit import default_calibration
 from pipeloom.core.planning.cost.geometry import INTER_FIRST, INTRA_FIRST, Geometry
-from pipeloom.core.planning.cost.machine import Machines, Network
-from pipeloom.core.planning.cost.step import Layout, StepModel
+from pipeloom.core.planning.cost.hardware import Machines, Network
+from pipeloom.core.planning.cost.step import LayoutShape, StepModel
 
 _VOCAB = 30522
 #: Nodes -> samples of a step by the scripts.
@@ -82,7 +82,7 @@ def predict(pair: Pair, rate: float, batch: int, micro_batches: int = 1, masked:
     for order in (INTRA_FIRST, INTER_FIRST):
         geometry = Geometry.regular(cluster, mesh, order)
         assert geometry is not None
-        layout = Layout(stages, data, 1, tuple(counts), geometry, micro_batches, (), "none", True)
+        layout = LayoutShape(stages, data, 1, tuple(counts), geometry, micro_batches, (), "none", True)
         seconds.append(StepModel(machines, model, batch, pair.seq_length).cost(layout).step)
     return seconds[0], seconds[1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeloom.core.contract.loss_scale import StaticOrDynamic
-from pipeloom.core.contract.micro_batch import MicroBatch
+from pipeloom.core.contract.micro_batch import MicroBatchSize
 from pipeloom.core.contract.options import FREE, FRESH, Options
 
 
@@ -57,7 +57,7 @@ def add_core_options(options: Options) -> None:
         help="ranks that share each layer: attention heads, MLP and vocabulary are split over them")
     add("grad_acc_steps", int, 4, resume=FREE, minimum=1, single_process=1, model_card=False,
         help="micro-batches of a step: gradients are accumulated over them, and stages overlap on them")
-    add("micro_batch", MicroBatch, resume=FREE, replaces="grad_acc_steps", single_process=None, model_card=False,
+    add("micro_batch", MicroBatchSize, resume=FREE, replaces="grad_acc_steps", single_process=None, model_card=False,
         help="samples of a micro-batch on each data-parallel rank, another way to give --grad_acc_steps; auto: the "
              "most that fit into memory, where a pipeline keeps two micro-batches for each stage")
     add("shard", str, "none", resume=FREE, choices=("none", "vocabulary", "optimizer", "parameters"),

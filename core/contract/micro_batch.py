@@ -8,7 +8,7 @@ from typing import Any
 AUTO = "auto"
 
 
-class MicroBatch:
+class MicroBatchSize:
     """Say what ``--micro_batch`` may be."""
 
     wanted = f"a whole number of at least 1, or '{AUTO}'"

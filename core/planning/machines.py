@@ -15,7 +15,7 @@ from pipeloom.core.config.config import Config
 from pipeloom.core.contract.topology import Cluster
 from pipeloom.core.planning.cost.cluster_file import read_machines
 from pipeloom.core.planning.cost.fit import CPU_USUAL, default_calibration
-from pipeloom.core.planning.cost.machine import Device, Machines, Network
+from pipeloom.core.planning.cost.hardware import Device, Machines, Network
 
 #: A core of a server or laptop of today with AVX2, and the memory of a machine shared by its cores: rounded guesses.
 _CORE_PEAK, _MACHINE_BANDWIDTH, _MEMORY = 75e9, 16e9, 8e9

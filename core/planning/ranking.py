@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
-from pipeloom.core.planning.cost.search import Candidate, Search
-from pipeloom.core.planning.evaluation import TERMS, terms_of
+from pipeloom.core.contract.blocks import Block
+from pipeloom.core.planning.cost.search import LayoutCandidate, Search
+from pipeloom.core.planning.worth import TERMS, terms_of
 
 
-def describe_candidate(candidate: Candidate) -> str:
+def describe_candidate(candidate: LayoutCandidate) -> str:
     """Return a layout in words: mesh, order where it matters, micro-batches, split and options."""
     layout, options = candidate.layout, candidate.options
     parts = [str(candidate.mesh)]
@@ -22,13 +23,29 @@ def describe_candidate(candidate: Candidate) -> str:
     return ", ".join(parts)
 
 
+def stages_in_words(blocks: Sequence[Block], split: Sequence[int]) -> str:
+    """Return a split as ``E+12T | 12T+H``: what stands before the layers, layers, and what stands after them.
+
+    Counts with commas where a model has not just one block before its layers and one after them.
+    """
+    layers = [block.layer for block in blocks]
+    if len(layers) < 3 or layers[0] or layers[-1] or not all(layers[1:-1]):
+        return ",".join(map(str, split))
+    texts = []
+    for stage, count in enumerate(split):
+        middle = count - (stage == 0) - (stage == len(split) - 1)
+        parts = ["E"] * (stage == 0) + [f"{middle}T"] * (middle > 0) + ["H"] * (stage == len(split) - 1)
+        texts.append("+".join(parts))
+    return " | ".join(texts)
+
+
 def shorten(split) -> str:
     """Return counts of blocks as text; many of them by their first and last ones."""
     counts = [str(count) for count in split]
     return "+".join(counts) if len(counts) <= 8 else "+".join([*counts[:3], "...", *counts[-2:]])
 
 
-def flags_of(candidate: Candidate) -> str:
+def flags_of(candidate: LayoutCandidate) -> str:
     """Return the options of a run that make this layout."""
     options = candidate.options
     usual = {"shard": "none", "recompute": "none", "tensor_parallel": 1}
@@ -39,7 +56,7 @@ def flags_of(candidate: Candidate) -> str:
     return " ".join([f"--plugins {strategy},...", *flags])
 
 
-def why_slower(search: Search, best: Candidate, other: Candidate) -> str:
+def why_slower(search: Search, best: LayoutCandidate, other: LayoutCandidate) -> str:
     """Return by how much ``other`` is slower than ``best``, and the reasons that make up most of that."""
     here, there = (terms_of(search.model_of(one.layout), one.layout, one.cost) for one in (best, other))
     more: Dict[str, float] = {name: there.get(name, 0.0) - here.get(name, 0.0) for name in TERMS}

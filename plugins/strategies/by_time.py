@@ -5,7 +5,7 @@ what memory moves, and what the host takes at the least. Exact, as the other par
 """
 
 import pipeloom
-from pipeloom.plugins.libraries.layout_choice import block_times
+from pipeloom.plugins.libraries.layout_search import block_times
 from pipeloom.plugins.libraries.min_max_split import min_max_split
 
 

@@ -66,6 +66,7 @@ EFFECTS = {
     "recompute": ("full", "recomputed", []),
     "tied_transfer": ("table", "transfer", ["--tied_transfer", "vectors"]),
     "grad_acc_steps": ("2", "batch", []),
+    "micro_batch": ("8", "batch", []),
     "train_global_batch_size": ("64", "batch", []),
     "train_steps": ("7", "steps", []),
     "epochs": ("2", "steps", []),
@@ -96,6 +97,7 @@ EFFECTS = {
 ELSEWHERE = {
     "precision": "test_plan.py (amp without CUDA is refused)",
     "interface": "test_network.py",
+    "cluster_file": "test_plan_command.py, test_auto.py",
     "device": "test_plan.py (cuda without a GPU is refused)",
     "ofrecord_path": "test_wiki_ofrecord.py, test_mixture.py, test_parity.py",
     "eval_path": "test_held_out.py, test_evaluation.py",

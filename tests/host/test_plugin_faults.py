@@ -165,7 +165,7 @@ def test_a_users_ctrl_c_is_not_the_plugins(mine, handler):
                 mine("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(99): pass\n")
         hook = "import pipeloom\n@pipeloom.hookimpl\ndef pipeloom_partition(blocks):\n    raise KeyboardInterrupt\n"
         with pytest.raises(UsageError, match="hook pipeloom_partition: it raises KeyboardInterrupt"):
-            mine(hook).hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None)
+            mine(hook).hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None, memory=None)
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -177,7 +177,7 @@ def test_the_object_plugin_of_a_module_is_one(mine):
         "      return [len(blocks)]\n"
         "plugin = Zig()\n"
     )
-    assert manager.hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None) == (2,)
+    assert manager.hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None, memory=None) == (2,)
 
 
 def test_a_package_with_its_hooks_inside_is_told_where_they_are(tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_one_that_asks_to_answer_last_answers_before_the_default(mine):
         HOOK.replace("hookimpl", "hookimpl(trylast=True)") + "pipeloom_partition(blocks): return [len(blocks)]\n"
     )
     assert manager.who_answers("pipeloom_partition") == "./mine.py"
-    assert manager.hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None) == (2,)
+    assert manager.hook.pipeloom_partition(blocks=[1, 2], num_stages=1, config=None, memory=None) == (2,)
 
 
 # --- what it declares
@@ -307,8 +307,8 @@ def test_a_declaration_that_raises(mine):
 # --- what it answers
 
 PLACE = {"cluster": Cluster(2, 2), "mesh": Mesh(2, 2), "model": None, "config": None}
-LAYOUT = {"cluster": Cluster(2, 2), "model": None, "config": None}
-SPLIT = {"blocks": [0, 1, 2], "num_stages": 2, "config": None}
+LAYOUT = {"cluster": Cluster(2, 2), "model": None, "config": None, "memory": None}
+SPLIT = {"blocks": [0, 1, 2], "num_stages": 2, "config": None, "memory": None}
 RATE = {"config": SimpleNamespace(train_steps=10)}
 DATA = {"config": None, "split": "train"}
 MODEL = {"config": None, "task": None}

@@ -113,7 +113,7 @@ def test_a_selected_plugin_answers_before_the_default(site):
     )
     manager = PluginManager()
     manager.load(["./mine.py"])
-    assert manager.hook.pipeloom_partition(blocks=[1, 2, 3], num_stages=1, config=None) == (3,)
+    assert manager.hook.pipeloom_partition(blocks=[1, 2, 3], num_stages=1, config=None, memory=None) == (3,)
 
 
 def test_an_unknown_name_gets_a_suggestion_and_the_list(site):
@@ -393,7 +393,7 @@ def code_words(path):
 #: Sentences that show a user what to type; a plugin in them is an example.
 EXAMPLES = {"cli.py": ("for instance --plugins", "another way to select a strategy")}
 #: A word that anything may be called, so that no text tells whether the plugin is meant.
-WORDS = ("text",)
+WORDS = ("text", "auto")
 #: A file format that a plugin is named after: these rooms know the format, and nothing of the plugin.
 FORMATS = {"squad": ("data/squad/", "prepare/", "predict_command.py")}
 

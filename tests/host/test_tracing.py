@@ -66,7 +66,7 @@ def traced(tmp_path, monkeypatch):
 
 def test_each_call_is_a_line_with_arguments_answer_and_time(traced, tmp_path):
     manager = traced(PLUGIN)
-    assert manager.hook.pipeloom_partition(blocks=[1, 2, 3], num_stages=2, config=None) == (1, 2)
+    assert manager.hook.pipeloom_partition(blocks=[1, 2, 3], num_stages=2, config=None, memory=None) == (1, 2)
     manager.hook.pipeloom_on_step_end(run=None, step=1, metrics={"loss": 0.5})
     with pytest.raises(PipeloomError, match="three"):
         manager.hook.pipeloom_on_step_end(run=None, step=3, metrics=None)

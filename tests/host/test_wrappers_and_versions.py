@@ -14,7 +14,7 @@ pytestmark = pytest.mark.fast
 HOOK = "import pipeloom\n@pipeloom.hookimpl\ndef "
 OLD = "@pipeloom.hookimpl(specname='{0}', hookwrapper=True)\ndef around({1}):\n{2}"
 NEW = "@pipeloom.hookimpl(specname='{0}', wrapper=True)\ndef around({1}):\n{2}"
-SPLIT = {"blocks": [1, 2, 3], "num_stages": 2, "config": None}
+SPLIT = {"memory": None, "blocks": [1, 2, 3], "num_stages": 2, "config": None}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pipeloom.core.planning.planner import make_plan
 from pipeloom.core.planning.report import describe_plan
 
 pytestmark = pytest.mark.fast
+WRONG = "--split: 'split' must be whole numbers with commas between them, or stages like E+12T|12T+H"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "my_strategy.py"
 
 
@@ -48,7 +49,7 @@ def test_by_flops_takes_the_head_for_what_it_computes_and_the_embedding_for_noth
     assert "% of the FLOPs)" in describe_plan(flops) and "imbalance" in describe_plan(flops)
 
 
-@pytest.mark.parametrize("given", ["1,2,1,2", [1, 2, 1, 2]])
+@pytest.mark.parametrize("given", ["1,2,1,2", "E|2T|T|T+H", " E | 2T | 1T | T + H ", [1, 2, 1, 2]])
 def test_a_split_by_hand(given, tmp_path):
     flags = ["--nums_split", 4, "--num_hidden_layers", 4]
     if isinstance(given, str):
@@ -75,8 +76,11 @@ def test_a_split_by_hand(given, tmp_path):
             "at the least",
         ),
         ("1,1,2", "--split 1,1,2 has 3 stages, --nums_split is 2: make them agree"),
-        ("1;3", "--split: 'split' must be whole numbers with commas between them, not '1;3'"),
-        ("5,-1", "--split: 'split' must be whole numbers with commas between them, not '5,-1'"),
+        ("1;3", f"{WRONG}, not '1;3'"),
+        ("5,-1", f"{WRONG}, not '5,-1'"),
+        ("E+1T|1T", f"{WRONG}, not 'E+1T|1T'"),
+        ("T|E+H", f"{WRONG}, not 'T|E+H'"),
+        ("E+2T|X+H", f"{WRONG}, not 'E+2T|X+H'"),
         (None, "plugin 'manual' needs --split: 2 numbers of blocks that sum up to 4"),
     ],
 )

@@ -23,7 +23,7 @@ from pipeloom.core.base.errors import UsageError, did_you_mean
 from pipeloom.core.base.files import replace_file
 from pipeloom.core.base.gpu_peaks import gpu_peak
 from pipeloom.core.planning.cost.fit import CPU_USUAL, default_calibration
-from pipeloom.core.planning.cost.machine import BlockTime, Calibration, Device, Machines, Network
+from pipeloom.core.planning.cost.hardware import BlockTime, Calibration, Device, Machines, Network
 from pipeloom.core.planning.cost.units import (
     BYTES,
     BYTES_A_SECOND,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeloom.core.planning.cost.geometry import GroupShape
-from pipeloom.core.planning.cost.machine import Machines, Network
+from pipeloom.core.planning.cost.hardware import Machines, Network
 
 
 def send_seconds(machines: Machines, amount: float, leaving: int) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from pipeloom.core.contract.blocks import BatchSize, Block, Cost
 from pipeloom.core.planning.cost.collectives import all_reduce_seconds
 from pipeloom.core.planning.cost.geometry import GroupShape
-from pipeloom.core.planning.cost.machine import Machines
+from pipeloom.core.planning.cost.hardware import Machines
 
 #: How sharply the larger of two times wins: the host issues the next work while the device does the last.
 _SHARPNESS = 3.0

@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from pipeloom.core.planning.cost.machine import Calibration, Machines
+from pipeloom.core.planning.cost.hardware import Calibration, Machines
 
 #: How far off a row is, relatively, where the form of the model is right.
 _NOISE = 0.06
@@ -58,7 +58,7 @@ def calibrated(machines: Machines, constants: Mapping[str, float]) -> Machines:
     return replace(machines, calibration=replace(machines.calibration, **constants))
 
 
-def usual(machines: Machines, priors: Mapping[str, Prior] = PRIORS) -> Machines:
+def usual_machines(machines: Machines, priors: Mapping[str, Prior] = PRIORS) -> Machines:
     """Return ``machines`` with constants as they usually are."""
     return calibrated(machines, {name: prior.value for name, prior in priors.items()})
 

@@ -15,20 +15,20 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 from pipeloom.core.contract.blocks import ModelSpec
 from pipeloom.core.contract.topology import Mesh
 from pipeloom.core.planning.cost.geometry import INTER_FIRST, INTRA_FIRST, Geometry
-from pipeloom.core.planning.cost.machine import Machines
+from pipeloom.core.planning.cost.hardware import Machines
 from pipeloom.core.planning.cost.splits import quickest_split
-from pipeloom.core.planning.cost.step import Layout, StepCost, StepModel
+from pipeloom.core.planning.cost.step import LayoutShape, StepCost, StepModel
 
 #: More micro-batches than so many for each stage bring next to nothing and take time to play through.
 _MOST_PER_STAGE = 32
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LayoutCandidate:
     """State a layout with the order of ranks, the options that make it, its cost, and (once played through) the seconds
     of a step."""
 
-    layout: Layout
+    layout: LayoutShape
     order: str
     options: Mapping[str, Any]
     cost: StepCost
@@ -37,6 +37,10 @@ class Candidate:
     @property
     def mesh(self) -> Mesh:
         return Mesh(self.layout.pipeline, self.layout.data, self.layout.tensor)
+
+
+#: Says whether a layout fits into the devices' memory.
+Fits = Callable[[LayoutCandidate], bool]
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,11 @@ class Search:
             for table, one in ((False, model), (True, replace(model, blocks=copied)))
         }
 
-    def model_of(self, layout: Layout) -> StepModel:
+    def model_of(self, layout: LayoutShape) -> StepModel:
         """Return what reckons steps of such layouts."""
         return self._models[layout.table]
 
-    def candidates(self) -> Iterator[Candidate]:
+    def candidates(self) -> Iterator[LayoutCandidate]:
         """Yield every layout that can be, with its bound."""
         for mesh in self._meshes():
             for micro_batches in self._micro_batches(mesh):
@@ -87,10 +91,12 @@ class Search:
 
     def candidate(
         self, mesh: Mesh, micro_batches: int, order: str, geometry: Geometry, options: Mapping[str, Any]
-    ) -> Candidate:
+    ) -> LayoutCandidate:
         """Return one layout, split by time."""
         table = options["tied_transfer"] == "table"
-        layout = Layout(mesh.pipeline, mesh.data, mesh.tensor, (), geometry, micro_batches, (), options["shard"], table)
+        layout = LayoutShape(
+            mesh.pipeline, mesh.data, mesh.tensor, (), geometry, micro_batches, (), options["shard"], table
+        )
         model = self.model_of(layout)
         again = options["recompute"] == "full"
         blocks = model.model.blocks
@@ -101,17 +107,17 @@ class Search:
         split = quickest_split(seconds, mesh.pipeline)
         layout = replace(layout, split=split, recomputed=_recomputed(blocks, split) if again else ())
         chosen = {"nums_split": mesh.pipeline, "tensor_parallel": mesh.tensor, "grad_acc_steps": micro_batches}
-        return Candidate(layout, order, {**chosen, **options}, model.cost(layout))
+        return LayoutCandidate(layout, order, {**chosen, **options}, model.cost(layout))
 
-    def play(self, candidate: Candidate) -> Candidate:
+    def play(self, candidate: LayoutCandidate) -> LayoutCandidate:
         """Return ``candidate`` with the seconds of its step."""
         return replace(candidate, seconds=candidate.cost.step)
 
-    def best(self, count: int, fits: Callable[[Candidate], bool] = lambda candidate: True) -> Found:
+    def best(self, count: int, fits: Fits = lambda candidate: True) -> SearchResult:
         """Return the ``count`` quickest layouts that fit, and how many were looked at."""
         everything = sorted(((one.cost.bound(), number, one) for number, one in enumerate(self.candidates())))
-        found: List[Tuple[float, int, Candidate]] = []  # the worst first
-        unfit: List[Candidate] = []
+        found: List[Tuple[float, int, LayoutCandidate]] = []  # the worst first
+        unfit: List[LayoutCandidate] = []
         played = 0
         for bound, number, candidate in everything:
             if len(found) == count and bound >= -found[0][0]:
@@ -127,11 +133,11 @@ class Search:
             if len(found) > count:
                 heapq.heappop(found)
         best = [candidate for _, _, candidate in sorted(found, key=_negative)]
-        return Found(best, sorted(unfit, key=_seconds), len(everything), played)
+        return SearchResult(best, sorted(unfit, key=_seconds), len(everything), played)
 
-    def best_of_each_kind(self, fits: Callable[[Candidate], bool] = lambda candidate: True) -> List[Candidate]:
+    def best_of_each_kind(self, fits: Fits = lambda candidate: True) -> List[LayoutCandidate]:
         """Return the quickest layout that fits of each kind (``kind_of``), quickest first."""
-        best: Dict[str, Candidate] = {}
+        best: Dict[str, LayoutCandidate] = {}
         for bound, _, candidate in sorted((one.cost.bound(), n, one) for n, one in enumerate(self.candidates())):
             kind = kind_of(candidate)
             if kind in best and bound >= best[kind].seconds:
@@ -187,17 +193,17 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """State what a search found: ``best``, quickest first; ``unfit``, quicker ones that do not fit; how many layouts
     there were (``candidates``), and how many of them were played through."""
 
-    best: List[Candidate]
-    unfit: List[Candidate]
+    best: List[LayoutCandidate]
+    unfit: List[LayoutCandidate]
     candidates: int
     played: int
 
 
-def kind_of(candidate: Candidate) -> str:
+def kind_of(candidate: LayoutCandidate) -> str:
     """Return which kinds of parallelism a layout has, and where the pipeline lies."""
     mesh, geometry = candidate.mesh, candidate.layout.geometry
     parts = []
@@ -224,9 +230,9 @@ def _divisors(size: int) -> List[int]:
     return sorted({*small, *(size // one for one in small)})
 
 
-def _seconds(candidate: Candidate) -> float:
+def _seconds(candidate: LayoutCandidate) -> float:
     return candidate.seconds
 
 
-def _negative(entry: Tuple[float, int, Candidate]) -> Tuple[float, int]:
+def _negative(entry: Tuple[float, int, LayoutCandidate]) -> Tuple[float, int]:
     return (-entry[0], -entry[1])

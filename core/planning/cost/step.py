@@ -12,15 +12,17 @@ from pipeloom.core.contract.blocks import BatchSize, ModelSpec
 from pipeloom.core.planning.cost.collectives import all_reduce_seconds, send_seconds
 from pipeloom.core.planning.cost.compute import BlockSeconds, block_seconds
 from pipeloom.core.planning.cost.geometry import Geometry, GroupShape
-from pipeloom.core.planning.cost.machine import Machines
+from pipeloom.core.planning.cost.hardware import Machines
 from pipeloom.core.planning.cost.parameters import Spread, spread
 from pipeloom.core.planning.simulation import PipelineWork, Timeline, simulate
 
 _FLOAT_BYTES = 4
+#: Of a longer step so many passes of all stages are played, and it goes on as in the last ones of them.
+_PLAYED = 768, 256
 
 
 @dataclass(frozen=True)
-class Layout:
+class LayoutShape:
     """State how a job is laid out: what a plan decides, without the ranks one by one.
 
     ``split`` counts the blocks of each stage, ``recomputed`` the layers of each that are computed again. ``shard`` as
@@ -150,14 +152,14 @@ class StepModel:
     def _spread_out(self, shard: str, data: int, tensor: int) -> Spread:
         return spread(self.model.blocks, shard, data, tensor)
 
-    def blocks(self, layout: Layout) -> List[BlockSeconds]:
+    def blocks(self, layout: LayoutShape) -> List[BlockSeconds]:
         """Return what each block takes for a micro-batch of this layout."""
         return self._seconds(self._micro(layout), layout.geometry.tensor)
 
-    def _micro(self, layout: Layout) -> float:
+    def _micro(self, layout: LayoutShape) -> float:
         return self.samples / (layout.data * layout.micro_batches)
 
-    def cost(self, layout: Layout) -> StepCost:
+    def cost(self, layout: LayoutShape) -> StepCost:
         """Return what a step of ``layout`` costs."""
         sums = self._sums(self._micro(layout), layout.geometry.tensor)
         cuts = np.concatenate([[0], np.cumsum(layout.split)])
@@ -182,7 +184,7 @@ class StepModel:
             self._capacity(layout),
         )
 
-    def _recomputed(self, layout: Layout, sums: _Sums, cuts: np.ndarray) -> np.ndarray:
+    def _recomputed(self, layout: LayoutShape, sums: _Sums, cuts: np.ndarray) -> np.ndarray:
         """Seconds of the first layers of each stage that run forward again."""
         again = []
         for stage, count in enumerate(layout.recomputed):
@@ -192,7 +194,7 @@ class StepModel:
             again.append(sums.forward[last] - sums.forward[first] if count else 0.0)
         return np.array(again)
 
-    def _hops(self, layout: Layout, cuts: np.ndarray) -> Tuple[float, ...]:
+    def _hops(self, layout: LayoutShape, cuts: np.ndarray) -> Tuple[float, ...]:
         micro = BatchSize.of(self._micro(layout), self.seq_length)
         return tuple(
             send_seconds(self.machines, self._out(self.model.blocks[cut - 1], micro) / layout.tensor, leaving)
@@ -202,7 +204,7 @@ class StepModel:
     def _out(self, block, micro: BatchSize) -> float:
         return block.cost.of(micro).output_bytes * (0.5 if self.half_precision else 1.0)
 
-    def _arrival(self, layout: Layout) -> float:
+    def _arrival(self, layout: LayoutShape) -> float:
         """Seconds of what the first stage borrows of a micro-batch: looked up ahead, one after the other."""
         if layout.table or layout.pipeline == 1:
             return 0.0
@@ -210,7 +212,7 @@ class StepModel:
         amounts = (self._out(block, micro) / layout.tensor for block in self._borrowed)
         return sum(send_seconds(self.machines, amount, layout.geometry.ends) for amount in amounts)
 
-    def _each_micro_batch(self, layout: Layout, spread_out: Spread, cuts: np.ndarray) -> np.ndarray:
+    def _each_micro_batch(self, layout: LayoutShape, spread_out: Spread, cuts: np.ndarray) -> np.ndarray:
         """Seconds of what data-parallel ranks exchange in the backward pass of each micro-batch; forward takes half.
 
         Spread parameters are gathered for each pass and their gradients scattered, each half an all-reduce; blocks that
@@ -228,7 +230,7 @@ class StepModel:
         return np.array([all_reduce_seconds(self.machines, amount, layout.geometry.data) for amount in amounts])
 
     def _after(
-        self, layout: Layout, spread_out: Spread, cuts: np.ndarray, backward: np.ndarray
+        self, layout: LayoutShape, spread_out: Spread, cuts: np.ndarray, backward: np.ndarray
     ) -> Tuple[List[float], List[float], List[float]]:
         """Seconds of each stage after its last backward pass, and what of the exchange that pass hides."""
         constants, exchange, hidden = self.machines.calibration, [], []
@@ -241,7 +243,7 @@ class StepModel:
         moved = np.diff(spread_out.updated[cuts]) * _FLOAT_BYTES * constants.update * self.machines.sharing
         return exchange, hidden, (moved / self.machines.device.memory_bandwidth).tolist()
 
-    def shared_seconds(self, layout: Layout) -> float:
+    def shared_seconds(self, layout: LayoutShape) -> float:
         """Return the seconds that the gradient of a copied table takes to the other stage, and the sum of it back."""
         if not layout.table or layout.pipeline == 1:
             return 0.0
@@ -256,7 +258,7 @@ class StepModel:
         last = {spec.name for spec in self.model.blocks[-1].parameters}
         return sum(spec.size for spec in self.model.blocks[0].parameters if spec.name in last)
 
-    def _capacity(self, layout: Layout) -> Optional[float]:
+    def _capacity(self, layout: LayoutShape) -> Optional[float]:
         """How many stages' work the cards or cores can do at once, where several ranks share one."""
         machines = self.machines
         if machines.sharing <= 1:
@@ -275,7 +277,7 @@ def step_length(work: PipelineWork) -> float:
         speed = min(1.0, work.capacity or 1.0)
         arrival = work.arrivals[0] if work.arrivals else 0.0
         return arrival + micro_batches * (work.forward[0][0] + work.backward[0][0]) / speed + sum(work.after)
-    few, period = 6 * count, 2 * count
+    few, period = (max(part // count, 2 * count) for part in _PLAYED)
     if micro_batches <= few + period:
         return simulate(work).length
     lengths = [simulate(_first(work, number)).length for number in (few, few + period)]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, List
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.planning.cost.search import Candidate, Found, Search, kind_of
+from pipeloom.core.planning.cost.search import LayoutCandidate, Search, SearchResult, kind_of
 from pipeloom.core.planning.ranking import describe_candidate, flags_of, why_slower
 from pipeloom.plugins.commands.plan.planned import Planned
 from pipeloom.plugins.commands.plan.text import plan_lines
-from pipeloom.plugins.libraries.layout_choice import fits_in, search_of
+from pipeloom.plugins.libraries.layout_search import fits_in, search_of
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Alternatives:
 
     planned: Planned
     search: Search
-    found: Found
-    kinds: List[Candidate]
+    found: SearchResult
+    kinds: List[LayoutCandidate]
     seconds: float
     best: Planned
 
@@ -31,7 +31,7 @@ class Alternatives:
         began = time.monotonic()
         plan = planned.plan
         search, _ = search_of(planned.config, plan.cluster, uncarried(planned))
-        fits = fits_in(planned.worth.room, memory_of(planned))
+        fits = fits_in(planned.worth.room, stage_memory_of(planned))
         found = search.best(count, fits)
         if not found.best:
             why = "fits" if found.unfit else "divides the batch and the devices with the options that are given"
@@ -72,11 +72,11 @@ class Alternatives:
             "unfit": [self._row(one) for one in self.found.unfit[:10]],
         }
 
-    def _kind(self, one: Candidate) -> Dict[str, Any]:
+    def _kind(self, one: LayoutCandidate) -> Dict[str, Any]:
         why = why_slower(self.search, self.found.best[0], one)
         return {**self._row(one), "kind": kind_of(one), "why": why}
 
-    def _row(self, one: Candidate) -> Dict[str, Any]:
+    def _row(self, one: LayoutCandidate) -> Dict[str, Any]:
         mesh = one.mesh
         return {
             "seconds": one.seconds,
@@ -98,7 +98,7 @@ def uncarried(planned: Planned):
     return plugins.hook.pipeloom_build_model(config=config, task=task)
 
 
-def memory_of(planned: Planned):
+def stage_memory_of(planned: Planned):
     """Return what says how much memory other layouts of the same job take, by stage."""
     from dataclasses import replace
 
@@ -120,13 +120,13 @@ def memory_of(planned: Planned):
     return memory
 
 
-def chosen(planned: Planned, candidate: Candidate) -> Planned:
+def chosen(planned: Planned, candidate: LayoutCandidate) -> Planned:
     """Return the job planned with the layout of ``candidate``."""
     from dataclasses import replace
 
     from pipeloom.core.contract.blocks import BatchSize
     from pipeloom.core.planning.tied_weights import carry_shared
-    from pipeloom.plugins.libraries.layout_choice import placed
+    from pipeloom.plugins.libraries.layout_search import placed
 
     plan = planned.plan
     config = plan.config.replace(**candidate.options)

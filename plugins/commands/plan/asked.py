@@ -1,4 +1,4 @@
-"""Answer ``plan``: one plan, several of them, or a search, with what is asked for besides."""
+"""PlanAnswer ``plan``: one plan, several of them, or a search, with what is asked for besides."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeloom.plugins.commands.plan.text import plan_lines, room_lines
 
 
 @dataclass
-class Answer:
+class PlanAnswer:
     """What to print: ``lines`` for people, ``content`` as JSON."""
 
     lines: List[str] = field(default_factory=list)
     content: Dict[str, Any] = field(default_factory=dict)
 
 
-def answer(options: argparse.Namespace, rest: Sequence[str]) -> Answer:
+def answer(options: argparse.Namespace, rest: Sequence[str]) -> PlanAnswer:
     """Return what ``options`` ask of the job that ``rest`` describes. Raises ``UsageError`` for what does not fit."""
     if options.explain:
         return _explanation(options, rest)
@@ -29,7 +29,7 @@ def answer(options: argparse.Namespace, rest: Sequence[str]) -> Answer:
     planned = Planned.of(rest)
     if options.search:
         return _search(options, planned)
-    found = Answer(plan_lines(planned) + room_lines(planned), content_of(planned))
+    found = PlanAnswer(plan_lines(planned) + room_lines(planned), content_of(planned))
     if options.what_if:
         from pipeloom.plugins.commands.plan.what_if import what_if
 
@@ -40,38 +40,38 @@ def answer(options: argparse.Namespace, rest: Sequence[str]) -> Answer:
     return found
 
 
-def _search(options: argparse.Namespace, planned: Planned) -> Answer:
+def _search(options: argparse.Namespace, planned: Planned) -> PlanAnswer:
     from pipeloom.plugins.commands.plan.alternatives import Alternatives
 
     alternatives = Alternatives.of(planned, options.top)
-    found = Answer(alternatives.lines(), {**content_of(alternatives.best), "search": alternatives.content()})
+    found = PlanAnswer(alternatives.lines(), {**content_of(alternatives.best), "search": alternatives.content()})
     if options.measure:
-        from pipeloom.plugins.commands.plan.measuring import measure
+        from pipeloom.plugins.commands.plan.measuring import measure_layouts
 
-        lines, rows = measure(alternatives, options.measure)
+        lines, rows = measure_layouts(alternatives, options.measure)
         found.lines += ["", *lines]
         found.content["measured"] = rows
     _draw(options, alternatives.best, found)
     return found
 
 
-def _comparison(options: argparse.Namespace, rest: Sequence[str]) -> Answer:
+def _comparison(options: argparse.Namespace, rest: Sequence[str]) -> PlanAnswer:
     from pipeloom.plugins.commands.plan.comparing import compare_lines
 
     if "--config" in rest:
         raise UsageError("--compare names the configurations: leave --config out")
     plans = [Planned.of([*rest, "--config", file], name=file) for file in options.compare]
-    return Answer(compare_lines(plans), {"plans": {one.name: content_of(one) for one in plans}})
+    return PlanAnswer(compare_lines(plans), {"plans": {one.name: content_of(one) for one in plans}})
 
 
-def _explanation(options: argparse.Namespace, rest: Sequence[str]) -> Answer:
+def _explanation(options: argparse.Namespace, rest: Sequence[str]) -> PlanAnswer:
     from pipeloom.plugins.commands.plan.explaining import explain
 
     lines, content = explain(rest, *options.explain)
-    return Answer(lines, content)
+    return PlanAnswer(lines, content)
 
 
-def _draw(options: argparse.Namespace, planned: Planned, found: Answer) -> None:
+def _draw(options: argparse.Namespace, planned: Planned, found: PlanAnswer) -> None:
     if options.html or options.png:
         from pipeloom.plugins.commands.plan.drawing import write_page, write_picture
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from pipeloom.core.planning.evaluation import Evaluation
+from pipeloom.core.planning.ranking import stages_in_words
 from pipeloom.core.planning.report import imbalance
+from pipeloom.core.planning.worth import Evaluation
 from pipeloom.plugins.commands.plan.planned import Planned
 
 #: Clusters larger than this are told by stage and not by rank, and longer timelines by their first micro-batches.
@@ -45,6 +46,7 @@ def content_of(planned: Planned) -> Dict[str, Any]:
             "tied_transfer": "table" if worth.layout.table else "vectors",
         },
         "split": list(plan.split),
+        "split_in_words": stages_in_words(plan.model.blocks, plan.split),
         "stages": _stages(planned),
         "placement": _placement(planned),
         "traffic": _traffic(planned),
@@ -57,7 +59,7 @@ def content_of(planned: Planned) -> Dict[str, Any]:
         },
         "memory": {"room": worth.room, "fits": worth.fits, "largest": max(one.total for one in worth.memory)},
         "reasons": list(plan.reasons),
-        "timeline": timeline(worth),
+        "timeline": spans_of(worth),
     }
 
 
@@ -120,7 +122,7 @@ def _traffic(planned: Planned) -> Dict[str, Any]:
     }
 
 
-def timeline(worth: Evaluation) -> List[List[Any]]:
+def spans_of(worth: Evaluation) -> List[List[Any]]:
     """Return ``[stage, what, micro-batch, begin, end]`` of a step; of a long one the first spans."""
     spans = worth.cost.timeline().spans
     return [[one.stage, one.what, one.micro_batch, one.begin, one.end] for one in spans[:_MOST_SPANS]]

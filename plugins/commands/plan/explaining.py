@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.host.plugin_manager import hooks_of, load_plugin
-from pipeloom.core.planning.cost.machine import Machines, Network
-from pipeloom.core.planning.evaluation import slowest_link
+from pipeloom.core.planning.cost.hardware import Machines, Network
+from pipeloom.core.planning.worth import slowest_link
 from pipeloom.plugins.commands.plan.planned import Planned
 
 #: Bandwidths between nodes among which the meeting point is looked for, in bytes a second.

@@ -15,7 +15,7 @@ from pipeloom.core.base.errors import RunError, UsageError
 from pipeloom.core.base.variables import outside_environment
 from pipeloom.core.host.plugin_manager import hooks_of, load_plugin
 from pipeloom.core.launch.processes import die_with, own_command
-from pipeloom.core.planning.cost.search import Candidate
+from pipeloom.core.planning.cost.search import LayoutCandidate
 from pipeloom.core.planning.machines import cluster_of_file
 from pipeloom.core.planning.ranking import describe_candidate, flags_of
 from pipeloom.plugins.commands.plan.alternatives import Alternatives
@@ -25,7 +25,7 @@ _STEPS, _WARM = 8, 3
 _LAYING_OUT = {"pipeloom_choose_layout", "pipeloom_partition", "pipeloom_place"}
 
 
-def measure(alternatives: Alternatives, count: int) -> Tuple[List[str], List[Dict[str, Any]]]:
+def measure_layouts(alternatives: Alternatives, count: int) -> Tuple[List[str], List[Dict[str, Any]]]:
     """Run the ``count`` best layouts for a few steps. Raises ``UsageError`` where this is not the cluster."""
     planned = alternatives.planned
     there = cluster_of_file(planned.config)
@@ -44,7 +44,7 @@ def measure(alternatives: Alternatives, count: int) -> Tuple[List[str], List[Dic
     return [*lines, f"quickest   {best['text']}", f"take it by  {best['flags']}"], rows
 
 
-def run_layout(planned: Any, one: Candidate, flags: Sequence[str] = ()) -> float:
+def run_layout(planned: Any, one: LayoutCandidate, flags: Sequence[str] = ()) -> float:
     """Return the measured seconds of a step of a layout. Raises ``RunError``, with the end of what the run said."""
     config = planned.config.replace(
         **one.options, micro_batch=None, train_steps=_STEPS, epochs=None, log_every=1, output_dir=None, save_every=0,

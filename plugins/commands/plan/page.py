@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from pipeloom.core.planning.evaluation import TERMS
+from pipeloom.core.planning.worth import TERMS
 from pipeloom.plugins.commands.plan import svg
 from pipeloom.plugins.commands.plan.colours import PARTS, WORK
 
@@ -24,11 +24,11 @@ def page_of(content: Mapping[str, Any], measured: str = "") -> str:
         _figures(content),
         measured,
         "<h2>Where stages lie</h2>",
-        f'<div class="wide">{svg.placement(content)}</div>',
+        f'<div class="wide">{svg.draw_placement(content)}</div>',
         f"<p>{escape(content['placement']['summary'])}</p>",
         _stages(content),
         "<h2>A step, to scale</h2>",
-        f'<div class="wide">{svg.timeline(content)}</div>',
+        f'<div class="wide">{svg.draw_timeline(content)}</div>',
         _key(
             [
                 ("forward", WORK["forward"]),
@@ -39,7 +39,7 @@ def page_of(content: Mapping[str, Any], measured: str = "") -> str:
         ),  # fmt: skip
         _terms(step),
         "<h2>Memory of a rank</h2>",
-        f'<div class="wide">{svg.memory(content)}</div>',
+        f'<div class="wide">{svg.draw_memory(content)}</div>',
         _key([(name, PARTS[number % len(PARTS)]) for number, name in enumerate(svg.part_names(content))]),
         "<h2>Bytes of a step</h2>",
         _traffic(content),
@@ -176,7 +176,7 @@ def run_part(rows: Sequence[Sequence[Any]], curves: Dict[str, Sequence[Sequence[
     """Return the part of a page that shows a run: predicted beside measured, and its curves."""
     table = _table(["figure", "predicted", "measured", "predicted over measured"], rows)
     drawn = "".join(
-        f'<h2>{escape(name)}</h2><div class="wide">{svg.curve(points, name)}</div>'
+        f'<h2>{escape(name)}</h2><div class="wide">{svg.draw_curve(points, name)}</div>'
         for name, points in curves.items()
         if len(points) > 1
     )

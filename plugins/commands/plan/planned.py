@@ -10,10 +10,10 @@ from pipeloom.core.config.origins import origins_in_errors
 from pipeloom.core.contract.topology import Cluster
 from pipeloom.core.host.calls import blaming
 from pipeloom.core.host.plugin_manager import PluginManager
-from pipeloom.core.planning.evaluation import Evaluation, evaluate
 from pipeloom.core.planning.machines import Known, cluster_of_file, known_machines
 from pipeloom.core.planning.plan import Plan
 from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.worth import Evaluation, evaluate
 
 
 @dataclass(frozen=True)

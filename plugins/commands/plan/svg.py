@@ -16,7 +16,7 @@ _MOST_NODES = 64
 _READABLE = 22
 
 
-def placement(content: Mapping[str, Any]) -> str:
+def draw_placement(content: Mapping[str, Any]) -> str:
     """Draw nodes as rows and their devices in the colours of the stages that they hold."""
     grid: Sequence[Sequence[int]] = content["placement"].get("grid", ())
     if not grid:
@@ -48,7 +48,7 @@ def _short(rank: int, stage: int, cell: float) -> str:
     return f"{rank}·{stage}" if cell >= 44 else str(stage)
 
 
-def timeline(content: Mapping[str, Any]) -> str:
+def draw_timeline(content: Mapping[str, Any]) -> str:
     """Draw what each stage does in a step, to scale; white is waiting."""
     spans = content["timeline"][:_MOST_SPANS]
     if not spans:
@@ -88,7 +88,7 @@ def timeline(content: Mapping[str, Any]) -> str:
     return _svg(height + 20, parts, "timeline of a step") + note
 
 
-def memory(content: Mapping[str, Any]) -> str:
+def draw_memory(content: Mapping[str, Any]) -> str:
     """Draw what a rank of each stage holds, beside the room that there is."""
     rows: List[Dict[str, Any]] = content["stages"]
     names = part_names(content)
@@ -128,7 +128,7 @@ def part_names(content: Mapping[str, Any]) -> List[str]:
     return sorted((name for name, size in sums.items() if size > 0), key=lambda name: -sums[name])
 
 
-def curve(points: Sequence[Sequence[float]], label: str) -> str:
+def draw_curve(points: Sequence[Sequence[float]], label: str) -> str:
     """Draw ``[x, y]`` points as a line."""
     height = 160
     xs, ys = [point[0] for point in points], [point[1] for point in points]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import List, Optional
 
 from pipeloom.core.base.errors import UsageError
-from pipeloom.core.planning.evaluation import Evaluation, explain_memory
 from pipeloom.core.planning.fitting import changes
 from pipeloom.core.planning.plan import Plan
+from pipeloom.core.planning.ranking import stages_in_words
 from pipeloom.core.planning.report import describe_plan, hints
+from pipeloom.core.planning.worth import Evaluation, explain_memory
 from pipeloom.plugins.commands.plan.planned import Planned
 
 #: How many changes that would fit are told, and how many are tried for them.
@@ -20,6 +21,8 @@ def plan_lines(planned: Planned) -> List[str]:
     plan, worth = planned.plan, planned.worth
     machines = worth.machines
     lines = [describe_plan(plan), *plan.reasons]
+    if len(plan.split) <= 16:
+        lines.append(f"split      {stages_in_words(plan.model.blocks, plan.split)}")
     device = machines.device
     peak = device.peak_of(plan.config.precision == "amp")
     lines.append(

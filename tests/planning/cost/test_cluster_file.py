@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.planning.cost.cluster_file import read_machines, write_machines
-from pipeloom.core.planning.cost.machine import BlockTime, Calibration, Device, Machines, Network
+from pipeloom.core.planning.cost.hardware import BlockTime, Calibration, Device, Machines, Network
 from pipeloom.core.planning.cost.units import BYTES, BYTES_A_SECOND, FLOPS, SECONDS, parse_quantity, write_quantity
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "clusters"

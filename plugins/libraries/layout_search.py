@@ -12,7 +12,7 @@ from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.planning.cost.compute import block_seconds
 from pipeloom.core.planning.cost.geometry import INTRA_FIRST, GroupShape
-from pipeloom.core.planning.cost.search import Candidate, Search
+from pipeloom.core.planning.cost.search import LayoutCandidate, Search
 from pipeloom.core.planning.machines import Known, known_machines
 from pipeloom.plugins.libraries.placement_search import by_tensor_groups, contiguous, side_by_side
 
@@ -36,10 +36,10 @@ def search_of(config: Any, cluster: Cluster, model: ModelSpec, fixed: Sequence[s
     return Search(known.machines, model, batch, length, half, kept), known
 
 
-def fits_in(room: float, memory: MemoryOf) -> Callable[[Candidate], bool]:
+def fits_in(room: float, memory: MemoryOf) -> Callable[[LayoutCandidate], bool]:
     """Return what says whether every rank of a layout fits into ``room`` bytes."""
 
-    def fits(candidate: Candidate) -> bool:
+    def fits(candidate: LayoutCandidate) -> bool:
         need = memory(candidate.mesh, candidate.layout.split, candidate.options)
         return max(one.total for one in need) <= room
 
@@ -53,9 +53,8 @@ def placed(cluster: Cluster, mesh: Mesh, order: str) -> Placement:
 
 def block_times(blocks: Sequence[Block], stages: int, config: Any) -> List[float]:
     """Return seconds of each block, forward and backward, for a micro-batch of a run in ``stages``."""
-    cluster = Cluster(
-        config.nnodes, config.nproc_per_node, resolve_device(config.device), logical=config.node_rank is None
-    )
+    device = resolve_device(config.device) if config.device == "auto" else config.device  # it may be elsewhere
+    cluster = Cluster(config.nnodes, config.nproc_per_node, device, logical=config.node_rank is None)
     data = max(1, cluster.size // (stages * config.tensor_parallel))
     micro = config.train_global_batch_size / (data * config.grad_acc_steps)
     seconds = block_seconds(

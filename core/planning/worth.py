@@ -9,8 +9,8 @@ from pipeloom.core.contract.executor import Executor
 from pipeloom.core.contract.optimizer import OptimizerSpec, StepOptimizer
 from pipeloom.core.contract.rank_load import PredictedMemory, RankLoad
 from pipeloom.core.planning.cost.geometry import Geometry
-from pipeloom.core.planning.cost.machine import Machines
-from pipeloom.core.planning.cost.step import Layout, StepCost, StepModel
+from pipeloom.core.planning.cost.hardware import Machines
+from pipeloom.core.planning.cost.step import LayoutShape, StepCost, StepModel
 from pipeloom.core.planning.machines import rank_room
 from pipeloom.core.planning.memory import stage_loads
 from pipeloom.core.planning.plan import Plan
@@ -43,7 +43,7 @@ class Evaluation:
 
     plan: Plan
     machines: Machines
-    layout: Layout
+    layout: LayoutShape
     cost: StepCost
     seconds: float
     terms: Mapping[str, float]
@@ -71,10 +71,10 @@ class Evaluation:
         return max(one.total for one in self.memory) <= self.room
 
 
-def layout_of(plan: Plan) -> Layout:
+def layout_of(plan: Plan) -> LayoutShape:
     """Return the layout of a plan as costs are reckoned for it."""
     config = plan.config
-    return Layout(
+    return LayoutShape(
         plan.mesh.pipeline,
         plan.mesh.data,
         plan.mesh.tensor,
@@ -107,7 +107,7 @@ def evaluate(
     )
 
 
-def terms_of(model: StepModel, layout: Layout, cost: StepCost) -> Dict[str, float]:
+def terms_of(model: StepModel, layout: LayoutShape, cost: StepCost) -> Dict[str, float]:
     """Return the seconds of a step by reason, of the stage that works longest.
 
     What a stage waits for is found by taking reasons away: the step without time on the way, then without waiting.
