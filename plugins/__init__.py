@@ -46,6 +46,14 @@ COMMANDS = {
         "what a job will do before it runs: layout, memory, bytes, seconds a step and why\n"
         "            (--search, --compare, --explain, --what-if, --json, --html FILE)",
     ),
+    "profile": (
+        "pipeloom.plugins.commands.profile",
+        "measure this cluster (products, memory, networks, a few layouts) for plan and auto: --output cluster.yaml",
+    ),
+    "report": (
+        "pipeloom.plugins.commands.report",
+        "what a run did beside what was predicted: report RUN [--html FILE] [--cluster cluster.yaml]",
+    ),
     "parity": (
         "pipeloom.plugins.commands.parity",
         "train in the given layout and in a single process, and compare the two\n"

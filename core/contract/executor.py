@@ -105,6 +105,14 @@ class Collectives:
         """Return what rank 0 gave, of any length, on every rank."""
         raise NotImplementedError("abstract")
 
+    def exchange_seconds(self, kind: str, ranks: Sequence[int], amount: int) -> Optional[float]:
+        """Return the measured seconds of an exchange of ``amount`` bytes; ``None`` where this engine has no such thing.
+
+        ``kind``: ``"send"``, from the first of two ranks to the second, or ``"all_reduce"``, among ``ranks``. Every
+        rank of the job calls it; the seconds are those of this one.
+        """
+        return None
+
     def gather_bytes(self, content: bytes) -> Optional[List[bytes]]:
         """Return what each rank gave, of any length, by rank, on the main rank; ``None`` on the others."""
         raise NotImplementedError("abstract")
@@ -265,6 +273,10 @@ class Executor:
 
     def peak(self, cluster: Cluster, config: Any) -> Optional[Peak]:
         """Return what a rank computes at best, ``None`` where that is not known; called on the main rank, started."""
+        return None
+
+    def product_flops(self, half_precision: bool) -> Optional[float]:
+        """Return floating-point operations a second of a product in this process, measured now; called when started."""
         return None
 
     def check(self, cluster: Cluster, config: Any) -> None:

@@ -9,12 +9,22 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.config.config import Config
 from pipeloom.core.contract.blocks import BatchSize, ModelSpec
 from pipeloom.core.contract.dataset import Dataset, Field
+from pipeloom.core.contract.layout_choice import MemoryOf
 from pipeloom.core.contract.placement import Placement
 from pipeloom.core.contract.sample_fields import SampleField
 from pipeloom.core.contract.topology import Cluster, Mesh
 from pipeloom.core.data.order import SampleOrder
 from pipeloom.core.planning.goal import Goal
 from pipeloom.core.planning.traffic import Traffic, step_traffic
+
+
+@dataclass(frozen=True)
+class Choices:
+    """State what layouts of a job are made of: its ``model`` before it is known how a tied table is carried, and
+    ``memory``, what a layout takes."""
+
+    model: ModelSpec
+    memory: MemoryOf
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,7 +34,8 @@ class Plan:
     ``config`` is resolved: nothing in it is left to be decided. ``split`` counts the blocks of each stage;
     ``evaluation`` is the held-out set, if there is one, and ``goal`` what the best checkpoint has the best of;
     ``added`` are the fields of batches that plugins compute, by name; ``derived_figures`` those of the task
-    (``core/contract/tasks.py``). ``chosen`` are options that the strategy has decided, ``reasons`` why, in lines.
+    (``core/contract/tasks.py``). ``choices``: what other layouts of the job are weighed with. ``chosen`` are options
+    that the strategy has decided, ``reasons`` why, in lines.
     """
 
     config: Config
@@ -38,6 +49,7 @@ class Plan:
     goal: Goal = Goal()
     added: Mapping[str, SampleField] = field(default_factory=dict)
     derived_figures: Mapping[str, Callable[[Mapping[str, float]], float]] = field(default_factory=dict)
+    choices: Optional["Choices"] = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
     reasons: Tuple[str, ...] = ()
 

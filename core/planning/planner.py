@@ -29,7 +29,7 @@ from pipeloom.core.planning.clusters import resolve_cluster
 from pipeloom.core.planning.held_out import choose_goal, open_held_out
 from pipeloom.core.planning.memory import stage_loads
 from pipeloom.core.planning.micro_batches import with_micro_batch
-from pipeloom.core.planning.plan import Plan, recompute_count
+from pipeloom.core.planning.plan import Choices, Plan, recompute_count
 from pipeloom.core.planning.tied_weights import carry_shared, with_copies
 
 
@@ -82,8 +82,8 @@ def make_plan(
 
     def memory(mesh: Mesh, split: Sequence[int], options: Mapping[str, Any]) -> List[PredictedMemory]:
         changed, nowhere = config.replace(**options), Placement(cluster, ())
-        carried = with_copies(model) if changed.tied_transfer == "table" and mesh.pipeline > 1 else model
-        there = Plan(changed, cluster, mesh, dataset, carried, tuple(split), nowhere, evaluation, goal, added)
+        copied = with_copies(model) if changed.tied_transfer == "table" and mesh.pipeline > 1 else model
+        there = Plan(changed, cluster, mesh, dataset, copied, tuple(split), nowhere, evaluation, goal, added)
         return [executor.memory(load) for load in stage_loads(there, optimizer)]
 
     layout = decided[1] if decided is not None else lay_out(config, plugins, cluster, model, memory)
@@ -91,13 +91,24 @@ def make_plan(
     config = with_micro_batch(config.replace(**layout.options), cluster, mesh, split, memory)
     _check_batch(config, mesh)
     batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
-    model = carry_shared(model, split, placement, batch, mesh.tensor, config.tied_transfer)
+    carried = carry_shared(model, split, placement, batch, mesh.tensor, config.tied_transfer)
     config = config.replace(**{**model.settings, "nums_split": mesh.pipeline, "best_metric": goal.metric})
-    figures = task.derived_figures
     return Plan(
-        config, cluster, mesh, dataset, model, split, placement, evaluation, goal, added, figures, layout.options,
+        config,
+        cluster,
+        mesh,
+        dataset,
+        carried,
+        split,
+        placement,
+        evaluation,
+        goal,
+        added,
+        task.derived_figures,
+        Choices(model, memory),
+        layout.options,
         layout.reasons,
-    )  # fmt: skip
+    )
 
 
 def _model(config: Config, plugins: PluginManager, task: Task) -> ModelSpec:

@@ -6,6 +6,9 @@ from typing import List, Mapping, Sequence, Tuple
 
 from pipeloom.core.planning.plan import Plan
 
+#: A layout that is quicker by this share of a step is worth a hint.
+_MUCH = 0.1
+
 
 def describe_plan(plan: Plan) -> str:
     """The plan in a few lines for the log."""
@@ -83,7 +86,32 @@ def hints(plan: Plan) -> List[str]:
             f"filled up "
             f"by {', '.join(map(str, filled))} rows of zeros that have no effect"
         )
-    return lines
+    return lines + quicker(plan)
+
+
+def quicker(plan: Plan) -> List[str]:
+    """Return a hint where another layout is much quicker on the machines of ``--cluster``, by the cost model.
+
+    Nothing where no machines are given, or where the strategy has weighed layouts itself.
+    """
+    config = plan.config
+    if config.cluster_file is None or plan.reasons or plan.choices is None or plan.mesh.size == 1:
+        return []
+    from pipeloom.core.planning.machines import rank_room
+    from pipeloom.core.planning.ranking import describe_candidate, flags_of
+    from pipeloom.core.planning.searching import fits_in, search_of
+    from pipeloom.core.planning.worth import layout_of, step_model
+
+    search, known = search_of(config, plan.cluster, plan.choices.model, ())
+    seconds = step_model(plan, known.machines).cost(layout_of(plan)).step
+    found = search.best(1, fits_in(rank_room(known.machines), plan.choices.memory)).best
+    if not found or found[0].seconds > seconds * (1 - _MUCH):
+        return []
+    best = found[0]
+    return [
+        f"hint: by {known.source} a step takes {seconds:.3g} s; {describe_candidate(best)} would take "
+        f"{best.seconds:.3g} s: {flags_of(best)}"
+    ]
 
 
 def _describe_traffic(plan: Plan) -> str:

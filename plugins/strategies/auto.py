@@ -12,7 +12,8 @@ from pipeloom.core.base.errors import UsageError
 from pipeloom.core.contract.layout_choice import LayoutChoice
 from pipeloom.core.planning.machines import rank_room
 from pipeloom.core.planning.ranking import describe_candidate, why_slower
-from pipeloom.plugins.libraries.layout_search import fits_in, placed, search_of
+from pipeloom.core.planning.searching import fits_in, search_of
+from pipeloom.plugins.libraries.layout_search import placed
 
 
 @pipeloom.hookimpl

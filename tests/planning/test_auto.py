@@ -16,6 +16,7 @@ from pipeloom.core.planning.cost.hardware import BlockTime
 from pipeloom.core.planning.machines import known_machines
 from pipeloom.core.planning.memory import stage_loads
 from pipeloom.core.planning.planner import make_plan
+from pipeloom.core.planning.report import hints
 from pipeloom.core.planning.worth import evaluate
 
 pytestmark = pytest.mark.fast
@@ -80,6 +81,16 @@ def test_auto_leaves_what_is_given_and_its_ranks_get_what_it_chose(tmp_path):
     assert (again.mesh, again.split, again.placement) == (made.mesh, made.split, made.placement)
     assert again.config.to_flat_dict() == made.config.to_flat_dict()
     assert [b.borrow is None for b in again.model.blocks] == [b.borrow is None for b in made.model.blocks]
+
+
+def test_a_run_hints_at_a_much_quicker_layout(tmp_path):
+    slow = ["--cluster", cluster(tmp_path, between={"bandwidth": "20 MB/s", "latency": "1 us"})]
+    (line,) = [line for line in hints(plan("intra_first", *slow)) if "by " in line]
+    assert "would take" in line and "--plugins " in line and "intra_first" not in line
+    flags = line.partition("--plugins ")[2].replace(",...", ",by_time").split()
+    there = plan(flags[0], *flags[1:], *slow)
+    assert not [one for one in hints(there) if "would take" in one]
+    assert not [one for one in hints(plan("intra_first")) if "would take" in one]  # nothing is known of this machine
 
 
 def test_auto_refuses_what_no_layout_can_do(tmp_path):

@@ -39,6 +39,19 @@ PRIORS: Mapping[str, Prior] = {
     "overlap": Prior(0.2, 2.5),
     "step": Prior(5e-3, 3.0),
 }
+#: Of processes on cores: their products come near the peak, and what an operation costs besides weighs more.
+CPU_PRIORS: Mapping[str, Prior] = {
+    "efficiency": Prior(0.85, 1.2),
+    "launch": Prior(2e-3, 3.0),
+    "head_launch": Prior(4e-3, 3.0),
+    "traffic": Prior(3.0, 2.0),
+    "sync": Prior(2e-4, 3.0),
+    "update": Prior(8.0, 2.0),
+    "inside": Prior(0.7, 1.5),
+    "between": Prior(0.7, 1.5),
+    "overlap": Prior(0.3, 2.0),
+    "step": Prior(1e-2, 3.0),
+}
 _MOST = {"efficiency": 1.0, "inside": 1.0, "between": 1.0, "overlap": 0.95}
 
 #: The seconds of a step of a row on given machines.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List
 
 from pipeloom.core.base.errors import UsageError
 from pipeloom.core.planning.cost.search import LayoutCandidate, Search, SearchResult, kind_of
 from pipeloom.core.planning.ranking import describe_candidate, flags_of, why_slower
+from pipeloom.core.planning.searching import fits_in, search_of
+from pipeloom.core.planning.tied_weights import carry_shared
 from pipeloom.plugins.commands.plan.planned import Planned
 from pipeloom.plugins.commands.plan.text import plan_lines
-from pipeloom.plugins.libraries.layout_search import fits_in, search_of
+from pipeloom.plugins.libraries.layout_search import placed
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Alternatives:
         """Search the layouts of ``planned``'s job. Raises ``UsageError`` where none fits."""
         began = time.monotonic()
         plan = planned.plan
-        search, _ = search_of(planned.config, plan.cluster, uncarried(planned))
-        fits = fits_in(planned.worth.room, stage_memory_of(planned))
+        assert plan.choices is not None  # a plan of make_plan has them
+        search, _ = search_of(planned.config, plan.cluster, plan.choices.model)
+        fits = fits_in(planned.worth.room, plan.choices.memory)
         found = search.best(count, fits)
         if not found.best:
             why = "fits" if found.unfit else "divides the batch and the devices with the options that are given"
@@ -89,54 +92,13 @@ class Alternatives:
         }
 
 
-def uncarried(planned: Planned):
-    """Return the model of a job before it was decided how a tied table is carried."""
-    from pipeloom.core.host.task_choice import find_task
-
-    config, plugins = planned.plan.config, planned.plugins
-    task = find_task(plugins, config, planned.plan.model.task)
-    return plugins.hook.pipeloom_build_model(config=config, task=task)
-
-
-def stage_memory_of(planned: Planned):
-    """Return what says how much memory other layouts of the same job take, by stage."""
-    from dataclasses import replace
-
-    from pipeloom.core.contract.placement import Placement
-    from pipeloom.core.planning.memory import stage_loads
-    from pipeloom.core.planning.tied_weights import with_copies
-
-    plan, plugins, model = planned.plan, planned.plugins, uncarried(planned)
-    copied, nowhere = with_copies(model), Placement(plan.cluster, ())
-    executor = plugins.hook.pipeloom_executor(config=plan.config)
-    optimizer = plugins.hook.pipeloom_build_optimizer(config=plan.config, parameters=list(model.parameters))
-
-    def memory(mesh, split, options):
-        config = plan.config.replace(**options)
-        carried = copied if config.tied_transfer == "table" and mesh.pipeline > 1 else model
-        there = replace(plan, config=config, mesh=mesh, split=tuple(split), model=carried, placement=nowhere)
-        return [executor.memory(load) for load in stage_loads(there, optimizer)]
-
-    return memory
-
-
 def chosen(planned: Planned, candidate: LayoutCandidate) -> Planned:
     """Return the job planned with the layout of ``candidate``."""
-    from dataclasses import replace
-
-    from pipeloom.core.contract.blocks import BatchSize
-    from pipeloom.core.planning.tied_weights import carry_shared
-    from pipeloom.plugins.libraries.layout_search import placed
-
     plan = planned.plan
+    assert plan.choices is not None
     config = plan.config.replace(**candidate.options)
     placement = placed(plan.cluster, candidate.mesh, candidate.order)
-    batch = BatchSize.of(config.train_global_batch_size, config.seq_length)
-    model = carry_shared(
-        uncarried(planned), candidate.layout.split, placement, batch, candidate.mesh.tensor, config.tied_transfer
-    )
-    there = replace(
-        plan, config=config, mesh=candidate.mesh, split=candidate.layout.split, placement=placement, model=model,
-        reasons=(),
-    )  # fmt: skip
+    split = candidate.layout.split
+    model = carry_shared(plan.choices.model, split, placement, plan.batch, candidate.mesh.tensor, config.tied_transfer)
+    there = replace(plan, config=config, mesh=candidate.mesh, split=split, placement=placement, model=model, reasons=())
     return replace(planned, plan=there, worth=planned.evaluated(there))

@@ -12,7 +12,12 @@ from pipeloom.plugins.commands.plan.page import page_of
 
 def write_page(path: str, content: Dict[str, Any]) -> None:
     """Write one page that needs nothing else. Raises ``UsageError`` where the file cannot be written."""
-    _write(path, "--html", page_of(content).encode())
+    write_text(path, page_of(content))
+
+
+def write_text(path: str, page: str) -> None:
+    """Write a page; the file appears whole. Raises ``UsageError`` where it cannot be written."""
+    _write(path, "--html", page.encode())
 
 
 def write_picture(path: str, content: Dict[str, Any]) -> None:

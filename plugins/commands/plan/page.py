@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from pipeloom.core.planning.worth import TERMS
 from pipeloom.plugins.commands.plan import svg
@@ -172,7 +172,7 @@ def _key(entries: Sequence["tuple[str, str]"]) -> str:
     return f'<div class="key">{listed}</div>'
 
 
-def run_part(rows: Sequence[Sequence[Any]], curves: Dict[str, Sequence[Sequence[float]]]) -> str:
+def run_part(rows: Sequence[Sequence[Any]], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """Return the part of a page that shows a run: predicted beside measured, and its curves."""
     table = _table(["figure", "predicted", "measured", "predicted over measured"], rows)
     drawn = "".join(

@@ -119,6 +119,16 @@ class OneFlow(Executor):
 
         return peak_of(cluster, config.precision == "amp")
 
+    def product_flops(self, half_precision: bool) -> Optional[float]:
+        from pipeloom.plugins.executors.oneflow.peak import product_flops
+
+        return product_flops("cpu" if self._config is None or self._on_cpu() else "cuda", half_precision)
+
+    def _on_cpu(self) -> bool:
+        from pipeloom.core.base.devices import resolve_device
+
+        return resolve_device(self._config.device) == "cpu"
+
     def describe(self) -> List[str]:
         return self._lines
 

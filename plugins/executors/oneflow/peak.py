@@ -24,12 +24,12 @@ def peak_of(cluster: Cluster, half_precision: bool) -> Peak:
         (peak,) = known if len(known) == 1 else (None,)
         if peak is not None:
             return Peak(peak, f"data sheet of {', '.join(sorted(names))}")
-        return Peak(_measured("cuda", half_precision), "a product, measured")
+        return Peak(product_flops("cuda", half_precision), "a product, measured")
     ranks = cluster.size if cluster.logical else cluster.devices_per_node
-    return Peak(_measured("cpu", False) * min(1.0, cores() / ranks), "a product, measured")
+    return Peak(product_flops("cpu", False) * min(1.0, cores() / ranks), "a product, measured")
 
 
-def _measured(device: str, half_precision: bool) -> float:
+def product_flops(device: str, half_precision: bool) -> float:
     """Return operations a second of a product of square matrices, a multiply-add counted as 2."""
     size = _SIZES[device]
     a = flow.ones(size, size, device=device, dtype=flow.float16 if half_precision else flow.float32)
