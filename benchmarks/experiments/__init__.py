@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 #: In the order of the page.
-NAMES = ("step", "placement", "pipeline", "startup", "data", "checkpoint")
+NAMES = ("step", "placement", "pipeline", "startup", "data", "checkpoint", "planner")
 #: Those that are run when they are named, and not without: they need machines that most have not.
 ASKED_FOR = ("seed_table",)

@@ -24,6 +24,7 @@ class TwoNodeJob:
 
     ``flags`` go to ``entry.py``; those of the cluster are added. Like machines without a common disk, each
     node has a run directory of its own, ``folder/run_<n>``; what it prints is in ``folder/node_<n>.log``.
+    ``command``: ``train``, or ``profile``, which writes a file in the place of a run directory.
     ``nodes`` says which of them to start at once (``start`` starts the others). Whatever is still alive when
     the block ends, or when this process dies, is killed.
     """
@@ -38,8 +39,9 @@ class TwoNodeJob:
         env: Optional[Mapping[str, str]] = None,
         nodes: Sequence[int] = (0, 1),
         root: Path = ROOT,
+        command: str = "train",
     ) -> None:
-        self.link, self.folder, self.root = link, Path(folder), root
+        self.link, self.folder, self.root, self.command = link, Path(folder), root, command
         self.size = 2 * nproc_per_node
         self.flags = [
             *flags,
@@ -73,11 +75,11 @@ class TwoNodeJob:
         command = [
             sys.executable,
             str(self.root / "entry.py"),
-            "train",
+            self.command,
             *self.flags,
             "--node_rank",
             str(node),
-            "--output_dir",
+            "--output_dir" if self.command == "train" else "--output",
             str(self.run(node)),
         ]
         with open(self.log(node), "wb") as log:

@@ -275,8 +275,11 @@ class Executor:
         """Return what a rank computes at best, ``None`` where that is not known; called on the main rank, started."""
         return None
 
-    def product_flops(self, half_precision: bool) -> Optional[float]:
-        """Return floating-point operations a second of a product in this process, measured now; called when started."""
+    def product_flops(self, half_precision: bool, seconds: float) -> Optional[float]:
+        """Return floating-point operations a second of products in this process over ``seconds``, measured now.
+
+        Called when started; ``None`` where this engine has no such thing.
+        """
         return None
 
     def check(self, cluster: Cluster, config: Any) -> None:

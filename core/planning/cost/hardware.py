@@ -59,7 +59,8 @@ class Calibration:
     ``efficiency``: the share of the peak that large products reach. ``launch``: the least seconds that a layer takes
     for one pass over one micro-batch, however small. ``head_launch``: the same for all that is no layer, in a
     micro-batch. ``traffic``: how often the memory moves what a layer keeps. ``sync``: seconds of each all-reduce
-    inside a layer for each further rank of the group. ``update``: how often an update moves a parameter's 4 bytes.
+    inside a layer for each further rank of the group. ``update``: how often an update moves a parameter's 4 bytes;
+    ``accumulate``: the same for adding the gradients of a micro-batch, where a step has several.
     ``inside``, ``between``: the share of the networks' bandwidths that is reached. ``overlap``: the share of the
     exchange of gradients that the backward pass hides. ``step``: seconds that a step takes besides.
     """
@@ -70,6 +71,7 @@ class Calibration:
     traffic: float = 2.0
     sync: float = 0.0
     update: float = 8.0
+    accumulate: float = 0.0
     inside: float = 0.8
     between: float = 0.8
     overlap: float = 0.0

@@ -167,6 +167,8 @@ class StepModel:
         if any(layout.recomputed):
             backward = backward + self._recomputed(layout, sums, cuts)
         spread_out = self._spread(layout.shard, layout.data, layout.tensor)
+        if layout.micro_batches > 1 and self.machines.calibration.accumulate:
+            backward = backward + self._added(layout, spread_out, cuts)
         if layout.data > 1 and layout.shard in ("parameters", "vocabulary"):
             each = self._each_micro_batch(layout, spread_out, cuts)
             forward, backward = forward + each / 2, backward + each
@@ -193,6 +195,13 @@ class StepModel:
             last = min(int(end), first + count)
             again.append(sums.forward[last] - sums.forward[first] if count else 0.0)
         return np.array(again)
+
+    def _added(self, layout: LayoutShape, spread_out: Spread, cuts: np.ndarray) -> np.ndarray:
+        """Seconds to add a micro-batch's gradients to those before; of parameters that are spread to a rank's own."""
+        own = layout.shard in ("parameters", "vocabulary")
+        sizes = np.diff((spread_out.updated if own else spread_out.exchanged)[cuts])
+        moved = sizes * _FLOAT_BYTES * self.machines.calibration.accumulate
+        return moved / self.machines.device.memory_bandwidth
 
     def _hops(self, layout: LayoutShape, cuts: np.ndarray) -> Tuple[float, ...]:
         micro = BatchSize.of(self._micro(layout), self.seq_length)

@@ -16,6 +16,8 @@ from pipeloom.core.base.files import replace_file
 SENT = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 REDUCED = (1 << 12, 1 << 20, 1 << 23)
 _COPIED = 1 << 26
+#: Of products: long enough for processes to take turns on a core.
+_SECONDS = 0.7
 
 
 @pipeloom.hookimpl
@@ -38,7 +40,9 @@ def pipeloom_on_run_start(run):
         return
     found = {**_devices(run), **_networks(run)}
     rows = [json.loads(text) for text in run.collectives.all_gather_text(json.dumps(found["own"]))]
-    if run.rank % run.plan.cluster.devices_per_node == 0:  # each node goes on with the same figures
+    cluster = run.plan.cluster
+    if run.is_main or (not cluster.logical and run.rank % cluster.devices_per_node == 0):
+        # Each node goes on with the same figures.
         content = {"ranks": rows, "sends": found["sends"], "all_reduces": found["all_reduces"]}
         replace_file(Path(run.config.profile_of_ranks), (json.dumps(content, indent=1) + "\n").encode())
 
@@ -47,9 +51,9 @@ def _devices(run: Any) -> Dict[str, Any]:
     """Products and copies, on the main rank alone and then on all ranks at once."""
     executor = run.plugins.hook.pipeloom_executor(config=run.config)
     half = run.config.precision == "amp"
-    alone = executor.product_flops(half) if run.is_main else None
+    alone = executor.product_flops(half, _SECONDS) if run.is_main else None
     run.collectives.all_gather_text("")
-    together = executor.product_flops(half)
+    together = executor.product_flops(half, _SECONDS)
     return {"own": {"alone": alone, "together": together, "copy": _copy_rate()}}
 
 

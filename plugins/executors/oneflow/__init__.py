@@ -119,10 +119,10 @@ class OneFlow(Executor):
 
         return peak_of(cluster, config.precision == "amp")
 
-    def product_flops(self, half_precision: bool) -> Optional[float]:
+    def product_flops(self, half_precision: bool, seconds: float) -> Optional[float]:
         from pipeloom.plugins.executors.oneflow.peak import product_flops
 
-        return product_flops("cpu" if self._config is None or self._on_cpu() else "cuda", half_precision)
+        return product_flops("cpu" if self._config is None or self._on_cpu() else "cuda", half_precision, seconds)
 
     def _on_cpu(self) -> bool:
         from pipeloom.core.base.devices import resolve_device
