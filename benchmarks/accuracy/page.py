@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from accuracy.judging import Judged, judge
+from accuracy.memory import read_memory, summary
 from accuracy.rows import named, read_rows
 from accuracy.scale import grow
 from accuracy.seed import BATCHES, fit_rate, predict, read_pairs, sensitivity
@@ -39,6 +40,7 @@ def write_page(folder: str) -> int:
         *_published(folder),
         *_order_of_bigscience(folder),
         *_seed(folder),
+        *_memory(folder),
         *_here(),
         *_growth(),
     ]
@@ -132,22 +134,34 @@ def _seed(folder: str) -> List[str]:
     ]
 
 
+def _memory(folder: str) -> List[str]:
+    rows = []
+    tables = (("seed_memory_per_rank.csv", "the original project's runs, each rank", "10%"),
+              ("oneflow_dlperf_gpt.csv", "OneFlow's DLPerf, the fullest rank", "15%"))  # fmt: skip
+    for name, title, goal in tables:
+        found, notes = read_memory(named(folder, name))
+        figures = summary(found)
+        rows.append([title, str(figures["rows"]), f"{figures['mean']:.1%}", f"{figures['largest']:.1%}", goal,
+                     "; ".join(notes)])  # fmt: skip
+    return [
+        "## Memory of ranks on GPUs",
+        "What `plugins/executors/oneflow/gpu_memory.py` predicts beside what earlier versions of the engine planned "
+        "(`python benchmarks/memory_accuracy.py FILE.csv` lists every rank). Its constants are fitted to these tables.",
+        _table(["table", "ranks", "off on average", "at the most", "goal", "left out"], rows),
+        "The first of two stages takes twice as much as the last though they are balanced: the engine's buffers let it keep "
+        "four micro-batches, the last stage one.",
+    ]
+
+
 def _here() -> List[str]:
     newest = max((ROOT / "benchmarks" / "results").glob("*-planner.json"), default=None)
     if newest is None:
         return []
+    from benchmarks.experiments.planner import render
+
     content = json.loads(newest.read_text(encoding="utf-8"))
-    rows = [
-        [str(row["rate"]), row["layout"], f"{row['measured']:.3f}", f"{row['predicted']:.3f}",
-         f"{row['predicted'] / row['measured'] - 1:+.0%}", "*" if row.get("fitted") else ""]
-        for row in content["rows"]
-    ]  # fmt: skip
-    lines = [
-        "## A machine like this one",
-        f"`python benchmarks/run.py planner`, {content['environment']}: {content['summary']}",
-        _table(["Mbit/s", "layout", "measured, s", "predicted, s", "off", "fitted"], rows),
-    ]
-    return lines
+    where = f"`{content['command']}`, {content['date']}, commit {content['commit']}, {content['machine']}."
+    return ["## A machine like this one", where, render(content["data"])]
 
 
 def _growth() -> List[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Optional
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ class RankLoad:
 class PredictedMemory:
     """State what an engine takes for a rank: bytes by reason, and how far off, relatively, the sum may be.
 
-    With an ``error`` of 1, where nothing was measured, nothing is refused on the strength of it.
+    With an ``error`` of 1, where nothing was measured, nothing is refused on the strength of it. ``held``: of how many
+    micro-batches a rank has the activations at once, where that is not ``RankLoad.in_flight``.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
     error: float = 1.0
+    held: Optional[int] = None
 
     @property
     def total(self) -> float:

@@ -46,11 +46,12 @@ def stage_loads(plan: Plan, optimizer: Union[OptimizerSpec, StepOptimizer], writ
     """
     config, width = plan.config, plan.mesh.data
     micro = BatchSize.of(plan.micro_batch_size, config.seq_length)
+    half = 0.5 if config.precision == "amp" else 1.0  # of what blocks keep, which is stated in float32
     known, states = known_fields(plan.fields), _states(optimizer)
     loads = []
     for stage, (blocks, recomputed) in enumerate(zip(plan.model.stage_blocks(plan.split), plan.recomputed())):
         sizes = _Sizes(plan, blocks)
-        kept = [block.cost.of(micro).kept_bytes for block in blocks]
+        kept = [block.cost.of(micro).kept_bytes * half for block in blocks]
         again = set(recomputed)
         fields = stage_inputs(blocks, plan.model.blocks)
         copied = sizes.whole * plan.mesh.tensor * (1 + states) if writes and _copies(plan) else 0.0
@@ -75,7 +76,7 @@ def stage_loads(plan: Plan, optimizer: Union[OptimizerSpec, StepOptimizer], writ
                 clipped=config.clip_grad_norm > 0,
                 kept=sum(size for position, size in enumerate(kept) if position not in again),
                 recomputed=sum(kept[position] for position in again),
-                boundaries=sum(blocks[position].cost.of(micro).output_bytes for position in again),
+                boundaries=sum(blocks[position].cost.of(micro).output_bytes * half for position in again),
                 largest=max(kept),
                 batch=sum(_width(known[name].shape) for name in fields)
                 * _NUMBER_BYTES

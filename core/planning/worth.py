@@ -174,10 +174,11 @@ def explain_memory(loads: Sequence[RankLoad], memory: Sequence[PredictedMemory])
             reasons.append((more, name))
     listed = ", ".join(f"{name} {_gb(more)}" for more, name in sorted(reasons, reverse=True))
     line = f"stage {most} takes {_gb(totals[most] - totals[least])} more than stage {least}: {listed}"
-    if loads[most].in_flight > loads[least].in_flight:
+    here, there = (memory[stage].held or loads[stage].in_flight for stage in (most, least))
+    if here > there:
         line += (
-            f"; it keeps the activations of {loads[most].in_flight} micro-batches whose backward pass is still to "
-            f"come, stage {least} those of {loads[least].in_flight}"
+            f"; it keeps the activations of {here} micro-batches whose backward pass is still to come, stage {least} "
+            f"those of {there}"
         )
     return [line]
 

@@ -81,7 +81,7 @@ def _stages(planned: Planned) -> List[Dict[str, Any]]:
                 "hidden_exchange": cost.hidden[stage],
                 "update": cost.update[stage],
                 "hop": cost.hops[stage] if stage < len(cost.hops) else None,
-                "in_flight": worth.loads[stage].in_flight,
+                "in_flight": memory.held or worth.loads[stage].in_flight,
                 "memory": {"total": memory.total, "parts": dict(memory.parts), "error": memory.error},
             }
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Dict
 
-from pipeloom.core.contract.rank_load import PredictedMemory, RankLoad, least_memory
+from pipeloom.core.contract.rank_load import PredictedMemory, RankLoad
+from pipeloom.plugins.executors.oneflow.gpu_memory import gpu_memory, waiting_micro_batches
 
 #: What all operations of a micro-batch put out, forward and backward, over what its backward pass needs.
 _ACTIVATIONS = 8.2
@@ -30,8 +31,10 @@ _ERROR = 0.15
 
 
 def memory_of(load: RankLoad) -> PredictedMemory:
-    """Return what a rank takes; on CUDA devices, where nothing was measured, the least that it must."""
-    return PredictedMemory(_on_cpu(load), _ERROR) if load.device_type == "cpu" else PredictedMemory(least_memory(load))
+    """Return what a rank takes: fitted to this version's plans on CPUs, to earlier versions' on GPUs."""
+    if load.device_type == "cpu":
+        return PredictedMemory(_on_cpu(load), _ERROR)
+    return PredictedMemory(gpu_memory(load), held=waiting_micro_batches(load))
 
 
 def _on_cpu(load: RankLoad) -> Dict[str, float]:
