@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from functools import lru_cache
@@ -108,6 +109,9 @@ def _cpu(cluster: Cluster) -> Tuple[Device, float]:
     here = cluster.size if cluster.logical else cluster.devices_per_node
     room = find_room()
     memory = (room.free + room.swap if room else _MEMORY * here) / here
+    if not cluster.logical and cluster.nodes > 1:
+        # Each node plans by itself, and what is free there differs by a little: they must come to the same.
+        memory = 2.0 ** math.floor(math.log2(max(memory, 1.0)))
     device = Device("CPU core", "cpu", memory, _MACHINE_BANDWIDTH / min(cores, here), {"float32": _CORE_PEAK})
     return device, max(1.0, here / cores)
 

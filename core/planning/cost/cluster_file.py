@@ -36,7 +36,7 @@ from pipeloom.core.planning.cost.units import (
 
 _NETWORKS = ("inside", "between", "hidden", "gradients")
 _OF_CONSTANTS = dict.fromkeys(("launch", "head_launch", "sync", "step"), SECONDS)
-_SHARES = ("efficiency", "inside", "between", "overlap")
+_SHARES = ("efficiency", "inside", "between", "sends", "overlap")
 _MEASURED = ("kind", "tokens", "flops", "forward", "backward")
 
 

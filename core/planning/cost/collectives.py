@@ -13,17 +13,19 @@ def send_seconds(machines: Machines, amount: float, leaving: int) -> float:
     """
     if not amount:
         return 0.0
+    share = machines.calibration.sends
     if not leaving:
-        return amount / _inside(machines, 2) + machines.inside.latency
+        rate = machines.inside.bandwidth * share if share else _inside(machines, 2)
+        return amount / rate + machines.inside.latency
     network = machines.hidden or machines.between
-    return amount * leaving / _reached(machines, network) + network.latency
+    return amount * leaving / (network.bandwidth * share if share else _reached(machines, network)) + network.latency
 
 
 def all_reduce_seconds(machines: Machines, amount: float, group: GroupShape, messages: int = 1) -> float:
     """Return the seconds to all-reduce ``amount`` bytes in each of several equal groups at once.
 
-    The quicker of two ways. A ring over n ranks (Patarasuk & Yuan 2009) passes ``2 (n - 1) / n`` of the amount along
-    each edge in ``2 (n - 1)`` turns; its slowest edge is one between nodes, which ``group.sharing`` rings share. By
+    The quicker of two ways, but on CPUs. A ring over n ranks (Patarasuk & Yuan 2009) passes ``2 (n - 1) / n`` of the
+    amount along each edge in ``2 (n - 1)`` turns; its slowest edge is one between nodes, which ``group.sharing`` rings share. By
     levels (as NCCL's and Horovod's hierarchical all-reduce) i ranks of a node scatter and gather among themselves,
     and each of them goes around the k nodes with its own share. ``messages``: in how many pieces the amount is sent.
     """
@@ -37,6 +39,8 @@ def all_reduce_seconds(machines: Machines, amount: float, group: GroupShape, mes
     network = machines.gradients or machines.between
     rate = _reached(machines, network)
     flat = _ring(amount * group.sharing, ranks, rate, network.latency, messages)
+    if machines.device.type == "cpu":  # the engine goes around all ranks there; NCCL knows levels
+        return max(flat, inside)
     levels = _ring(amount, here, _inside(machines, here), machines.inside.latency, messages)
     levels += _ring(amount * group.sharing, nodes, rate, network.latency, messages)
     return max(min(flat, levels), inside)

@@ -178,6 +178,7 @@ CPU_USUAL = Calibration(
     update=8.0,
     inside=1.0,
     between=1.0,
+    sends=1.0,
     overlap=0.3,
     step=5e-3,
 )

@@ -61,7 +61,8 @@ class Calibration:
     micro-batch. ``traffic``: how often the memory moves what a layer keeps. ``sync``: seconds of each all-reduce
     inside a layer for each further rank of the group. ``update``: how often an update moves a parameter's 4 bytes;
     ``accumulate``: the same for adding the gradients of a micro-batch, where a step has several.
-    ``inside``, ``between``: the share of the networks' bandwidths that is reached. ``overlap``: the share of the
+    ``inside``, ``between``: the share of the networks' bandwidths that is reached; ``sends``: that of messages from
+    one rank to another, 0 where it is the same. ``overlap``: the share of the
     exchange of gradients that the backward pass hides. ``step``: seconds that a step takes besides.
     """
 
@@ -74,6 +75,7 @@ class Calibration:
     accumulate: float = 0.0
     inside: float = 0.8
     between: float = 0.8
+    sends: float = 0.0
     overlap: float = 0.0
     step: float = 0.0
 

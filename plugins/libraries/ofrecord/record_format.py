@@ -38,6 +38,7 @@ class RecordFormat:
         self.rules = list(rules)
         self._options, self._vocab_size, self._size_is_asked = dict(options or {}), vocab_size, size_is_asked
         self._names: Optional[FrozenSet[str]] = None
+        self._sizes = {field.name: math.prod(field.shape) for field in fields}
 
     def decode(self, message: bytes, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """The fields ``names`` of a record, each ``field.shape``. Raises :class:`BadRecord` for one that has not what
@@ -54,7 +55,7 @@ class RecordFormat:
                 f"field '{field.name}' is a list of {kind}, it should be {field.dtype}; "
                 "write the file again with that type"
             )
-        needed = math.prod(field.shape)
+        needed = self._sizes[field.name]
         if array.size != needed:
             option = self._options.get(field.name)
             need = f"{option} needs {needed}" if option else f"{needed} are needed"

@@ -142,7 +142,9 @@ def decode_like(
     if not complete:
         raise BadRecord("is not an OFRecord message")
     feature = message.feature
-    there = frozenset(_names(feature))
+    # Mostly they are those of the first record, which takes no list of them to see.
+    alike = known is not None and len(feature) == len(known) and all(name in feature for name in known)
+    there = known if alike and known is not None else frozenset(_names(feature))
     if known is not None and there != known:
         name = min(there ^ known)
         raise BadRecord(
@@ -153,11 +155,12 @@ def decode_like(
     arrays = {}
     for name in sorted(there) if fields is None else fields:
         # Asked before it is looked up: looking up a missing key of a protobuf map adds it.
-        kind = feature[name].WhichOneof("kind") if name in feature else None
+        one = feature[name] if name in feature else None
+        kind = one.WhichOneof("kind") if one is not None else None
         if kind is None:
             others = ", ".join(sorted(there)) or "none"
             raise BadRecord(f"has no field '{name}' (it has {others if len(others) < 300 else others[:300] + ' ...'})")
-        values = getattr(feature[name], kind).value
+        values = getattr(one, kind).value
         if kind == "bytes_list":
             arrays[name] = np.array(list(values), dtype=object)
         else:
