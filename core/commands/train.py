@@ -148,7 +148,7 @@ def _start_ranks(
         ranks = range(config.node_rank * cluster.devices_per_node, (config.node_rank + 1) * cluster.devices_per_node)
     if 0 in ranks:
         print(_chosen(plan), flush=True)
-        for line in hints(plan):
+        for line in (*plan.reasons, *hints(plan)):
             print(line, flush=True)
     if resumed is not None:
         for line in _describe(plan, plugins, resumed):

@@ -62,7 +62,7 @@ class Plan:
         """Return what the log of a run says of its plan, with what may not be what was meant."""
         from pipeloom.core.planning.report import describe_plan, hints  # it imports this module
 
-        return "\n".join([describe_plan(self), *hints(self)])
+        return "\n".join([describe_plan(self), *self.reasons, *hints(self)])
 
     @property
     def micro_batch_size(self) -> int:

@@ -25,9 +25,10 @@ def all_reduce_seconds(machines: Machines, amount: float, group: GroupShape, mes
     """Return the seconds to all-reduce ``amount`` bytes in each of several equal groups at once.
 
     The quicker of two ways, but on CPUs. A ring over n ranks (Patarasuk & Yuan 2009) passes ``2 (n - 1) / n`` of the
-    amount along each edge in ``2 (n - 1)`` turns; its slowest edge is one between nodes, which ``group.sharing`` rings share. By
-    levels (as NCCL's and Horovod's hierarchical all-reduce) i ranks of a node scatter and gather among themselves,
-    and each of them goes around the k nodes with its own share. ``messages``: in how many pieces the amount is sent.
+    amount along each edge in ``2 (n - 1)`` turns; its slowest edge is one between nodes, which ``group.sharing`` rings
+    share. By levels (as NCCL's and Horovod's hierarchical all-reduce) i ranks of a node scatter and gather among
+    themselves, and each of them goes around the k nodes with its own share. ``messages``: in how many pieces the amount
+    is sent.
     """
     ranks, nodes = group.ranks, group.nodes
     if ranks == 1 or not amount:
