@@ -13,7 +13,7 @@ import pipeloom
 from pipeloom.core.base.files import replace_file
 
 #: Bytes of messages.
-SENT = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
+SENT = (1 << 12, 1 << 16, 1 << 20, 1 << 24)
 REDUCED = (1 << 12, 1 << 20, 1 << 23)
 _COPIED = 1 << 26
 #: Of products: long enough for processes to take turns on a core.
