@@ -138,6 +138,7 @@ def render(data: Dict[str, Any]) -> str:
             f"MAPE {found['mape']:.1%} over {len(data['rows'])} layouts (goal {GOALS['mape']:.0%}); the layout that is predicted to be "
             f"the quickest is at most {found['regret']:.1%} slower than the quickest measured (goal {GOALS['regret']:.0%}); what "
             f"`auto` chooses is at most {found['auto']:+.1%} from that.",
+            *([data["note"]] if data.get("note") else []),
             table(["layout", "Mbit/s", "predicted, s", "measured, s", "off"], rows),
             "What `auto` chose:",
             table(["layout", "Mbit/s", "predicted, s", "measured, s", "best of the others, s"], auto),

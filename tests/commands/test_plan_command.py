@@ -37,11 +37,11 @@ def refused(capsys, *arguments):
 
 
 def test_a_plan_for_a_cluster_that_is_not_here(capsys):
-    text = said(capsys, *JOB, *M40)
+    text = said(capsys, *JOB, *M40, "--grad_acc_steps", "16")
     assert "mesh       pipeline 2 x data 2 on 2 nodes x 2 CUDA devices" in text
     assert "machines   2 x 2 Tesla M40, 1 Gbit/s Ethernet: Tesla M40, 7 TFLOP/s each, 24 GB" in text
     assert (
-        "it keeps the activations of 2 micro-batches whose backward pass is still to come, stage 1 those of 1" in text
+        "it keeps the activations of 4 micro-batches whose backward pass is still to come, stage 1 those of 1" in text
     )
     assert "fits       yes" in text and "seconds of the busiest stage: products" in text
 
@@ -105,7 +105,7 @@ def test_what_the_user_gives_stays_in_a_search(capsys):
 
 def test_two_configurations_are_compared(capsys, tmp_path):
     for name, stages in (("a", 2), ("b", 4)):
-        (tmp_path / f"{name}.yaml").write_text(f"parallel: {{nums_split: {stages}}}\n")
+        (tmp_path / f"{name}.yaml").write_text(f"parallel: {{nums_split: {stages}, grad_acc_steps: 16}}\n")
     text = said(capsys, *JOB, *M40, "--compare", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
     assert "pipeline 2 x data 2" in text and "pipeline 4 x data 1" in text
     assert f"the quickest for a sample that fits: {tmp_path}" in text

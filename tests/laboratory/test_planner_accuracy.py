@@ -32,11 +32,11 @@ def table(name, keep=1):
 @pytest.mark.parametrize(
     "name, keep, count, mape, order, regret",
     [
-        ("vtrain_single_node_half.csv", 6, 10, 0.10, 0.95, 0.05),
+        ("vtrain_single_node_half.csv", 12, 10, 0.10, 0.95, 0.05),
         ("libai_bert.csv", 1, 6, 0.10, 0.95, 0.05),
         ("oneflow_dlperf_gpt.csv", 1, 6, 0.10, 0.95, 0.05),
         ("amp_t4_half.csv", 1, 6, 0.15, 0.95, 0.05),
-        ("bigscience_1b3_v100.csv", 2, 6, 0.12, 0.0, 0.05),  # its times are rounded to seconds: many are equal
+        ("bigscience_1b3_v100.csv", 1, 6, 0.12, 0.0, 0.05),  # its times are rounded to seconds: many are equal
     ],
 )
 def test_step_times_come_near_published_ones(name, keep, count, mape, order, regret):
