@@ -51,7 +51,7 @@ COMMANDS = {
         "measure this cluster (products, memory, networks, a few layouts) for plan and auto: --output cluster.yaml",
     ),
     "report": (
-        "pipeloom.plugins.commands.report",
+        "pipeloom.plugins.commands.run_report",
         "what a run did beside what was predicted: report RUN [--html FILE] [--cluster cluster.yaml]",
     ),
     "parity": (

@@ -22,7 +22,7 @@ def placed(cluster: Cluster, mesh: Mesh, order: str) -> Placement:
 def block_times(blocks: Sequence[Block], stages: int, config: Any) -> List[float]:
     """Return seconds of each block, forward and backward, for a micro-batch of a run in ``stages``."""
     device = resolve_device(config.device) if config.device == "auto" else config.device  # it may be elsewhere
-    cluster = Cluster(config.nnodes, config.nproc_per_node, device, logical=config.node_rank is None)
+    cluster = Cluster(config.nnodes or 1, config.nproc_per_node or stages, device, logical=config.node_rank is None)
     data = max(1, cluster.size // (stages * config.tensor_parallel))
     micro = config.train_global_batch_size / (data * config.grad_acc_steps)
     seconds = block_seconds(

@@ -233,13 +233,13 @@ def test_help_on_a_machine_with_gpus_shows_the_defaults_for_them(monkeypatch, ca
     [
         (
             ["tarin"],
-            "no command 'tarin' (did you mean 'train'?); there are: train, plan, parity, prepare, predict, generate, "
-            "export, checkpoint, plugins, config, new-plugin, doctor",
+            "no command 'tarin' (did you mean 'train'?); there are: train, plan, profile, report, parity, prepare, "
+            "predict, generate, export, checkpoint, plugins, config, new-plugin, doctor",
         ),
         (
             ["fly", *SELECTED],
-            "no command 'fly'; there are: train, plan, parity, prepare, predict, generate, export, checkpoint, "
-            "plugins, config, new-plugin, doctor",
+            "no command 'fly'; there are: train, plan, profile, report, parity, prepare, predict, generate, export, "
+            "checkpoint, plugins, config, new-plugin, doctor",
         ),
         ([*SELECTED, "--grad-acc-stps", "4"], "no option '--grad_acc_stps' (did you mean '--grad_acc_steps'?)"),
         ([*SELECTED, "--gpu_num_per_nod=4"], "no option '--gpu_num_per_nod' (did you mean '--gpu_num_per_node'?)"),

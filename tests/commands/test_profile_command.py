@@ -6,8 +6,8 @@ import pytest
 
 from pipeloom.core.commands.cli import main
 from pipeloom.plugins.commands.plan.planned import Planned
-from pipeloom.plugins.commands.profile.measuring import machines_of
 from pipeloom.plugins.commands.profile.networks import fit_line, networks_of
+from pipeloom.plugins.commands.profile.profiling import machines_of
 
 SIZES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 

@@ -73,6 +73,11 @@ DATA = {
         "verify_s": 0.5,
         "resumed_first_step_s": 6.0,
     },
+    "planner": {
+        "rows": [dict(rate=300, layout="inter_first", predicted=0.9, measured=1.0),
+                 dict(rate=300, layout="intra_first", predicted=3.0, measured=4.0)],
+        "choices": [dict(rate=300, layout="pipeline 2", predicted=0.9, measured=1.1, best_measured=1.0)],
+    },
 }  # fmt: skip
 #: What must stand on the page of an experiment.
 SAID = {
@@ -82,6 +87,7 @@ SAID = {
     "startup": "| the embedded job, 4 ranks | 1.0 (1.0 to 2.0) | 9.0 (9.0 to 10.0) | 10 |",
     "data": "25000 (25000 to 25001) | 20000 |",
     "checkpoint": "| training waits | 2 | 100 | 100 | 500 | 1000 |",
+    "planner": "| intra_first | 300 | 3.000 | 4.000 | -25% |",
 }
 
 

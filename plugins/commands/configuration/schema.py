@@ -49,8 +49,10 @@ def schema_of(runs: Iterable[Sequence[Option]], plugins: Sequence[str]) -> Dict[
                 sections.setdefault(option.section, {})[name] = None
     known_plugins = [*builtin().selectable, *(f"-{name}" for name in builtin().defaults), *installed_plugins()]
     name_of_plugin = {"anyOf": [{"enum": known_plugins}, {"type": "string", "minLength": 1}]}
-    places = {name: {"$ref": f"#/$defs/{name}"} for name in options}
-    groups = {name: _object(list(own), ["object", "null"]) for name, own in sections.items()}
+    places: Dict[str, Dict[str, Any]] = {name: {"$ref": f"#/$defs/{name}"} for name in options}
+    groups: Dict[str, Dict[str, Any]] = {name: _object(list(own), ["object", "null"]) for name, own in sections.items()}
+    for name in groups.keys() & places.keys():  # an option may be called as its section is: then it is no mapping
+        groups[name] = places[name] = {"anyOf": [groups[name], places[name]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"pipeloom configuration ({', '.join(plugins) or 'all plugins'})",

@@ -32,7 +32,7 @@ def profile_command(arguments: Sequence[str]) -> int:
         raise UsageError("profile needs --output FILE, where to write what it measures")
     if not 1 <= options.rows <= 10:
         raise UsageError("--rows is 1 to 10")
-    from pipeloom.plugins.commands.profile.measuring import profile_cluster
+    from pipeloom.plugins.commands.profile.profiling import profile_cluster
 
     return profile_cluster(options, rest)
 

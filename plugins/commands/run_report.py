@@ -19,7 +19,7 @@ _WARM = 2
 _MOST_POINTS = 600
 
 
-def report(arguments: Sequence[str]) -> int:
+def report_command(arguments: Sequence[str]) -> int:
     """Print predicted beside measured figures of a run, write the page that is asked for, and return the exit code."""
     parser = Parser(prog="entry.py report", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
@@ -37,7 +37,7 @@ def report(arguments: Sequence[str]) -> int:
     planned = Planned.of([*given, *(["--cluster", options.cluster] if options.cluster else [])])
     lines = _lines(folder / "metrics.jsonl")
     content = content_of(planned)
-    rows = compare(content, lines, _summary(folder))
+    rows = predicted_and_measured(content, lines, _summary(folder))
     if options.json:
         print(json.dumps([dict(zip(("figure", "predicted", "measured"), row)) for row in rows], indent=1))
     else:
@@ -56,7 +56,7 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
-def compare(
+def predicted_and_measured(
     content: Mapping[str, Any], lines: Sequence[Mapping[str, float]], summary: Mapping[str, Any]
 ) -> List[Tuple[str, float, Optional[float]]]:
     """Return figures with what was predicted and what was measured of each, ``None`` where nothing was."""
@@ -113,4 +113,4 @@ def _off(predicted: float, measured: Optional[float]) -> str:
     return f"  ({predicted / measured - 1:+.0%})" if measured else ""
 
 
-COMMAND = Command("report", "what a run did beside what was predicted", report)
+COMMAND = Command("report", "what a run did beside what was predicted", report_command)

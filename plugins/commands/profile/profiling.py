@@ -39,7 +39,7 @@ def profile_cluster(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Measure the cluster that ``rest`` describes, print what was found, and write the file; returns 0."""
     given = _with_model(rest)
     planned = Planned.of(["--plugins", f"data_parallel,{_PLUGINS}", *given] if "--plugins" not in given else given)
-    job = Job(planned, given)
+    job = ProfiledJob(planned, given)
     print(f"profile    {planned.plan.cluster}, {planned.plan.model.name} with {planned.plan.model.size / 1e6:.1f} M "
           "parameters; devices and networks first", flush=True)  # fmt: skip
     measured = job.devices_and_networks()
@@ -64,7 +64,7 @@ def _with_model(rest: Sequence[str]) -> List[str]:
 
 
 @dataclass(frozen=True)
-class Job:
+class ProfiledJob:
     """A job that is run again and again with other layouts."""
 
     planned: Planned
@@ -144,7 +144,7 @@ def machines_of(planned: Planned, measured: Mapping[str, Any], name: "str | None
     return machines, lines + more
 
 
-def _calibrated(job: Job, machines: Machines, count: int) -> Machines:
+def _calibrated(job: ProfiledJob, machines: Machines, count: int) -> Machines:
     """Run a few layouts, chosen by rule, and fit the constants to their steps."""
     planned = job.planned
     priors = priors_of(machines)
